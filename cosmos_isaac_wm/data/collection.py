@@ -1,0 +1,203 @@
+"""Collection from a simulator: parallel, resumable, and drawn so that one sees what was visited.
+
+Every finished episode is a file of its own until all are there; then they become one Minari dataset. A killed or
+failed run therefore loses at most the episodes in flight, and starting it again does the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ..scene import Scene
+from .episodes import DatasetError, Episode, EpisodeDataset, draw_splits, write_dataset
+
+
+@dataclass(frozen=True)
+class Job:
+    """One episode to collect: its number, kind, seed and length in control steps."""
+
+    index: int
+    kind: str
+    seed: int
+    steps: int
+
+
+def plan(episodes: int, kind: str, seed: int, steps: int) -> list[Job]:
+    """Jobs with independent seeds; `kind="both"` makes every third episode a slide."""
+    seeds = np.random.SeedSequence(seed).generate_state(episodes)
+    kinds = [kind if kind != "both" else ("slide" if i % 3 == 2 else "push") for i in range(episodes)]
+    return [Job(i, kinds[i], int(seeds[i]), steps) for i in range(episodes)]
+
+
+def collect(
+    out: str | os.PathLike[str],
+    jobs: list[Job],
+    record: Callable[[Job], Episode],
+    scene: Scene,
+    metadata: dict[str, Any],
+    workers: int,
+    split_seed: int,
+) -> EpisodeDataset:
+    """Run every job that is not on disk yet, then write the dataset.
+
+    Args:
+        out: Folder of the dataset; a folder with an interrupted collection of the same plan is continued.
+        jobs: What to collect, from `plan`.
+        record: Runs one job; a picklable function, called in worker processes.
+        scene: The simulator's scene.
+        metadata: JSON values stored with the dataset; must equal those of the interrupted run.
+        workers: Number of processes.
+        split_seed: Seed of the 80/10/10 split.
+
+    Raises:
+        FileExistsError: If `out` holds a finished dataset.
+        DatasetError: If `out` holds the beginning of another plan.
+        OSError: If the disk is full; what was collected stays and the run can be continued.
+    """
+    out = Path(out)
+    if (out / "data").exists():
+        raise FileExistsError(f"{out} already holds a finished dataset; choose another folder")
+    shards = out / "unfinished"
+    shards.mkdir(parents=True, exist_ok=True)
+    _claim(shards / "plan.json", {"jobs": [vars(job) for job in jobs], "scene": scene.to_dict(), **metadata})
+    todo = [job for job in jobs if not _shard(shards, job).exists()]
+    if len(todo) < len(jobs):
+        tqdm.write(f"continuing: {len(jobs) - len(todo)} of {len(jobs)} episodes are already in {shards}")
+    # Spawned, not forked: an OpenGL context does not survive a fork.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        futures = [pool.submit(_record_to, shards, job, record) for job in todo]
+        for future in tqdm(as_completed(futures), total=len(todo), desc="collect", unit="episode"):
+            future.result()
+        splits = draw_splits([job.kind for job in jobs], split_seed)
+        episodes = (_load(_shard(shards, job), job) for job in tqdm(jobs, desc="write", unit="episode"))
+        write_dataset(out, episodes, scene, splits, metadata)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"collection stopped, finished episodes are kept in {shards}; run the same command again: {error}",
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    shutil.rmtree(shards)
+    return EpisodeDataset(out)
+
+
+def _claim(path: Path, content: dict[str, Any]) -> None:
+    """Bind the folder to this plan, or refuse if it belongs to another."""
+    text = json.dumps(content, sort_keys=True)
+    if not path.exists():
+        _write_then_rename(path, lambda temporary: temporary.write_text(text))
+    elif path.read_text() != text:
+        raise DatasetError(
+            f"{path.parent} holds the beginning of another collection (other episodes, seed, kind, size or simulator); "
+            "repeat its command to continue it, or choose another folder"
+        )
+
+
+def _shard(folder: Path, job: Job) -> Path:
+    return folder / f"episode_{job.index:06d}.npz"
+
+
+def _write_then_rename(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write under a temporary name, so that a file with the real name is always whole."""
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        write(temporary)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _record_to(folder: Path, job: Job, record: Callable[[Job], Episode]) -> None:
+    episode = record(job)
+    arrays: dict[str, NDArray[Any]] = {
+        # Time last: consecutive bytes then repeat, which deflate shrinks a hundredfold.
+        "frames": np.ascontiguousarray(np.moveaxis(episode.frames, 0, -1)),
+        "actions": episode.actions,
+        **{f"positions/{name}": values for name, values in episode.positions.items()},
+        **{f"infos/{name}": values for name, values in episode.infos.items()},
+    }
+
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # a file object: numpy would append .npz to a name
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    _write_then_rename(_shard(folder, job), save)
+
+
+def _load(path: Path, job: Job) -> Episode:
+    with np.load(path, allow_pickle=False) as arrays:
+        groups: dict[str, dict[str, NDArray[Any]]] = {"positions": {}, "infos": {}}
+        for key in arrays.files:
+            group, _, name = key.partition("/")
+            if name:
+                groups[group][name] = arrays[key]
+        return Episode(np.moveaxis(arrays["frames"], -1, 0), arrays["actions"], job.kind, job.seed, **groups)
+
+
+def coverage(dataset: EpisodeDataset, picture: str | os.PathLike[str]) -> dict[str, float]:
+    """Summarise what a dataset of positions visited, and draw it.
+
+    Args:
+        dataset: A dataset whose episodes have positions.
+        picture: PNG to write: heat maps of the visited positions, and how far the first marker moves.
+
+    Returns:
+        Flat numbers: episodes, frames, share of steps in contact, path length and net displacement in metres by kind.
+    """
+    from matplotlib.figure import Figure
+
+    scene = dataset.scene
+    low, high = scene.workspace_low, scene.workspace_high
+    if not scene.markers or low is None or high is None:
+        raise DatasetError(f"{dataset.path} has no positions, so there is no coverage to draw")
+    numbers: dict[str, float] = {"episodes": len(dataset)}
+    visited: dict[str, list[NDArray[np.float32]]] = {name: [] for name in scene.marker_names}
+    paths: dict[str, list[float]] = {}
+    for kind in sorted(set(dataset.kinds)):
+        contact, net = [], []
+        for episode in _without_frames(dataset, kind):
+            for name, values in episode.positions.items():
+                visited[name].append(values)
+            track = episode.positions[scene.marker_names[0]]
+            paths.setdefault(kind, []).append(float(np.linalg.norm(np.diff(track, axis=0), axis=1).sum()))
+            net.append(float(np.linalg.norm(track[-1] - track[0])))
+            contact.append(float(np.mean(episode.infos["contact"])) if "contact" in episode.infos else np.nan)
+        numbers |= {
+            f"{kind}_episodes": len(net),
+            f"{kind}_contact_share": float(np.mean(contact)),
+            f"{kind}_path_m": float(np.mean(paths[kind])),
+            f"{kind}_displacement_m": float(np.mean(net)),
+        }
+    figure = Figure(figsize=(5 * (len(visited) + 1), 4.5), layout="constrained")
+    axes = figure.subplots(1, len(visited) + 1)
+    for axis, (name, tracks) in zip(axes, visited.items(), strict=False):
+        points = np.concatenate(tracks) if tracks else np.zeros((0, 2))
+        *_, image = axis.hist2d(
+            points[:, 0], points[:, 1], bins=40, range=[[low[0], high[0]], [low[1], high[1]]], cmap="magma"
+        )
+        figure.colorbar(image, ax=axis, label="frames")
+        axis.set(title=f"where the {name} was", xlabel="x (m)", ylabel="y (m)", aspect="equal")
+    for kind, lengths in paths.items():
+        axes[-1].hist(lengths, bins=30, alpha=0.6, label=kind)
+    axes[-1].set(title=f"path of the {scene.marker_names[0]}", xlabel="metres per episode", ylabel="episodes")
+    axes[-1].legend()
+    figure.savefig(picture, dpi=110)
+    return numbers
+
+
+def _without_frames(dataset: EpisodeDataset, kind: str) -> Iterator[Episode]:
+    return dataset.episodes(tqdm(dataset.indices("all", kind), desc=f"coverage of {kind}", unit="episode"))

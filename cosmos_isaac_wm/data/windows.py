@@ -1,0 +1,171 @@
+"""Training windows: encoded episodes in memory, and batches of (context, actions, targets) drawn from them.
+
+Where the scene is left-right symmetric every episode is encoded a second time in the mirror, which doubles the data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from ..scene import Scene
+from .episodes import DatasetError, Episode, EpisodeDataset
+
+
+@dataclass
+class EncodedEpisodes:
+    """Latents, actions and positions of E episodes of L frames each, shorter ones padded at the end.
+
+    Attributes:
+        latents: Normalised latents, float16 (E, L, C, h, w).
+        actions: In the scene's units, float32 (E, L - 1, A); `actions[:, t]` leads from frame t to t + 1.
+        positions: Metres, float32 (E, L, N, 2), NaN where absent.
+        lengths: Frames of each episode, (E,).
+        sources: Episode number in the dataset, (E,).
+        kinds: Kind of each episode.
+    """
+
+    latents: Tensor
+    actions: Tensor
+    positions: Tensor
+    lengths: Tensor
+    sources: Tensor
+    kinds: list[str]
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+
+def mirror_episode(episode: Episode, scene: Scene) -> Episode:
+    """The same episode seen in a mirror: picture and x flipped, actions multiplied by `scene.mirror_actions`."""
+    signs = np.array(scene.mirror_actions, np.float32)
+    flip = np.array([-1.0, 1.0], np.float32)
+    return Episode(
+        frames=np.ascontiguousarray(episode.frames[:, :, ::-1]),
+        actions=episode.actions * signs,
+        kind=episode.kind,
+        seed=episode.seed,
+        positions={name: values * flip for name, values in episode.positions.items()},
+    )
+
+
+def encode_dataset(
+    dataset: EpisodeDataset,
+    split: str,
+    encode: Callable[[Tensor], Tensor],
+    fingerprint: str,
+    cache: Path | None,
+    mirrored: bool = False,
+) -> EncodedEpisodes:
+    """Encode a split, or read it from the cache if it was made by the same tokenizer from the same data.
+
+    Args:
+        dataset: The episodes.
+        split: Which split.
+        encode: uint8 frames (B, H, W, 3) to normalised latents (B, C, h, w).
+        fingerprint: Of tokenizer and latent statistics.
+        cache: Folder for the encoded episodes, or None.
+        mirrored: Append every episode's mirror image; needs a scene with `mirror_actions`.
+    """
+    name = f"latents-{dataset.fingerprint()}-{fingerprint}-{split}{'-mirrored' if mirrored else ''}.safetensors"
+    if cache is not None and (cache / name).is_file():
+        with safe_open(cache / name, framework="pt") as file:
+            kinds = json.loads(file.metadata()["kinds"])
+        return EncodedEpisodes(**load_file(cache / name), kinds=kinds)
+    scene, indices = dataset.scene, dataset.indices(split)
+    rows: list[tuple[Tensor, NDArray[np.float32], NDArray[np.float32], int, str]] = []
+    for mirror in (False, True)[: 1 + mirrored]:
+        what = f"encode {split}{' mirrored' if mirror else ''}"
+        for index in tqdm(indices, desc=what, unit="episode"):
+            episode = dataset[index]
+            if mirror:
+                episode = mirror_episode(episode, scene)
+            latents = torch.cat([encode(chunk).half().cpu() for chunk in torch.from_numpy(episode.frames).split(32)])
+            rows.append(
+                (latents, episode.actions, episode.marker_positions(scene.marker_names), index, episode.kind)
+                if scene.markers
+                else (latents, episode.actions, np.zeros((len(episode.frames), 0, 2), np.float32), index, episode.kind)
+            )
+    length = max(len(row[0]) for row in rows)
+    encoded = EncodedEpisodes(
+        latents=torch.stack([_pad(row[0], length) for row in rows]),
+        actions=torch.stack([_pad(torch.from_numpy(row[1]), length - 1) for row in rows]),
+        positions=torch.stack([_pad(torch.from_numpy(row[2]), length) for row in rows]),
+        lengths=torch.tensor([len(row[0]) for row in rows]),
+        sources=torch.tensor([row[3] for row in rows]),
+        kinds=[row[4] for row in rows],
+    )
+    if cache is not None:
+        tensors = {name: value for name, value in vars(encoded).items() if name != "kinds"}
+        temporary = cache / f".{os.getpid()}-{name}"
+        save_file(tensors, temporary, metadata={"kinds": json.dumps(encoded.kinds)})
+        temporary.rename(cache / name)
+    return encoded
+
+
+def _pad(tensor: Tensor, length: int) -> Tensor:
+    """Repeat the last row until there are `length`."""
+    return torch.cat([tensor, tensor[-1:].expand(length - len(tensor), *tensor.shape[1:])])
+
+
+class WindowSampler:
+    """Draws where windows begin, more often where the first marker moves.
+
+    Args:
+        episodes: What to draw from.
+        context_length: K; a window begins K - 1 frames before its last context frame.
+        motion_bias: Weight of windows with a moving object over windows with a resting one; 1 draws evenly.
+        horizon: Frames ahead in which motion counts.
+    """
+
+    def __init__(self, episodes: EncodedEpisodes, context_length: int, motion_bias: float, horizon: int = 8):
+        starts = []
+        for index, length in enumerate(episodes.lengths.tolist()):
+            last = np.arange(context_length - 1, length - 1)  # index of the last context frame
+            if episodes.positions.shape[2]:
+                track = episodes.positions[index, :length, 0].numpy()
+                ahead = track[np.minimum(last + horizon, length - 1)]
+                moving = np.linalg.norm(ahead - track[last], axis=-1) > 0.005
+                weight = np.where(moving, motion_bias, 1.0)
+            else:
+                weight = np.ones(len(last))
+            starts.append(np.stack([np.full(len(last), index), last, weight], axis=1))
+        table = np.concatenate(starts) if starts else np.empty((0, 3))
+        if not len(table):
+            raise DatasetError(f"no episode is longer than the context of {context_length} frames")
+        self._table, self._cumulative = table[:, :2].astype(np.int64), np.cumsum(table[:, 2])
+
+    def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """(episode, index of the last context frame), (count, 2)."""
+        return self._table[np.searchsorted(self._cumulative, rng.random(count) * self._cumulative[-1], side="right")]
+
+
+def join(parts: Sequence[EncodedEpisodes]) -> EncodedEpisodes:
+    """Episodes of several datasets as one; shorter ones are padded."""
+    if len(parts) == 1:
+        return parts[0]
+    length = max(part.latents.shape[1] for part in parts)
+
+    def stacked(name: str, frames: int) -> Tensor:
+        rows = [_pad(row, frames) for part in parts for row in getattr(part, name)]
+        return torch.stack(rows)
+
+    return EncodedEpisodes(
+        latents=stacked("latents", length),
+        actions=stacked("actions", length - 1),
+        positions=stacked("positions", length),
+        lengths=torch.cat([part.lengths for part in parts]),
+        sources=torch.cat([part.sources for part in parts]),
+        kinds=[kind for part in parts for kind in part.kinds],
+    )

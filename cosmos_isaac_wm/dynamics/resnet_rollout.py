@@ -1,0 +1,179 @@
+"""ResNet-Rollout: a small residual conv net that predicts the next latent from the last K latents and the action.
+
+The report's network is Conv3d over a time axis of length one, where only the centre slice of each kernel ever meets
+data. Here it is in its folded Conv2d form: 342,736 live weights instead of 1,024,720, equal outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..protocols import Prediction
+
+
+@dataclass(frozen=True)
+class ResNetRolloutConfig:
+    """Shape of a `ResNetRollout`; the defaults are the report's network.
+
+    Attributes:
+        channels: Latent channels, C.
+        context_length: Latents it looks back on, K.
+        action_dim: Action dimensions, A; 0 ignores actions, as in the report.
+        width: Feature channels.
+        blocks: Residual blocks.
+        dropout: Dropout inside the blocks.
+        groups: Groups of the group normalisation.
+        patch: Latent cells are gathered in patch x patch blocks first, so 2 works at half the latent grid.
+        residual: Predict the change of the latent instead of the latent.
+        coordinates: Feed the cell's position, so that walls need not be inferred from the padding.
+    """
+
+    channels: int = 16
+    context_length: int = 4
+    action_dim: int = 0
+    width: int = 64
+    blocks: int = 4
+    dropout: float = 0.1
+    groups: int = 8
+    patch: int = 1
+    residual: bool = False
+    coordinates: bool = False
+
+
+class _Block(nn.Module):
+    """conv-GN-SiLU-dropout-conv-GN-SiLU plus the input."""
+
+    def __init__(self, width: int, groups: int, dropout: float):
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.first_norm = nn.GroupNorm(groups, width)
+        self.dropout = nn.Dropout(dropout)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.second_norm = nn.GroupNorm(groups, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.dropout(F.silu(self.first_norm(self.first(x))))
+        return x + F.silu(self.second_norm(self.second(hidden)))
+
+
+class ResNetRollout(nn.Module):
+    """The dynamics model behind the `Dynamics` contract.
+
+    Args:
+        config: Its shape.
+    """
+
+    def __init__(self, config: ResNetRolloutConfig = ResNetRolloutConfig()):
+        super().__init__()
+        self.config = config
+        self.channels, self.action_dim = config.channels, config.action_dim
+        self.context_length = config.context_length
+        cell = config.channels * config.patch**2
+        inputs = config.context_length * cell + config.action_dim + 2 * config.coordinates
+        self.in_projection = nn.Conv2d(inputs, config.width, 3, padding=1)
+        self.in_norm = nn.GroupNorm(config.groups, config.width)
+        self.blocks = nn.ModuleList(_Block(config.width, config.groups, config.dropout) for _ in range(config.blocks))
+        self.out_projection = nn.Conv2d(config.width, cell, 3, padding=1)
+        if config.residual:  # start from "nothing moves"
+            for parameter in self.out_projection.parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(self, context: Tensor, action: Tensor) -> Prediction:
+        """One step ahead.
+
+        Args:
+            context: The last K normalised latents, oldest first, (B, K, C, h, w).
+            action: The action that leads to the next frame, scaled to [-1, 1], (B, A); ignored when A is 0.
+        """
+        batch, steps, channels = context.shape[:3]
+        if steps != self.context_length or channels != self.channels:
+            raise ValueError(
+                f"expected a context of {self.context_length} latents with {self.channels} channels, "
+                f"got shape {tuple(context.shape)}"
+            )
+        patch = self.config.patch
+        x = F.pixel_unshuffle(context.flatten(1, 2), patch)  # (B, K * C * patch^2, h / patch, w / patch)
+        planes = [x]
+        if self.action_dim:
+            planes.append(action.to(x.dtype)[:, :, None, None].expand(-1, -1, *x.shape[-2:]))
+        if self.config.coordinates:
+            rows = torch.linspace(-1, 1, x.shape[-2], dtype=x.dtype, device=x.device)
+            columns = torch.linspace(-1, 1, x.shape[-1], dtype=x.dtype, device=x.device)
+            grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+            planes.append(grid.expand(batch, -1, -1, -1))
+        x = torch.cat(planes, dim=1).contiguous(memory_format=torch.channels_last)
+        x = F.silu(self.in_norm(self.in_projection(x)))
+        for block in self.blocks:
+            x = block(x)
+        latent = F.pixel_shuffle(self.out_projection(x), patch)
+        return Prediction(context[:, -1] + latent if self.config.residual else latent)
+
+
+def load_seed_checkpoint(path: str | Path) -> ResNetRollout:
+    """Read a checkpoint of the report's Conv3d network and fold it exactly into Conv2d form.
+
+    Tensors are matched by order and shape, so any attribute names will do, with or without `_orig_mod.` in front.
+
+    Args:
+        path: A PyTorch state dict, plain or under "model", "state_dict" or "model_state_dict"; nothing in it is
+            executed.
+
+    Raises:
+        ValueError: If the file is no such checkpoint.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} is not a PyTorch checkpoint that loads without running code: {error}") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} holds a {type(state).__name__}, not a state dict")
+    for key in ("model", "state_dict", "model_state_dict"):
+        state = state.get(key, state)
+    tensors = [tensor for tensor in state.values() if isinstance(tensor, Tensor)]
+    first = tensors[0] if tensors else torch.empty(0)
+    if first.ndim != 5:
+        raise ValueError(f"{path} does not start with a Conv3d weight, so it is not the report's network")
+    last = [tensor for tensor in tensors if tensor.ndim == 5][-1]
+    config = ResNetRolloutConfig(
+        channels=last.shape[0],
+        context_length=first.shape[1] // last.shape[0],
+        width=first.shape[0],
+        blocks=(sum(tensor.ndim == 5 for tensor in tensors) - 2) // 2,
+    )
+    model = ResNetRollout(config)
+    targets = model.state_dict()
+    if len(targets) != len(tensors):
+        raise ValueError(f"{path} has {len(tensors)} tensors, the folded network {len(targets)}")
+    for (name, target), tensor in zip(targets.items(), tensors, strict=True):
+        folded = tensor[:, :, tensor.shape[2] // 2] if tensor.ndim == 5 else tensor
+        if folded.shape != target.shape:
+            raise ValueError(
+                f"{path}: a tensor of shape {tuple(tensor.shape)} does not fit {name} {tuple(target.shape)}"
+            )
+        target.copy_(folded)
+    model.load_state_dict(targets)
+    return model
+
+
+def to_seed_state_dict(model: ResNetRollout) -> dict[str, Tensor]:
+    """The weights in the report's Conv3d form, with zeros where its kernels only ever meet padding.
+
+    Raises:
+        ValueError: If the model uses an option that the report's network does not have.
+    """
+    config = model.config
+    if config.action_dim or config.residual or config.coordinates or config.patch != 1:
+        raise ValueError("only action_dim=0, residual=False, coordinates=False, patch=1 exist in the report's network")
+    unfolded = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.ndim == 4:
+            volume = tensor.new_zeros(*tensor.shape[:2], 3, *tensor.shape[2:])
+            volume[:, :, 1] = tensor
+            tensor = volume
+        unfolded[name] = tensor
+    return unfolded

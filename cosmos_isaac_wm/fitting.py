@@ -1,0 +1,353 @@
+"""Self-fed training of the dynamics: the model learns on its own rollouts, as it will be used.
+
+Two things go beyond the report's recipe. Rollouts are *persistent*: most dreams of a batch are not restarted after
+R steps but go on from where they are, so the model meets its own errors 50 steps deep at the price of short
+gradients. And the loss adds a weight on whatever is not background, and the position error that the readout sees.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from .checkpoint import Checkpoint
+from .data.windows import EncodedEpisodes, WindowSampler
+from .perception import Perception
+from .tokenizers.fit import mixed_precision
+from .tracking import REFERENCE_WIDTH
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How the dynamics is trained.
+
+    Attributes:
+        updates: Optimiser steps; with `epochs` the larger of the two counts.
+        epochs: Passes over all windows, or 0 to count updates only.
+        batch_size: Dreams that advance together.
+        rollouts: Self-fed steps per update, growing over training in equal shares of the updates.
+        lr: Peak learning rate of AdamW.
+        weight_decay: Of AdamW.
+        warmup: Share of the updates in which the learning rate rises; it then falls along a cosine.
+        motion_weight: Weight of latent elements that move by more than `motion_threshold` from frame to frame.
+        motion_threshold: In normalised latents.
+        foreground_weight: Weight of latent cells that differ from the background, moving or not; 0 for none.
+        position_weight: Weight of the position error in decimetres that the readout sees in dreamed latents.
+        persistence: Probability that a dream goes on after an update instead of being restarted.
+        divergence: Distance in metres from the truth at which a dream is restarted anyway.
+        motion_bias: How much more often windows with a moving object are drawn.
+        ema: Decay of the weights' moving average that is validated and kept; 0 for none.
+        clip: Greatest norm of the gradient.
+        mirror: Use every episode a second time in the mirror, where the scene allows it.
+        precision: "bf16", "fp32", or "auto": bf16 where the processor or GPU has it.
+        validate_every: Updates between validations.
+    """
+
+    updates: int = 10000
+    epochs: int = 0
+    batch_size: int = 64
+    rollouts: tuple[int, ...] = (2, 4, 4, 8)
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    warmup: float = 0.03
+    motion_weight: float = 10.0
+    motion_threshold: float = 0.1
+    foreground_weight: float = 4.0
+    position_weight: float = 0.5
+    persistence: float = 0.8
+    divergence: float = 0.04
+    motion_bias: float = 4.0
+    ema: float = 0.999
+    clip: float = 1.0
+    mirror: bool = True
+    precision: str = "auto"
+    validate_every: int = 500
+
+
+def rollout_loss(predicted: Tensor, target: Tensor, previous: Tensor, background: Tensor, config: FitConfig) -> Tensor:
+    """Motion-weighted L1 of one predicted step.
+
+    Args:
+        predicted: (B, C, h, w).
+        target: The true next latent, (B, C, h, w).
+        previous: The true latent one frame earlier, (B, C, h, w): the motion is measured against it.
+        background: The median latent, (1, C, h, w).
+        config: Weights and threshold.
+    """
+    weight = torch.where((target - previous).abs() > config.motion_threshold, config.motion_weight, 1.0)
+    if config.foreground_weight:
+        occupied = ((target - background).abs().amax(dim=1, keepdim=True) > 1.0).to(weight.dtype)
+        weight = weight + config.foreground_weight * occupied
+    return (weight * (predicted - target).abs()).mean()
+
+
+class _Dreams:
+    """The batch of dreams that training advances: where each is in its episode, and its current context."""
+
+    def __init__(self, episodes: EncodedEpisodes, sampler: WindowSampler, config: FitConfig, context_length: int):
+        self._episodes, self._sampler, self._config = episodes, sampler, config
+        self._context_length = context_length
+        size = config.batch_size
+        self.place: NDArray[np.int64] = np.zeros((size, 2), dtype=np.int64)
+        self.context = torch.zeros(size, context_length, *episodes.latents.shape[2:])
+        self.alive: NDArray[np.bool_] = np.zeros(size, dtype=bool)
+
+    def prepare(self, steps: int, rng: np.random.Generator) -> None:
+        """Restart the dreams that ended, diverged or lost the draw."""
+        ends = self._episodes.lengths.numpy()[self.place[:, 0]]
+        go_on = self.alive & (self.place[:, 1] + steps < ends) & (rng.random(len(ends)) < self._config.persistence)
+        fresh = np.flatnonzero(~go_on)
+        places = self._sampler.draw(len(fresh), rng)
+        last = self._episodes.lengths.numpy()[places[:, 0]] - 1
+        places[:, 1] = np.maximum(np.minimum(places[:, 1], last - steps), self._context_length - 1)
+        self.place[fresh] = places
+        offsets = np.arange(-self._context_length + 1, 1)
+        self.context[fresh] = self._gather(self._episodes.latents, places, offsets).float()
+
+    def targets(self, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        """True latents of frames 0..R (B, R + 1, C, h, w), actions (B, R, A), positions after a step (B, R, N, 2)."""
+        ahead = np.arange(steps + 1)
+        return (
+            self._gather(self._episodes.latents, self.place, ahead).float(),
+            self._gather(self._episodes.actions, self.place, ahead[:-1]),
+            self._gather(self._episodes.positions, self.place, ahead[1:]),
+        )
+
+    def advance(self, context: Tensor, alive: Tensor, steps: int) -> None:
+        """Keep the dreamed contexts for the next update."""
+        self.context, self.alive = context.detach().float().cpu(), alive.cpu().numpy()
+        self.place[:, 1] += steps
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Where every dream is, for the checkpoint."""
+        return {
+            "place": torch.from_numpy(self.place),
+            "context": self.context,
+            "alive": torch.from_numpy(self.alive),
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on with the dreams of a checkpoint."""
+        self.place, self.alive = state["place"].numpy(), state["alive"].numpy()
+        self.context = state["context"]
+
+    @staticmethod
+    def _gather(source: Tensor, place: NDArray[np.int64], offsets: NDArray[np.int64]) -> Tensor:
+        limit = source.shape[1] - 1
+        frames = np.clip(place[:, 1:] + offsets, 0, limit)
+        return source[torch.from_numpy(place[:, :1]), torch.from_numpy(frames)]
+
+
+@dataclass
+class FitResult:
+    """What `fit_dynamics` returns.
+
+    Attributes:
+        curve: Per validation: update, training loss since the last, learning rate, rollout, validation errors in px.
+        best: The entry of `curve` whose weights were kept.
+    """
+
+    curve: list[dict[str, float]]
+    best: dict[str, float]
+
+
+def fit_dynamics(
+    dynamics: nn.Module,
+    perception: Perception,
+    train: EncodedEpisodes,
+    val: EncodedEpisodes,
+    config: FitConfig,
+    out: Path,
+    seed: int,
+    device: str = "cpu",
+) -> FitResult:
+    """Train `dynamics` in place, resuming from a checkpoint in `out`; it ends up with the best validated weights.
+
+    Args:
+        dynamics: The model.
+        perception: Frozen; its readout and scene turn latents into positions and pixels.
+        train: Training episodes.
+        val: Validation episodes; the best weights are chosen by the open-loop error on them.
+        config: The recipe.
+        out: Folder for checkpoint and TensorBoard scalars.
+        seed: Seed of batches and dropout.
+        device: "cpu" or "cuda".
+
+    Raises:
+        ValueError: If the loss is no longer finite, or the checkpoint does not fit.
+    """
+    accelerator = Accelerator(
+        cpu=device == "cpu", mixed_precision=mixed_precision(config.precision, torch.device(device))
+    )
+    dynamics.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    perception.to(accelerator.device)
+    context_length = int(dynamics.context_length)  # type: ignore[arg-type]
+    dreams = _Dreams(train, WindowSampler(train, context_length, config.motion_bias), config, context_length)
+    windows = int((train.lengths - context_length).sum())
+    updates = max(config.updates, config.epochs * windows // config.batch_size)
+    optimizer = torch.optim.AdamW(dynamics.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.lr, total_steps=updates, pct_start=max(config.warmup, 1.5 / updates), cycle_momentum=False
+    )
+    average = AveragedModel(dynamics, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
+    kept = average.module if average is not None else dynamics
+    parts: dict[str, Any] = {"model": dynamics, "optimizer": optimizer, "schedule": schedule, "dreams": dreams}
+    checkpoint = Checkpoint(out / "checkpoint.pt", **parts, **({"average": average} if average is not None else {}))
+    best_weights = Checkpoint(out / "best.pt", model=kept)
+    state = checkpoint.load()
+    curve: list[dict[str, float]] = list(state.get("curve", []))
+    model, optimizer = accelerator.prepare(dynamics, optimizer)
+    background = _background(train).to(accelerator.device)
+    writer = _tensorboard(out)
+    losses: list[float] = list(state.get("losses", []))
+    saved = time.monotonic()
+    start = int(state.get("update", 0))
+    progress = tqdm(range(start, updates), desc="fit dynamics", unit="update", initial=start, total=updates)
+    for update in progress:
+        torch.manual_seed(seed + update)  # of the dropout: a resumed run draws what an uninterrupted one would
+        steps = config.rollouts[update * len(config.rollouts) // updates]
+        loss = _update(model, perception, dreams, background, config, steps, (seed, update), accelerator)
+        if not torch.isfinite(loss):
+            raise ValueError(
+                f"the loss is {float(loss)} at update {update}; lower the learning rate (now {config.lr:g}). "
+                f"The last checkpoint in {out} is from before."
+            )
+        accelerator.clip_grad_norm_(model.parameters(), config.clip)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if average is not None:
+            average.update_parameters(dynamics)
+        losses.append(float(loss))
+        if (update + 1) % config.validate_every == 0 or update + 1 == updates:
+            entry = {
+                "update": update + 1,
+                "loss": float(np.mean(losses)),
+                "lr": float(schedule.get_last_lr()[0]),
+                "rollout": steps,
+                **validate(kept, perception, val),
+            }
+            losses.clear()
+            curve.append(entry)
+            if entry["error"] == min(row["error"] for row in curve):
+                best_weights.save()
+            for key, value in entry.items():
+                if writer is not None:
+                    writer.add_scalar(f"fit/{key}", value, update + 1)
+            progress.set_postfix(loss=f"{entry['loss']:.4f}", val=f"{entry['error']:.2f}")
+        if time.monotonic() - saved > 60 or update + 1 == updates:
+            checkpoint.save(update=update + 1, curve=curve, losses=losses)
+            saved = time.monotonic()
+    best_weights.load()
+    dynamics.load_state_dict(kept.state_dict())
+    return FitResult(curve, min(curve, key=lambda row: row["error"]))
+
+
+def _update(
+    model: nn.Module,
+    perception: Perception,
+    dreams: _Dreams,
+    background: Tensor,
+    config: FitConfig,
+    steps: int,
+    seed: tuple[int, int],
+    accelerator: Accelerator,
+) -> Tensor:
+    """Advance the dreams by `steps`, accumulate the gradient, and return the loss."""
+    dreams.prepare(steps, np.random.default_rng(seed))
+    latents, actions, positions = (tensor.to(accelerator.device) for tensor in dreams.targets(steps))
+    context = dreams.context.to(accelerator.device)
+    actions = _scaled(actions, perception)
+    readout = perception.readout if positions.shape[2] else None
+    loss = latents.new_zeros(())
+    alive = torch.ones(len(latents), dtype=torch.bool, device=accelerator.device)
+    for step in range(steps):
+        with accelerator.autocast():
+            predicted = model(context, actions[:, step]).latent.float()
+            located = readout(predicted) if readout is not None else None
+        loss = loss + rollout_loss(predicted, latents[:, step + 1], latents[:, step], background, config)
+        if located is not None:
+            truth = positions[:, step]
+            error = (located.positions.float() - truth.nan_to_num()).norm(dim=-1)  # (B, N) metres
+            error = torch.where(truth.isnan().any(-1), 0.0, error)
+            alive = error.amax(dim=1) < config.divergence
+            # Beyond the divergence limit contact has gone another way, and the gradient would only teach blur.
+            loss = loss + config.position_weight * 10 * error.clamp(max=config.divergence).mean()
+        context = torch.cat([context[:, 1:], predicted.unsqueeze(1)], dim=1)
+    loss = loss / steps
+    accelerator.backward(loss)
+    dreams.advance(context, alive, steps)
+    return loss.detach()
+
+
+@torch.inference_mode()
+def validate(dynamics: nn.Module, perception: Perception, episodes: EncodedEpisodes) -> dict[str, float]:
+    """Open-loop error over whole validation episodes; positions by the readout, pixels at 512 scale.
+
+    Returns:
+        `error`, by which the best weights are chosen: the mean over kinds of the mean position error in px (or the
+        mean L1 of the latents, where there are no positions or no camera). Per kind also the RMSE and the median.
+    """
+    dynamics.eval()
+    length = int(dynamics.context_length)  # type: ignore[arg-type]
+    device = perception.device
+    context = episodes.latents[:, :length].float().to(device)
+    scene = perception.scene
+    with_positions = perception.readout is not None and scene.camera is not None and episodes.positions.shape[2] > 0
+    horizon = int(episodes.lengths.min()) - length
+    dreamed, latent_error = [], 0.0
+    for step in range(horizon):
+        action = _scaled(episodes.actions[:, length - 1 + step].to(device), perception)
+        latent = dynamics(context, action).latent.float()
+        context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
+        latent_error += float((latent - episodes.latents[:, length + step].to(device).float()).abs().mean()) / horizon
+        if with_positions:
+            dreamed.append(perception.locate(latent).positions[:, 0].cpu())
+    dynamics.train()
+    if not with_positions:
+        return {"error": latent_error}
+    truth = scene.to_pixels(episodes.positions[:, length : length + horizon, 0].numpy())
+    error = np.linalg.norm(scene.to_pixels(torch.stack(dreamed, dim=1).numpy()) - truth, axis=-1)
+    error *= REFERENCE_WIDTH / scene.image_size[1]
+    results: dict[str, float] = {}
+    means = []
+    for kind in sorted(set(episodes.kinds)):
+        rows = error[[name == kind for name in episodes.kinds]]
+        means.append(float(rows.mean()))
+        results[f"{kind}_rmse"] = float(np.sqrt((rows**2).mean()))
+        results[f"{kind}_median"] = float(np.median(rows))
+        results[f"{kind}_rmse_at_16"] = float(np.sqrt((rows[:, :16] ** 2).mean()))
+        results[f"{kind}_rmse_at_32"] = float(np.sqrt((rows[:, :32] ** 2).mean()))
+    return {"error": float(np.mean(means)), **results}
+
+
+def _scaled(actions: Tensor, perception: Perception) -> Tensor:
+    """Actions (..., A) in the scene's units to [-1, 1]."""
+    low = torch.tensor(perception.scene.action_low, device=actions.device)
+    high = torch.tensor(perception.scene.action_high, device=actions.device)
+    return 2 * (actions.clamp(low, high) - low) / (high - low) - 1
+
+
+def _background(episodes: EncodedEpisodes) -> Tensor:
+    """The median latent over the training frames, (1, C, h, w)."""
+    flat = episodes.latents.flatten(0, 1)
+    return flat[:: max(1, len(flat) // 500)].float().median(dim=0, keepdim=True).values
+
+
+def _tensorboard(out: Path) -> Any:
+    """A TensorBoard writer where it is installed, else None."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(out / "tensorboard"))

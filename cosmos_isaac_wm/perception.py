@@ -1,0 +1,226 @@
+"""Perception: tokenizer, latent normalisation and readout, everything between pictures and what the dynamics sees.
+
+One folder on disk: `perception.yaml`, `perception.safetensors`. A world model bundle contains one, and
+`cosmos-wm fit-tokenizer` writes one that has no dynamics yet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .readout import Located, Readout, ReadoutConfig
+from .scene import Scene
+from .tokenizers import CosmosTokenizer, TinyTokenizer, TinyTokenizerConfig
+from .tokenizers.fit import to_frames, to_images
+
+
+class BundleError(ValueError):
+    """A bundle is missing, truncated, of another format, or does not fit together."""
+
+
+class Perception(nn.Module):
+    """Frames to normalised latents, back to frames, and to positions.
+
+    Args:
+        scene: What is looked at.
+        tokenizer: The frame tokenizer.
+        readout: Positions from latents, or None where the data has no positions.
+        mean: Mean of the raw latents per channel, (C,).
+        std: Standard deviation of the raw latents per channel, (C,).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        scene: Scene,
+        tokenizer: TinyTokenizer | CosmosTokenizer,
+        readout: Readout | None = None,
+        mean: Tensor | None = None,
+        std: Tensor | None = None,
+    ):
+        super().__init__()
+        self.scene, self.tokenizer, self.readout = scene, tokenizer, readout
+        channels = tokenizer.channels
+        self.register_buffer("mean", torch.zeros(channels) if mean is None else mean)
+        self.register_buffer("std", torch.ones(channels) if std is None else std)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.mean.device
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of the scene's frames."""
+        height, width = self.scene.image_size
+        return self.tokenizer.channels, height // self.tokenizer.compression, width // self.tokenizer.compression
+
+    def encode(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
+        """uint8 frames (B, H, W, 3) to normalised float32 latents (B, C, h, w).
+
+        Raises:
+            ValueError: If the frames have another type, or a size that the tokenizer cannot divide.
+        """
+        frames = torch.as_tensor(frames)
+        if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+            raise ValueError(
+                f"expected uint8 RGB frames of shape (B, H, W, 3), got {str(frames.dtype).removeprefix('torch.')} "
+                f"{tuple(frames.shape)}"
+            )
+        with torch.inference_mode():
+            images = to_images(frames.to(self.device)).contiguous(memory_format=torch.channels_last)
+            return (self.tokenizer.encode(images).float() - self._shaped(self.mean)) / self._shaped(self.std)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalised latents (B, C, h, w) to uint8 frames (B, H, W, 3)."""
+        with torch.inference_mode():
+            raw = latents.float() * self._shaped(self.std) + self._shaped(self.mean)
+            return to_frames(self.tokenizer.decode(raw.contiguous(memory_format=torch.channels_last)).float())
+
+    def locate(self, latents: Tensor) -> Located:
+        """Positions (B, N, 2) in metres and presence (B, N) from normalised latents (B, C, h, w).
+
+        Raises:
+            ValueError: If there is no readout, because the training data had no positions.
+        """
+        if self.readout is None:
+            raise ValueError(
+                f"the bundle of scene {self.scene.name!r} has no readout: its training data had no positions. "
+                'Use obs_type="latent" or "rgb" and a reward function of latents or frames.'
+            )
+        located: Located = self.readout(latents)
+        return located
+
+    @staticmethod
+    def _shaped(statistics: Tensor) -> Tensor:
+        return statistics[None, :, None, None]
+
+    def fingerprint(self) -> str:
+        """A hash of tokenizer and latent statistics: what normalised latents depend on."""
+        digest = hashlib.sha256(self.tokenizer.fingerprint().encode())
+        for statistic in (self.mean, self.std):
+            digest.update(statistic.cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def config(self) -> dict[str, Any]:
+        """What `load` needs besides the weights."""
+        tokenizer: dict[str, Any] = {"fingerprint": self.tokenizer.fingerprint()}
+        if isinstance(self.tokenizer, TinyTokenizer):
+            tokenizer |= {"type": "tiny", "config": _plain(dataclasses.asdict(self.tokenizer.config))}
+        else:
+            tokenizer |= {"type": "cosmos", "config": self.tokenizer.config()}
+        readout = None if self.readout is None else dataclasses.asdict(self.readout.config)
+        return {"scene": self.scene.to_dict(), "tokenizer": tokenizer, "readout": readout}
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write `perception.yaml` and `perception.safetensors` into an existing folder."""
+        folder = Path(folder)
+        # NVIDIA's weights stay in their own files; everything else is ours.
+        state = {
+            name: tensor.contiguous()
+            for name, tensor in self.state_dict().items()
+            if isinstance(self.tokenizer, TinyTokenizer) or not name.startswith("tokenizer.")
+        }
+        save_file(state, folder / "perception.safetensors")
+        (folder / "perception.yaml").write_text(yaml.safe_dump(self.config(), sort_keys=False))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> Perception:
+        """Read what `save` wrote.
+
+        Raises:
+            BundleError: If a file is missing or truncated, or the tokenizer's fingerprint differs from the one that
+                the latents were made with.
+        """
+        folder = Path(folder)
+        config = read_yaml(folder / "perception.yaml")
+        scene = Scene.from_dict(config["scene"])
+        described = config["tokenizer"]
+        tokenizer: TinyTokenizer | CosmosTokenizer
+        if described["type"] == "tiny":
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in described["config"].items()}
+            tokenizer = TinyTokenizer(TinyTokenizerConfig(**values))
+            tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        elif described["type"] == "cosmos":
+            tokenizer = CosmosTokenizer(**described["config"])
+        else:
+            raise BundleError(f"{folder}: unknown tokenizer type {described['type']!r}; expected 'tiny' or 'cosmos'")
+        readout = None
+        if config["readout"] is not None:
+            if scene.workspace_low is None or scene.workspace_high is None:
+                raise BundleError(f"{folder}: a readout needs the scene's workspace bounds")
+            readout = Readout(ReadoutConfig(**config["readout"]), scene.workspace_low, scene.workspace_high)
+        perception = cls(scene, tokenizer, readout)
+        load_weights(
+            perception,
+            folder / "perception.safetensors",
+            elsewhere="tokenizer." if described["type"] == "cosmos" else None,
+        )
+        if tokenizer.fingerprint() != described["fingerprint"]:
+            raise BundleError(
+                f"{folder}: the tokenizer's fingerprint is {tokenizer.fingerprint()}, but the bundle's latents were "
+                f"made with {described['fingerprint']}. Use the tokenizer it was fitted with, or fit the bundle again."
+            )
+        return perception.eval().requires_grad_(False).to(device)
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping of a bundle.
+
+    Raises:
+        BundleError: If it is missing or not a mapping.
+    """
+    if not path.is_file():
+        raise BundleError(f"no {path.name} in {path.parent}; expected a folder written by `cosmos-wm fit-...`")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise BundleError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise BundleError(f"{path} is truncated or not a mapping")
+    return content
+
+
+def load_weights(module: nn.Module, path: Path, elsewhere: str | None = None) -> None:
+    """Load a safetensors file into a module.
+
+    Args:
+        module: Where to.
+        path: The file.
+        elsewhere: Prefix of tensors that the file need not hold, because they come from another one.
+
+    Raises:
+        BundleError: If the file is missing, truncated, holds NaN, or has tensors of other names or shapes.
+    """
+    if not path.is_file():
+        raise BundleError(f"no {path.name} in {path.parent}; the bundle is incomplete, copy or fit it again")
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise BundleError(f"{path} is truncated or damaged ({error}); copy or fit the bundle again") from error
+    if broken := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
+        raise BundleError(f"{path} holds NaN or infinite weights in {broken[0]!r}; fit the bundle again")
+    try:
+        if elsewhere is not None:
+            state |= {name: tensor for name, tensor in module.state_dict().items() if name.startswith(elsewhere)}
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise BundleError(f"{path} does not fit the bundle's configuration: {error}") from error

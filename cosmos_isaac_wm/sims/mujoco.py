@@ -1,0 +1,263 @@
+"""The default real simulator: the table of scene.py in MuJoCo, with shadows, at 10 Hz over 50 physics steps.
+
+Pictures need off-screen OpenGL (EGL or OSMesa), everything else does not.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..scene import (
+    CUBE_FRICTION,
+    CUBE_MASS,
+    CUBE_SIZE,
+    KINDS,
+    PUSHER_FRICTION,
+    PUSHER_HEIGHT,
+    PUSHER_RADIUS,
+    PUSHER_SPEED,
+    TABLE,
+    TABLE_HALF_WIDTH,
+    WALL_HEIGHT,
+    WALL_THICKNESS,
+    Scene,
+)
+
+NO_OPENGL = (
+    "MuJoCo cannot draw pictures here: it found neither EGL nor OSMesa, or was imported before MUJOCO_GL was set. "
+    "On Debian or Ubuntu `apt-get install libosmesa6` is enough (or libegl1 libgl1 libgl1-mesa-dri for EGL). "
+    "The dream itself needs no OpenGL."
+)
+
+
+def _choose_gl() -> str | None:
+    """Name an off-screen GL for mujoco, which reads MUJOCO_GL once, when it is imported."""
+    if "MUJOCO_GL" not in os.environ:
+        for backend, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
+            if ctypes.util.find_library(library):
+                os.environ["MUJOCO_GL"] = backend
+                os.environ.setdefault("PYOPENGL_PLATFORM", backend)
+                break
+    return os.environ.get("MUJOCO_GL")
+
+
+_choose_gl()
+import mujoco  # noqa: E402  (the off-screen GL must be chosen first)
+
+_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+_BOUNCE = [-3000.0, -25.0]  # wall contact as stiffness and damping: walls give back about half of the speed
+
+
+class OpenGLError(RuntimeError):
+    """Pictures were asked for where no off-screen OpenGL is installed."""
+
+
+def _build(kind: str) -> mujoco.MjModel:
+    """Compile the table with or without its pusher."""
+    spec = mujoco.MjSpec.from_string(files("cosmos_isaac_wm.sims").joinpath("assets/table.xml").read_text())
+    world, box = spec.worldbody, mujoco.mjtGeom.mjGEOM_BOX
+    half, thick = TABLE_HALF_WIDTH, WALL_THICKNESS
+    friction = [CUBE_FRICTION[kind], 0.002, 0.0001]
+    outer = half + 2 * thick
+    world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, pos=[0, 0, -0.3], size=[5, 5, 0.1], material="floor")
+    world.add_geom(
+        name="table", type=box, pos=[0, 0, -0.02], size=[outer, outer, 0.02], material="table", friction=friction
+    )
+    for name, x, y in (("left", -1, 0), ("right", 1, 0), ("near", 0, -1), ("far", 0, 1)):
+        world.add_geom(
+            name=f"wall_{name}",
+            type=box,
+            pos=[x * (half + thick), y * (half + thick), WALL_HEIGHT / 2],
+            size=[thick if x else outer, thick if y else outer, WALL_HEIGHT / 2],
+            material="wall",
+            friction=friction,
+            solref=_BOUNCE,
+            priority=1,
+        )
+    camera = TABLE.camera
+    assert camera is not None
+    right, up, _ = camera.axes()
+    oblique = world.add_camera(name="oblique", pos=list(camera.position), fovy=camera.fovy)
+    oblique.alt.type = mujoco.mjtOrientation.mjORIENTATION_XYAXES
+    oblique.alt.xyaxes = [*right, *up]
+    cube = world.add_body(name="cube", pos=[0, 0, CUBE_SIZE / 2])
+    cube.add_freejoint(name="cube")
+    cube.add_geom(
+        name="cube", type=box, size=[CUBE_SIZE / 2] * 3, mass=CUBE_MASS, material="cube", friction=friction, condim=4
+    )
+    if kind == "push":
+        pusher = world.add_body(name="pusher", pos=[0, 0, PUSHER_HEIGHT / 2 + 0.002])
+        for name, axis in (("pusher_x", [1, 0, 0]), ("pusher_y", [0, 1, 0])):
+            reach = half - PUSHER_RADIUS
+            pusher.add_joint(
+                name=name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=axis, limited=True, range=[-reach, reach]
+            )
+            motor = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+            motor.set_to_velocity(kv=40.0)
+            motor.forcelimited, motor.forcerange = True, [-12.0, 12.0]
+        pusher.add_geom(
+            name="pusher",
+            type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+            size=[PUSHER_RADIUS, PUSHER_HEIGHT / 2, 0],
+            mass=0.5,
+            material="pusher",
+            friction=[PUSHER_FRICTION, 0.002, 0.0001],
+        )
+    return spec.compile()
+
+
+class MujocoTable:
+    """The red cube on the walled table, pushed (`kind="push"`) or launched (`kind="slide"`).
+
+    In *push* the action is the pusher's planar velocity; +1 is `PUSHER_SPEED`. In *slide* there is no pusher, the cube
+    is slippery and is launched at 0.4 to 1.0 m/s with some spin; actions are ignored.
+
+    Args:
+        kind: "push" or "slide".
+        image_size: Height and width of the pictures.
+        shadows: Draw shadows. Never mix pictures with and without.
+    """
+
+    SUBSTEPS = 50
+
+    def __init__(self, kind: str = "push", image_size: tuple[int, int] = TABLE.image_size, shadows: bool = True):
+        if kind not in KINDS:
+            raise ValueError(f"unknown kind of episode {kind!r}; expected one of {KINDS}")
+        self.kind = kind
+        self.scene: Scene = Scene.from_dict({**TABLE.to_dict(), "image_size": list(image_size)})
+        self.model = _build(kind)
+        self.model.vis.global_.offheight, self.model.vis.global_.offwidth = image_size
+        self.data = mujoco.MjData(self.model)
+        self._shadows = shadows
+        self._renderer: mujoco.Renderer | None = None
+        expected = self.model.opt.timestep * self.SUBSTEPS * self.scene.control_hz
+        assert abs(expected - 1) < 1e-9, "substeps and control rate disagree"
+
+    def reset(self, seed: int, options: dict[str, Any] | None = None) -> None:
+        """Start an episode with random poses drawn from `seed`.
+
+        Args:
+            seed: Any non-negative integer; the same seed gives the same start.
+            options: Optional `"cube"` (x, y) and `"pusher"` (x, y) in metres instead of random ones.
+        """
+        options = options or {}
+        rng = np.random.default_rng(seed)
+        reach = TABLE_HALF_WIDTH - CUBE_SIZE
+        cube = np.asarray(options.get("cube", rng.uniform(-reach, reach, 2)), dtype=np.float64)
+        yaw = rng.uniform(-np.pi, np.pi)
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[:7] = [*cube, CUBE_SIZE / 2, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
+        if self.kind == "slide":
+            speed, heading = rng.uniform(0.4, 1.0), rng.uniform(-np.pi, np.pi)
+            self.data.qvel[:2] = speed * np.cos(heading), speed * np.sin(heading)
+            self.data.qvel[5] = rng.uniform(-2.0, 2.0)
+        else:
+            reach = TABLE_HALF_WIDTH - PUSHER_RADIUS - 0.005
+            pusher = rng.uniform(-reach, reach, 2)
+            while np.linalg.norm(pusher - cube) < 0.10:
+                pusher = rng.uniform(-reach, reach, 2)
+            self.data.qpos[7:9] = options.get("pusher", pusher)
+        mujoco.mj_forward(self.model, self.data)
+
+    def step(self, action: NDArray[np.float32]) -> None:
+        """Hold the planar velocity command `action` (2,) in [-1, 1] for 0.1 s.
+
+        Raises:
+            ValueError: If the action has another shape or is not finite.
+        """
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != (2,) or not np.isfinite(action).all():
+            raise ValueError(f"expected a finite action of shape (2,), got {action}")
+        if self.kind == "push":
+            self.data.ctrl[:] = PUSHER_SPEED * np.clip(action, -1.0, 1.0)
+        mujoco.mj_step(self.model, self.data, nstep=self.SUBSTEPS)
+
+    def render(self) -> NDArray[np.uint8]:
+        """The oblique camera's picture, (H, W, 3).
+
+        Raises:
+            OpenGLError: If neither EGL nor OSMesa is installed.
+        """
+        if self._renderer is None:
+            try:
+                self._renderer = mujoco.Renderer(self.model, *self.scene.image_size)
+            except Exception as error:  # PyOpenGL raises ImportError, AttributeError or its own, by platform
+                raise OpenGLError(NO_OPENGL) from error
+            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self._shadows
+            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = False
+        self._renderer.update_scene(self.data, camera="oblique")
+        return self._renderer.render().copy()
+
+    def positions(self) -> dict[str, NDArray[np.float64]]:
+        """(x, y) in metres of the cube and, when pushing, of the pusher."""
+        found = {"cube": self.data.qpos[:2].copy()}
+        if self.kind == "push":
+            found["pusher"] = self.data.qpos[7:9].copy()
+        return found
+
+    def cube_pose(self) -> NDArray[np.float64]:
+        """The cube's (x, y, z, qw, qx, qy, qz)."""
+        return self.data.qpos[:7].copy()
+
+    def in_contact(self) -> bool:
+        """Whether the pusher touches the cube."""
+        if self.kind == "slide":
+            return False
+        pair = {self.model.geom("cube").id, self.model.geom("pusher").id}
+        return any({int(contact.geom1), int(contact.geom2)} == pair for contact in self.data.contact)
+
+    def get_state(self) -> NDArray[np.float64]:
+        """The complete integration state, warm start included."""
+        state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
+        mujoco.mj_getState(self.model, self.data, state, _STATE)
+        return state
+
+    def set_state(self, state: NDArray[np.float64]) -> None:
+        """Restore a state of `get_state` of the same kind of episode.
+
+        Raises:
+            ValueError: If the state has another length.
+        """
+        expected = mujoco.mj_stateSize(self.model, _STATE)
+        state = np.asarray(state, dtype=np.float64)
+        if state.shape != (expected,):
+            raise ValueError(
+                f"a {self.kind} state has shape ({expected},), got {state.shape}: was it saved from another kind?"
+            )
+        mujoco.mj_setState(self.model, self.data, state, _STATE)
+        # mj_forward would also overwrite the warm start that the next step begins from, so put it back.
+        mujoco.mj_forward(self.model, self.data)
+        mujoco.mj_setState(self.model, self.data, state, _STATE)
+
+    def perturb(self, rng: np.random.Generator, position_m: float, angle_rad: float) -> None:
+        """Jitter the cube's and the pusher's planar pose by Gaussian noise: what a perfect eye could not tell."""
+        pose = self.data.qpos
+        pose[:2] += rng.normal(0.0, position_m, 2)
+        turn = rng.normal(0.0, angle_rad)
+        quat = np.empty(4)
+        mujoco.mju_mulQuat(quat, np.array([np.cos(turn / 2), 0, 0, np.sin(turn / 2)]), pose[3:7].copy())
+        pose[3:7] = quat
+        if self.kind == "push":
+            pose[7:9] += rng.normal(0.0, position_m, 2)
+        mujoco.mj_forward(self.model, self.data)
+
+    def metadata(self) -> dict[str, Any]:
+        """Simulator, version, renderer and shadows: recorded with every dataset."""
+        return {
+            "simulator": "mujoco",
+            "simulator_version": mujoco.__version__,
+            "renderer": f"mujoco.Renderer/{_choose_gl() or 'none'}",
+            "shadows": self._shadows,
+        }
+
+    def close(self) -> None:
+        """Free the OpenGL context."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None

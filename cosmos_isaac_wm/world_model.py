@@ -1,0 +1,308 @@
+"""A world model bundle: perception, dynamics, real start contexts, and how it was made, in one folder.
+
+config.yaml              dynamics type and shape, provenance (config, seed, versions, data fingerprint)
+perception.yaml, .safetensors    scene, tokenizer, latent statistics, readout
+dynamics.safetensors     weights
+contexts.safetensors     real contexts to start dreams from, with the simulator state of their last frame
+metrics.json, README.md  figures on held-out episodes, and the model card made from them
+episodes/                held-out episodes (Minari), in shipped bundles
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .data.episodes import EpisodeDataset
+from .dynamics import DYNAMICS
+from .perception import BundleError, Perception, load_weights, read_yaml
+from .readout import Located
+from .scene import Scene
+
+FORMAT = 1
+
+
+@dataclass
+class Contexts:
+    """Real starts for dreams: n windows of K frames.
+
+    Attributes:
+        latents: Normalised latents, oldest first, float16 (n, K, C, h, w).
+        positions: True positions in metres of those frames, float32 (n, K, N, 2); NaN where unknown or absent.
+        states: Simulator state of the last frame, float64 (n, S), padded with NaN; S may be 0.
+        episodes: Episode number in the training dataset, (n,).
+        starts: Index in that episode of the window's first frame, (n,).
+        kinds: Kind of the episode, n names.
+    """
+
+    latents: Tensor
+    positions: Tensor
+    states: Tensor
+    episodes: Tensor
+    starts: Tensor
+    kinds: list[str]
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file."""
+        tensors = {f.name: getattr(self, f.name).contiguous() for f in dataclasses.fields(self) if f.name != "kinds"}
+        save_file(tensors, path, metadata={"kinds": json.dumps(self.kinds)})
+
+    @classmethod
+    def load(cls, path: Path) -> Contexts:
+        """Read what `save` wrote.
+
+        Raises:
+            BundleError: If the file is missing or truncated.
+        """
+        from safetensors import safe_open
+
+        if not path.is_file():
+            raise BundleError(f"no {path.name} in {path.parent}; the bundle is incomplete, copy or fit it again")
+        try:
+            with safe_open(path, framework="pt") as file:
+                kinds = json.loads(file.metadata()["kinds"])
+            return cls(**load_file(path), kinds=kinds)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{path} is truncated or damaged ({error}); copy or fit the bundle again") from error
+
+
+class WorldModel(nn.Module):
+    """A learned simulator: encode real frames, step the dynamics in latent space, decode and locate.
+
+    Args:
+        perception: Tokenizer, latent statistics and readout.
+        dynamics: A model behind the `Dynamics` contract, of a class in `cosmos_isaac_wm.dynamics.DYNAMICS`.
+        contexts: Real starts.
+        provenance: How it was made; JSON values.
+        metrics: Figures on held-out episodes.
+
+    Attributes:
+        path: The folder it was loaded from, or None.
+    """
+
+    action_low: Tensor
+    action_high: Tensor
+
+    def __init__(
+        self,
+        perception: Perception,
+        dynamics: nn.Module,
+        contexts: Contexts,
+        provenance: dict[str, Any] | None = None,
+        metrics: dict[str, float] | None = None,
+    ):
+        super().__init__()
+        self.perception, self.contexts = perception, contexts
+        self.dynamics: Any = dynamics
+        self.provenance, self.metrics = provenance or {}, metrics or {}
+        self.path: Path | None = None
+        scene = perception.scene
+        if dynamics.channels != perception.tokenizer.channels:
+            raise BundleError(
+                f"the dynamics has {dynamics.channels} latent channels, the tokenizer {perception.tokenizer.channels}"
+            )
+        if dynamics.action_dim not in (0, scene.action_dim):
+            raise BundleError(
+                f"the dynamics takes {dynamics.action_dim} action dimensions, the scene has {scene.action_dim}"
+            )
+        expected: tuple[Any, ...] = (dynamics.context_length, *perception.latent_shape)
+        if tuple(contexts.latents.shape[1:]) != expected:
+            raise BundleError(
+                f"the start contexts have latents of shape {tuple(contexts.latents.shape[1:])}, expected {expected}"
+            )
+        self.register_buffer("action_low", torch.tensor(scene.action_low), persistent=False)
+        self.register_buffer("action_high", torch.tensor(scene.action_high), persistent=False)
+
+    @property
+    def scene(self) -> Scene:
+        """What the bundle's data says about its world."""
+        return self.perception.scene
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.perception.device
+
+    def encode(self, frames: Any) -> Tensor:
+        """uint8 frames (B, H, W, 3) to normalised latents (B, C, h, w)."""
+        return self.perception.encode(frames)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalised latents (B, C, h, w) to uint8 frames (B, H, W, 3)."""
+        return self.perception.decode(latents)
+
+    def locate(self, latents: Tensor) -> Located:
+        """Positions in metres of the scene's markers, in order."""
+        return self.perception.locate(latents)
+
+    def scale_actions(self, actions: Tensor) -> Tensor:
+        """Actions (B, A) in the scene's units, clipped to its bounds and scaled to [-1, 1]."""
+        clipped = torch.minimum(torch.maximum(actions.to(self.action_low), self.action_low), self.action_high)
+        return 2 * (clipped - self.action_low) / (self.action_high - self.action_low) - 1
+
+    def held_out(self) -> EpisodeDataset:
+        """The held-out episodes shipped with the bundle.
+
+        Raises:
+            BundleError: If it has none.
+        """
+        if self.path is None or not (self.path / "episodes").is_dir():
+            raise BundleError(
+                f"{self.path or 'this world model'} ships no held-out episodes; pass a dataset with --data"
+            )
+        return EpisodeDataset(self.path / "episodes")
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the bundle, all or nothing.
+
+        Raises:
+            FileExistsError: If the folder exists: a bundle is never overwritten.
+        """
+        folder = Path(folder)
+        if folder.exists() and any(folder.iterdir()):
+            raise FileExistsError(
+                f"{folder} exists and is not empty; a bundle is never overwritten, choose another name"
+            )
+        temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
+        temporary.mkdir(parents=True)
+        try:
+            self.perception.save(temporary)
+            save_file(
+                {name: tensor.contiguous() for name, tensor in self.dynamics.state_dict().items()},
+                temporary / "dynamics.safetensors",
+            )
+            self.contexts.save(temporary / "contexts.safetensors")
+            kind = next(name for name, (cls, _) in DYNAMICS.items() if type(self.dynamics) is cls)
+            config = {
+                "format": FORMAT,
+                "package_version": version("cosmos-isaac-wm"),
+                "dynamics": {"type": kind, "config": dataclasses.asdict(self.dynamics.config)},
+                "provenance": self.provenance,
+            }
+            (temporary / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+            (temporary / "metrics.json").write_text(json.dumps(self.metrics, indent=2) + "\n")
+            (temporary / "README.md").write_text(model_card(self))
+            if folder.exists():
+                folder.rmdir()
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self.path = folder
+        return folder
+
+    @classmethod
+    def load(cls, name: str | os.PathLike[str] = "default", device: str | torch.device = "auto") -> WorldModel:
+        """Load a bundle.
+
+        Args:
+            name: A shipped bundle ("default"), a folder, or "hf://owner/repository" on the Hugging Face hub.
+            device: "auto" takes a GPU if there is one.
+
+        Raises:
+            BundleError: If there is no such bundle, or it is damaged, or its parts do not fit together.
+        """
+        folder = find_bundle(name)
+        config = read_yaml(folder / "config.yaml")
+        if config.get("format") != FORMAT:
+            raise BundleError(f"{folder} has bundle format {config.get('format')}; this version reads format {FORMAT}")
+        described = config.get("dynamics") or {}
+        kind = described.get("type")
+        if kind not in DYNAMICS:
+            raise BundleError(f"{folder}: unknown dynamics {kind!r}; expected one of {sorted(DYNAMICS)}")
+        model_class, config_class = DYNAMICS[kind]
+        try:
+            dynamics = model_class(config_class(**described["config"]))
+        except TypeError as error:
+            raise BundleError(f"{folder}/config.yaml: {error}") from error
+        load_weights(dynamics, folder / "dynamics.safetensors")
+        metrics = json.loads((folder / "metrics.json").read_text()) if (folder / "metrics.json").is_file() else {}
+        model = cls(
+            Perception.load(folder),
+            dynamics,
+            Contexts.load(folder / "contexts.safetensors"),
+            config.get("provenance"),
+            metrics,
+        )
+        model.path = folder
+        dynamics.to(memory_format=torch.channels_last)
+        return model.eval().requires_grad_(False).to(choose_device(device))
+
+
+def choose_device(device: str | torch.device = "auto") -> torch.device:
+    """The device of a name; "auto" is a GPU if there is one, else the processor.
+
+    Raises:
+        ValueError: If the device does not exist here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {str(device)!r} is not available here: {str(error).splitlines()[0]}") from error
+
+
+def find_bundle(name: str | os.PathLike[str]) -> Path:
+    """The folder of a bundle, by shipped name, path, or "hf://owner/repository".
+
+    Raises:
+        BundleError: If there is none; names the shipped ones.
+    """
+    text = os.fspath(name)
+    if text.startswith("hf://"):
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(text.removeprefix("hf://")))
+    if (Path(text) / "config.yaml").is_file():
+        return Path(text)
+    with as_file(files("cosmos_isaac_wm.weights")) as weights:
+        shipped = sorted(path.parent.name for path in weights.glob("*/config.yaml"))
+        if text in shipped:
+            return weights / text
+    near = difflib.get_close_matches(text, shipped, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise BundleError(f"no world model bundle {text!r}: not a folder with config.yaml, and shipped are {shipped}{hint}")
+
+
+def model_card(model: WorldModel) -> str:
+    """The README of a bundle, from its real figures."""
+    parameters = sum(p.numel() for p in model.dynamics.parameters())
+    lines = [
+        f"# World model of {model.scene.name}",
+        "",
+        f"Dynamics `{type(model.dynamics).__name__}` with {parameters:,} parameters, context of "
+        f"{model.dynamics.context_length} latents of shape {model.perception.latent_shape}, "
+        f"{model.scene.action_dim} action dimensions at {model.scene.control_hz:g} Hz.",
+        "",
+        '```python\nmodel = WorldModel.load("this/folder")\ngym.make("CosmosDream-v0", world_model="this/folder")\n```',
+        "",
+        "## How it was made",
+        "",
+        *(f"- {key}: `{value}`" for key, value in model.provenance.items()),
+        "",
+        "## Figures",
+        "",
+    ]
+    if model.metrics:
+        lines += ["Pixels are at 512 scale.", "", "| figure | value |", "|---|---|"]
+        lines += [f"| {key} | {value:.4g} |" for key, value in model.metrics.items()]
+    else:
+        lines += ["Not evaluated yet: `cosmos-wm evaluate --world-model this/folder --data DIR`."]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,111 @@
+"""Scripted pushers that look at the true state: the behaviour mixture that collects data, and what it is made of.
+
+One episode is a chain of short behaviours, so that approach, contact, free motion, pauses and walls all occur.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosmos_isaac_wm.scene import CUBE_SIZE, PUSHER_RADIUS, PUSHER_SPEED, TABLE, TABLE_HALF_WIDTH
+
+Vector = NDArray[np.float64]
+Behaviour = Callable[[Vector, Vector], Vector]
+
+_STEP = PUSHER_SPEED / TABLE.control_hz  # metres per control step at full speed
+_STANDOFF = 0.75 * CUBE_SIZE + PUSHER_RADIUS + 0.02  # metres from the cube's centre where a push begins
+
+
+class ExploringPusher:
+    """The data-collection policy: mostly pushes from random sides, with random motion, pauses and wall contacts.
+
+    Args:
+        seed: Seed of every choice; the same seed and the same states give the same actions.
+    """
+
+    def __init__(self, seed: int):
+        self._rng = np.random.default_rng(seed)
+        self._behaviour: Behaviour = self._pause()
+        self._steps_left = 0
+
+    def __call__(self, positions: dict[str, NDArray[np.float64]]) -> NDArray[np.float32]:
+        """The action (2,) in [-1, 1] for the true positions of "cube" and "pusher" in metres."""
+        if self._steps_left <= 0:
+            kinds = (self._push, self._wander, self._pause, self._visit_wall)
+            start = kinds[self._rng.choice(len(kinds), p=(0.70, 0.15, 0.05, 0.10))]
+            low, high = (5, 10) if start == self._pause else (20, 50) if start == self._push else (10, 25)
+            self._steps_left = int(self._rng.integers(low, high))
+            self._behaviour = start()
+        self._steps_left -= 1
+        action = self._behaviour(positions["cube"], positions["pusher"])
+        return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+    def _push(self) -> Behaviour:
+        """Go around to one side of the cube, then drive through it, aiming a little off its centre."""
+        rng = self._rng
+        angle = rng.uniform(-np.pi, np.pi)
+        heading = np.array([np.cos(angle), np.sin(angle)])
+        sideways = np.array([-heading[1], heading[0]]) * rng.uniform(-0.4, 0.4) * CUBE_SIZE
+        speed = rng.uniform(0.5, 1.0)
+        pushing = False
+
+        def act(cube: Vector, pusher: Vector) -> Vector:
+            nonlocal pushing
+            start = cube - heading * _STANDOFF + sideways
+            reach = TABLE_HALF_WIDTH - PUSHER_RADIUS
+            if not pushing:
+                to_start = np.clip(start, -reach, reach) - pusher
+                pushing = bool(np.linalg.norm(to_start) < 0.02)
+                return _move(_around(pusher, to_start, cube), speed=1.0)
+            return speed * heading + 2.0 * (sideways - _reject(pusher - cube, heading))
+
+        return act
+
+    def _wander(self) -> Behaviour:
+        """Smooth random motion: an Ornstein-Uhlenbeck velocity."""
+        rng = self._rng
+        velocity = rng.normal(0.0, 0.7, 2)
+
+        def act(cube: Vector, pusher: Vector) -> Vector:
+            nonlocal velocity
+            velocity = 0.85 * velocity + rng.normal(0.0, 0.4, 2)
+            return velocity
+
+        return act
+
+    def _pause(self) -> Behaviour:
+        return lambda cube, pusher: np.zeros(2)
+
+    def _visit_wall(self) -> Behaviour:
+        """Run against a random point of a random wall and stay there."""
+        along, side = self._rng.uniform(-TABLE_HALF_WIDTH, TABLE_HALF_WIDTH), self._rng.choice([-1.0, 1.0])
+        goal = np.array([along, side * TABLE_HALF_WIDTH])[:: self._rng.choice([-1, 1])]
+        speed = self._rng.uniform(0.5, 1.0)
+        return lambda cube, pusher: _move(goal - pusher, speed)
+
+
+def _move(offset: Vector, speed: float) -> Vector:
+    """Velocity command towards `offset` metres away, slowing down on arrival."""
+    distance = float(np.linalg.norm(offset))
+    return offset / max(distance, 1e-9) * min(speed, distance / _STEP)
+
+
+def _reject(vector: Vector, axis: Vector) -> Vector:
+    """The part of `vector` across the unit vector `axis`."""
+    return vector - axis * float(vector @ axis)
+
+
+def _around(pusher: Vector, offset: Vector, cube: Vector) -> Vector:
+    """Bend a straight path so that it passes beside the cube instead of through it."""
+    to_cube = cube - pusher
+    distance = float(np.linalg.norm(to_cube))
+    ahead = float(to_cube @ offset)
+    if distance > 1.3 * _STANDOFF or ahead <= 0:
+        return offset
+    tangent = np.array([-to_cube[1], to_cube[0]]) / max(distance, 1e-9)
+    tangent *= np.sign(tangent @ offset) or 1.0
+    retreat = -to_cube / max(distance, 1e-9) * max(0.0, _STANDOFF - distance)
+    return tangent * 0.1 + retreat

@@ -1,0 +1,117 @@
+"""A toy world for the tests: a red square that moves as the action says, drawn without OpenGL, and a bundle of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cosmos_isaac_wm.data import Episode, EpisodeDataset, write_dataset
+from cosmos_isaac_wm.dynamics import ResNetRollout, ResNetRolloutConfig
+from cosmos_isaac_wm.perception import Perception
+from cosmos_isaac_wm.readout import Readout, ReadoutConfig
+from cosmos_isaac_wm.scene import TABLE, Scene
+from cosmos_isaac_wm.sims.mujoco import MujocoTable, OpenGLError  # chooses the GL before a test imports mujoco
+from cosmos_isaac_wm.tokenizers import TinyTokenizer, TinyTokenizerConfig
+from cosmos_isaac_wm.world_model import Contexts, WorldModel
+
+TOY = dataclasses.replace(TABLE, name="toy", image_size=(32, 32), episode_steps=12)
+
+
+def toy_episode(scene: Scene, seed: int, steps: int = 16, kind: str = "push") -> Episode:
+    """A red cube drawn as a square at its projected position; the pusher, a blue one, follows the actions."""
+    rng = np.random.default_rng(seed)
+    actions = rng.uniform(-1, 1, (steps, scene.action_dim)).astype(np.float32)
+    pusher = np.clip(
+        rng.uniform(-0.2, 0.2, 2) + np.cumsum(np.pad(actions, ((1, 0), (0, 0))), axis=0) * 0.02, -0.35, 0.35
+    )
+    cube = np.broadcast_to(rng.uniform(-0.2, 0.2, 2), (steps + 1, 2)) + np.linspace(0, 0.1, steps + 1)[:, None]
+    frames = np.full((steps + 1, *scene.image_size, 3), 128, np.uint8)
+    for track, colour in ((pusher, (20, 60, 230)), (cube, (220, 20, 20))):
+        for frame, (column, row) in zip(frames, np.round(scene.to_pixels(track)).astype(int), strict=True):
+            frame[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = colour
+    positions = {"cube": cube.astype(np.float32), "pusher": pusher.astype(np.float32)}
+    return Episode(frames, actions, kind, seed, positions)
+
+
+def toy_world_model(scene: Scene = TOY, seed: int = 0) -> WorldModel:
+    """Untrained networks of the smallest useful shapes around real encoded contexts."""
+    torch.manual_seed(seed)
+    tokenizer = TinyTokenizer(TinyTokenizerConfig(widths=(16, 16), blocks=1))
+    assert scene.workspace_low is not None
+    assert scene.workspace_high is not None
+    readout = Readout(ReadoutConfig(markers=len(scene.markers), width=8), scene.workspace_low, scene.workspace_high)
+    perception = Perception(scene, tokenizer, readout).eval().requires_grad_(False)
+    config = ResNetRolloutConfig(action_dim=scene.action_dim, width=16, blocks=1, patch=2, residual=True)
+    dynamics = ResNetRollout(config)
+    torch.nn.init.normal_(dynamics.out_projection.weight, std=0.02)
+    episodes = [toy_episode(scene, number) for number in range(6)]
+    contexts = Contexts(
+        latents=torch.stack([perception.encode(episode.frames[:4]) for episode in episodes]).half(),
+        positions=torch.stack([torch.from_numpy(e.marker_positions(scene.marker_names)[:4]) for e in episodes]),
+        states=torch.zeros(len(episodes), 0, dtype=torch.float64),
+        episodes=torch.arange(len(episodes)),
+        starts=torch.zeros(len(episodes), dtype=torch.int64),
+        kinds=[episode.kind for episode in episodes],
+    )
+    return WorldModel(perception, dynamics, contexts).eval().requires_grad_(False)
+
+
+@functools.cache
+def _draws() -> bool:
+    """Whether MuJoCo can draw here."""
+    simulator = MujocoTable("slide", (16, 16))
+    try:
+        simulator.render()
+    except OpenGLError:
+        return False
+    finally:
+        simulator.close()
+    return True
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests that draw are skipped without OpenGL, but never in CI, which has to have it."""
+    if item.get_closest_marker("opengl") and "CI" not in os.environ and not _draws():
+        pytest.skip("no off-screen OpenGL here; `apt-get install libosmesa6`")
+
+
+@pytest.fixture(scope="session")
+def scene() -> Scene:
+    return TOY
+
+
+@pytest.fixture(scope="session")
+def make_episode() -> Callable[..., Episode]:
+    return toy_episode
+
+
+@pytest.fixture
+def make_world_model() -> Callable[..., WorldModel]:
+    return toy_world_model
+
+
+@pytest.fixture(scope="session")
+def world_model() -> WorldModel:
+    return toy_world_model()
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved toy bundle."""
+    return toy_world_model().save(tmp_path_factory.mktemp("bundles") / "toy")
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
+    """Ten toy episodes, eight of them for training, one each for val and test."""
+    folder = tmp_path_factory.mktemp("data") / "toy"
+    splits = ["train"] * 8 + ["val", "test"]
+    write_dataset(folder, (toy_episode(TOY, seed) for seed in range(10)), TOY, splits)
+    return EpisodeDataset(folder)

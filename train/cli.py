@@ -1,0 +1,133 @@
+"""The `cosmos-wm` command, and what its commands share: YAML configs, typed overrides, `--json`.
+
+A command is a plain function; its signature is the command line and its docstring the help.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+COMMANDS = {
+    "demo": "replay held-out episodes in the dream and show the report",
+    "collect": "collect episodes from the real simulator",
+    "fit-tokenizer": "train the embedded tokenizer and the readout on a dataset",
+    "fit-dynamics": "train or refresh the dynamics and write a world model bundle",
+    "evaluate": "measure a bundle on held-out episodes",
+    "record": "log the dreamed positions of one episode against its ground truth",
+    "info": "show what a bundle contains",
+}
+
+
+class _Parser(ArgumentParser):
+    """Says which key was meant when one is misspelt."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:  # type: ignore[override]
+        known = sorted({*self.get_defaults(skip_validation=True).keys()} - {"config", "json"})
+        suggestions = [
+            f"did you mean {near[0]!r} instead of {wrong!r}?"
+            for wrong in re.findall(r"[\"'`]?(?:--)?([A-Za-z_][\w.]*)[\"'`]?", message)
+            if wrong not in known and (near := difflib.get_close_matches(wrong, known, n=1, cutoff=0.75))
+        ]
+        return super().error("; ".join(dict.fromkeys([message, *suggestions])), ex)
+
+
+def parser_for(function: Callable[..., Any], name: str, defaults: str | None = None) -> ArgumentParser:
+    """A parser whose options are the parameters of `function`, and whose defaults may come from a shipped YAML."""
+    parser = _Parser(
+        prog=f"cosmos-wm {name}",
+        description=(function.__doc__ or "").strip().split("\n\n")[0],
+        default_config_files=[str(_shipped(defaults))] if defaults else [],
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below, or a shipped one")
+    parser.add_argument("--json", type=str | None, default=None, help="write the results to this file as flat JSON")
+    parser.add_function_arguments(function, as_group=False, sub_configs=False)
+    return parser
+
+
+def _shipped(name: str) -> Path:
+    """The path of a YAML file in the package's configs."""
+    return Path(str(files("cosmos_isaac_wm.configs").joinpath(name)))
+
+
+def _expand(argv: Sequence[str]) -> list[str]:
+    """Let `--config seed.yaml` mean the shipped file where there is no file of that name."""
+    expanded = list(argv)
+    for index, argument in enumerate(expanded):
+        option, equals, value = argument.partition("=")
+        if option != "--config":
+            continue
+        value = value if equals else next(iter(expanded[index + 1 :]), "")
+        if value and not Path(value).exists() and _shipped(value).is_file():
+            expanded[index if equals else index + 1] = f"--config={_shipped(value)}" if equals else str(_shipped(value))
+    return expanded
+
+
+def run(
+    function: Callable[..., Mapping[str, float] | None],
+    name: str,
+    argv: Sequence[str] | None,
+    defaults: str | None = None,
+) -> int:
+    """Parse, call, write the results; a foreseeable error is one clear line and exit status 1, Ctrl-C is 130.
+
+    Args:
+        function: The command.
+        name: What it is called.
+        argv: Its arguments, or None for the process's own.
+        defaults: Name of a shipped YAML file that fills the defaults.
+    """
+    parser = parser_for(function, name, defaults)
+    arguments: Namespace = parser.parse_args(_expand(sys.argv[1:] if argv is None else argv))
+    target = arguments.pop("json")
+    arguments.pop("config", None)
+    try:
+        results = function(**parser.instantiate_classes(arguments).as_dict())
+        if target is not None:
+            write_json(target, dict(results or {}))
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        if os.environ.get("COSMOS_WM_TRACEBACK"):
+            raise
+        print(f"cosmos-wm {name}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write JSON under a temporary name and rename it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.rename(path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Dispatch `cosmos-wm COMMAND ...` to the script of that name in `train/`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        width = max(map(len, COMMANDS))
+        lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+        print("usage: cosmos-wm COMMAND [--help] ...\n\n" + "\n".join(lines))
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(COMMANDS)}"
+        print(f"cosmos-wm: unknown command {name!r}{hint}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"cosmos_isaac_wm.train.{name.replace('-', '_')}")
+    return int(module.main(rest))

@@ -1,0 +1,174 @@
+"""Fit or refresh the dynamics and write a bundle: `cosmos-wm fit-dynamics --data DIR --perception DIR --out BUNDLE`.
+
+To refresh a model with new data: `cosmos-wm fit-dynamics --data OLD --data+ NEW --init BUNDLE --out NEW_BUNDLE`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cosmos_isaac_wm.data import EpisodeDataset, write_dataset
+from cosmos_isaac_wm.data.windows import EncodedEpisodes, encode_dataset, join
+from cosmos_isaac_wm.dynamics import ResNetRollout, ResNetRolloutConfig
+from cosmos_isaac_wm.evaluation import evaluate
+from cosmos_isaac_wm.fitting import FitConfig, FitResult, fit_dynamics
+from cosmos_isaac_wm.perception import Perception
+from cosmos_isaac_wm.train import cli
+from cosmos_isaac_wm.world_model import Contexts, WorldModel, choose_device
+
+
+def run(
+    data: list[Path],
+    out: Path,
+    perception: Path | None = None,
+    init: str | None = None,
+    dynamics: ResNetRolloutConfig = ResNetRolloutConfig(),  # noqa: B008  (frozen)
+    fit: FitConfig = FitConfig(),  # noqa: B008
+    contexts: int = 96,
+    ship_episodes: int = 0,
+    device: str = "auto",
+    seed: int = 0,
+) -> dict[str, float]:
+    """Train the dynamics on its own rollouts and write a world model bundle, resumably.
+
+    Checkpoints, encoded episodes, TensorBoard scalars and the curves are kept beside the bundle in `OUT.fit`; an
+    interrupted fit is continued from there.
+
+    Args:
+        data: Dataset folders, as written by `cosmos-wm collect`; the first one's test split judges the result.
+        out: Bundle folder to write; must not exist.
+        perception: Folder written by `cosmos-wm fit-tokenizer`.
+        init: Instead of `perception`: a bundle to continue from (its perception, dynamics and weights).
+        dynamics: Shape of a new dynamics model; not with `init`. `action_dim` and `channels` follow the data.
+        fit: The training recipe.
+        contexts: Number of real start contexts to store in the bundle.
+        ship_episodes: Held-out episodes to store in the bundle, in equal numbers per kind.
+        device: "auto", "cpu" or "cuda".
+        seed: Seed of weights, batches and stored contexts.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(f"{out} exists and is not empty; a bundle is never overwritten, choose another name")
+    if (perception is None) == (init is None):
+        raise ValueError("give either --perception (a new model) or --init (refresh a bundle)")
+    where = choose_device(device)
+    datasets = [EpisodeDataset(folder) for folder in data]
+    torch.manual_seed(seed)
+    if init is not None:
+        base = WorldModel.load(init, device)
+        sight, model = base.perception, base.dynamics.requires_grad_(True)
+    else:
+        assert perception is not None
+        sight = Perception.load(perception, where)
+        scene = sight.scene
+        actions = scene.action_dim if dynamics.action_dim else 0
+        model = ResNetRollout(
+            dataclasses.replace(dynamics, channels=sight.tokenizer.channels, action_dim=actions)
+        )
+    work = out.with_name(out.name + ".fit")
+    work.mkdir(parents=True, exist_ok=True)
+    cache = perception or work  # fit-tokenizer has left the encoded train split with the perception
+    train, val = (_encode(datasets, split, sight, cache, fit.mirror and split == "train") for split in ("train", "val"))
+    result = fit_dynamics(model, sight, train, val, fit, work, seed, where.type)
+    draw_curves(result, work / "curves.png")
+    provenance = {
+        "command": "cosmos-wm fit-dynamics",
+        "seed": seed,
+        "data": [dataset.fingerprint() for dataset in datasets],
+        "simulator": datasets[0].metadata.get("simulator", "unknown"),
+        "init": init,
+        "fit": {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(fit).items()},
+        "best_update": int(result.best["update"]),
+        "validation_error_px512": result.best["error"],
+        "versions": {name: version(name) for name in ("cosmos-isaac-wm", "torch", "numpy")},
+    }
+    world_model = WorldModel(sight, model, draw_contexts(datasets[0], train, model.context_length, contexts, seed))
+    world_model.eval().requires_grad_(False).to(where)
+    world_model.provenance = provenance
+    world_model.metrics = evaluate(world_model, datasets[0], datasets[0].indices("test"), seed=seed).numbers()
+    world_model.save(out)
+    shutil.copy(work / "curves.png", out)
+    if ship_episodes:
+        ship(datasets[0], out / "episodes", ship_episodes)
+    print(f"bundle in {out}; checkpoints and curves in {work}")
+    return world_model.metrics
+
+
+def _encode(
+    datasets: Sequence[EpisodeDataset], split: str, sight: Perception, cache: Path, mirror: bool
+) -> EncodedEpisodes:
+    mirrored = mirror and sight.scene.mirror_actions is not None
+    return join(
+        [encode_dataset(dataset, split, sight.encode, sight.fingerprint(), cache, mirrored) for dataset in datasets]
+    )
+
+
+def draw_contexts(
+    dataset: EpisodeDataset, encoded: EncodedEpisodes, length: int, count: int, seed: int
+) -> Contexts:
+    """Random windows of the training episodes, with the simulator state of their last frame where it is known."""
+    rng = np.random.default_rng(seed)
+    indices = dataset.indices("train")
+    rows = np.sort(rng.choice(len(indices), min(count, len(indices)), replace=False))
+    starts = [int(rng.integers(0, int(encoded.lengths[row]) - length)) for row in rows]
+    states = []
+    for row, start in zip(rows, starts, strict=True):
+        known = dataset[indices[row]].infos.get("state")
+        states.append(torch.empty(0, dtype=torch.float64) if known is None else torch.tensor(known[start + length - 1]))
+    return Contexts(
+        latents=torch.stack([encoded.latents[row, s : s + length] for row, s in zip(rows, starts, strict=True)]),
+        positions=torch.stack([encoded.positions[row, s : s + length] for row, s in zip(rows, starts, strict=True)]),
+        states=torch.stack([_pad_nan(state, max(map(len, states))) for state in states]),
+        episodes=torch.tensor([indices[row] for row in rows]),
+        starts=torch.tensor(starts),
+        kinds=[encoded.kinds[row] for row in rows],
+    )
+
+
+def _pad_nan(state: torch.Tensor, length: int) -> torch.Tensor:
+    return torch.cat([state.double(), torch.full((length - len(state),), torch.nan, dtype=torch.float64)])
+
+
+def ship(dataset: EpisodeDataset, folder: Path, count: int) -> None:
+    """Copy the first held-out episodes, in equal numbers per kind, as a dataset whose every episode is `test`."""
+    kinds = sorted(set(dataset.kinds))
+    chosen = [index for kind in kinds for index in dataset.indices("test", kind)[: -(-count // len(kinds))]]
+    episodes = (dataclasses.replace(episode) for episode in dataset.episodes(chosen))
+    metadata = {key: value for key, value in dataset.metadata.items() if key != "scene"}
+    write_dataset(folder, episodes, dataset.scene, ["test"] * len(chosen), {**metadata, "sources": chosen})
+
+
+def draw_curves(result: FitResult, picture: Path) -> None:
+    """Training loss and validation errors against updates, as a PNG."""
+    from matplotlib.figure import Figure
+
+    updates = [row["update"] for row in result.curve]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.semilogy(updates, [row["loss"] for row in result.curve])
+    left.set(title="training loss", xlabel="update")
+    for key in result.curve[0]:
+        if key == "error" or key.endswith(("_median", "_rmse")):
+            right.semilogy(updates, [row[key] for row in result.curve], label=key)
+    right.axvline(result.best["update"], color="grey", linestyle=":", label="kept")
+    right.set(title="open loop on val (px at 512)", xlabel="update")
+    right.legend()
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+    figure.savefig(picture, dpi=110)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The `cosmos-wm fit-dynamics` command."""
+    return cli.run(run, "fit-dynamics", argv, defaults="default.yaml")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Fit perception, the part of a world model that sees: `cosmos-wm fit-tokenizer --data DIR --out PERCEPTION`.
+
+Trains the embedded tokenizer (or takes NVIDIA's Cosmos files as they are), measures the latents' statistics, and trains
+the readout where the data has positions.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cosmos_isaac_wm.data import EpisodeDataset
+from cosmos_isaac_wm.data.windows import encode_dataset
+from cosmos_isaac_wm.perception import Perception
+from cosmos_isaac_wm.readout import Readout, ReadoutConfig, ReadoutFitConfig, fit_readout
+from cosmos_isaac_wm.tokenizers import CosmosTokenizer, TinyTokenizer, TinyTokenizerConfig
+from cosmos_isaac_wm.tokenizers.fit import TokenizerFitConfig, fit_tokenizer
+from cosmos_isaac_wm.train import cli
+from cosmos_isaac_wm.world_model import choose_device
+
+
+def run(
+    data: Path,
+    out: Path,
+    tokenizer: TinyTokenizerConfig = TinyTokenizerConfig(),  # noqa: B008  (frozen)
+    fit: TokenizerFitConfig = TokenizerFitConfig(),  # noqa: B008
+    readout: ReadoutFitConfig = ReadoutFitConfig(),  # noqa: B008
+    cosmos_encoder: Path | None = None,
+    cosmos_decoder: Path | None = None,
+    cosmos_video: bool = False,
+    device: str = "auto",
+    seed: int = 0,
+) -> dict[str, float]:
+    """Fit tokenizer, latent statistics and readout on the train split of a dataset, resumably.
+
+    Args:
+        data: Dataset folder, as written by `cosmos-wm collect`.
+        out: Folder to write perception to; an interrupted fit in it is continued.
+        tokenizer: Shape of the embedded tokenizer.
+        fit: How the embedded tokenizer is trained.
+        readout: How the readout is trained.
+        cosmos_encoder: NVIDIA's `encoder.jit`, to use a Cosmos tokenizer instead of training one.
+        cosmos_decoder: NVIDIA's `decoder.jit`.
+        cosmos_video: Whether the Cosmos files are a video (CV) tokenizer.
+        device: "auto", "cpu" or "cuda".
+        seed: Seed of weights, batches and noise.
+    """
+    if (out / "perception.yaml").exists():
+        raise FileExistsError(f"{out} already holds a finished perception; choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    dataset, where = EpisodeDataset(data), choose_device(device)
+    results: dict[str, float] = {}
+    torch.manual_seed(seed)
+    model: TinyTokenizer | CosmosTokenizer
+    if cosmos_encoder is not None and cosmos_decoder is not None:
+        model = CosmosTokenizer(str(cosmos_encoder.resolve()), str(cosmos_decoder.resolve()), cosmos_video)
+    elif cosmos_encoder is not None or cosmos_decoder is not None:
+        raise ValueError("a Cosmos tokenizer needs both --cosmos_encoder and --cosmos_decoder")
+    else:
+        model = TinyTokenizer(tokenizer)
+        curve = fit_tokenizer(model, dataset, out, fit, seed, where.type)
+        results["tokenizer_loss"] = curve[-1][1]
+    perception = Perception(dataset.scene, model.eval().requires_grad_(False)).to(where)
+    perception.mean, perception.std = _statistics(dataset, perception)
+    scene = dataset.scene
+    if scene.markers:
+        encoded = encode_dataset(
+            dataset, "train", perception.encode, perception.fingerprint(), out, scene.mirror_actions is not None
+        )
+        assert scene.workspace_low is not None
+        assert scene.workspace_high is not None
+        config = ReadoutConfig(model.channels, len(scene.markers))
+        perception.readout = Readout(config, scene.workspace_low, scene.workspace_high)
+        latents, positions = encoded.latents.flatten(0, 1), encoded.positions.flatten(0, 1)
+        results["readout_loss"] = fit_readout(perception.readout, latents, positions, readout, seed, where)
+    perception.cpu().save(out)
+    (out / "tokenizer-checkpoint.pt").unlink(missing_ok=True)
+    print(f"perception in {out}")
+    return results
+
+
+def _statistics(dataset: EpisodeDataset, perception: Perception) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per channel of the latents of about a thousand training frames."""
+    indices = dataset.indices("train")
+    chosen = indices[:: max(1, len(indices) // 100)]
+    frames = (torch.from_numpy(episode.frames[::10]) for episode in dataset.episodes(chosen))
+    latents = torch.cat([perception.encode(chunk) for chunk in frames])
+    return latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)).clamp(min=1e-6)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The `cosmos-wm fit-tokenizer` command."""
+    return cli.run(run, "fit-tokenizer", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
