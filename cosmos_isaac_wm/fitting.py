@@ -23,8 +23,10 @@ from tqdm import tqdm
 from .checkpoint import Checkpoint
 from .data.windows import EncodedEpisodes, WindowSampler
 from .perception import Perception
-from .tokenizers.fit import mixed_precision
+from .tokenizers.fit import autocast
 from .tracking import REFERENCE_WIDTH
+
+_FARTHEST = 0.1  # metres of position error beyond which contact has gone another way and there is nothing to learn
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class FitConfig:
         motion_threshold: In normalised latents.
         foreground_weight: Weight of latent cells that differ from the background, moving or not; 0 for none.
         position_weight: Weight of the position error in decimetres that the readout sees in dreamed latents.
-        persistence: Probability that a dream goes on after an update instead of being restarted.
+        persistence: Probability that a dream goes on after an update instead of being restarted, one for each entry of
+            `rollouts`. Keep it 0 while the model knows nothing: contexts of its own blur teach nothing about motion.
         divergence: Distance in metres from the truth at which a dream is restarted anyway.
         motion_bias: How much more often windows with a moving object are drawn.
         ema: Decay of the weights' moving average that is validated and kept; 0 for none.
@@ -53,25 +56,32 @@ class FitConfig:
         validate_every: Updates between validations.
     """
 
-    updates: int = 10000
+    updates: int = 15000
     epochs: int = 0
     batch_size: int = 64
-    rollouts: tuple[int, ...] = (2, 4, 4, 8)
-    lr: float = 1e-3
+    rollouts: tuple[int, ...] = (1, 1, 2, 4, 8)
+    lr: float = 1.5e-3
     weight_decay: float = 1e-4
     warmup: float = 0.03
     motion_weight: float = 10.0
     motion_threshold: float = 0.1
     foreground_weight: float = 4.0
-    position_weight: float = 0.5
-    persistence: float = 0.8
-    divergence: float = 0.04
+    position_weight: float = 5.0
+    persistence: tuple[float, ...] = (0.0, 0.0, 0.3, 0.7, 0.8)
+    divergence: float = 0.05
     motion_bias: float = 4.0
     ema: float = 0.999
     clip: float = 1.0
     mirror: bool = True
     precision: str = "auto"
-    validate_every: int = 500
+    validate_every: int = 750
+
+    def __post_init__(self) -> None:
+        if len(self.persistence) != len(self.rollouts):
+            raise ValueError(
+                f"persistence {self.persistence} and rollouts {self.rollouts} are stages of the same training; "
+                "give them equal lengths"
+            )
 
 
 def rollout_loss(predicted: Tensor, target: Tensor, previous: Tensor, background: Tensor, config: FitConfig) -> Tensor:
@@ -102,10 +112,10 @@ class _Dreams:
         self.context = torch.zeros(size, context_length, *episodes.latents.shape[2:])
         self.alive: NDArray[np.bool_] = np.zeros(size, dtype=bool)
 
-    def prepare(self, steps: int, rng: np.random.Generator) -> None:
+    def prepare(self, steps: int, persistence: float, rng: np.random.Generator) -> None:
         """Restart the dreams that ended, diverged or lost the draw."""
         ends = self._episodes.lengths.numpy()[self.place[:, 0]]
-        go_on = self.alive & (self.place[:, 1] + steps < ends) & (rng.random(len(ends)) < self._config.persistence)
+        go_on = self.alive & (self.place[:, 1] + steps < ends) & (rng.random(len(ends)) < persistence)
         fresh = np.flatnonzero(~go_on)
         places = self._sampler.draw(len(fresh), rng)
         last = self._episodes.lengths.numpy()[places[:, 0]] - 1
@@ -186,9 +196,7 @@ def fit_dynamics(
     Raises:
         ValueError: If the loss is no longer finite, or the checkpoint does not fit.
     """
-    accelerator = Accelerator(
-        cpu=device == "cpu", mixed_precision=mixed_precision(config.precision, torch.device(device))
-    )
+    accelerator = Accelerator(cpu=device == "cpu")
     dynamics.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     perception.to(accelerator.device)
     context_length = int(dynamics.context_length)  # type: ignore[arg-type]
@@ -215,8 +223,10 @@ def fit_dynamics(
     progress = tqdm(range(start, updates), desc="fit dynamics", unit="update", initial=start, total=updates)
     for update in progress:
         torch.manual_seed(seed + update)  # of the dropout: a resumed run draws what an uninterrupted one would
-        steps = config.rollouts[update * len(config.rollouts) // updates]
-        loss = _update(model, perception, dreams, background, config, steps, (seed, update), accelerator)
+        stage = update * len(config.rollouts) // updates
+        steps = config.rollouts[stage]
+        dreams.prepare(steps, config.persistence[stage], np.random.default_rng((seed, update)))
+        loss = _update(model, perception, dreams, background, config, steps, accelerator)
         if not torch.isfinite(loss):
             raise ValueError(
                 f"the loss is {float(loss)} at update {update}; lower the learning rate (now {config.lr:g}). "
@@ -260,11 +270,9 @@ def _update(
     background: Tensor,
     config: FitConfig,
     steps: int,
-    seed: tuple[int, int],
     accelerator: Accelerator,
 ) -> Tensor:
     """Advance the dreams by `steps`, accumulate the gradient, and return the loss."""
-    dreams.prepare(steps, np.random.default_rng(seed))
     latents, actions, positions = (tensor.to(accelerator.device) for tensor in dreams.targets(steps))
     context = dreams.context.to(accelerator.device)
     actions = _scaled(actions, perception)
@@ -272,7 +280,7 @@ def _update(
     loss = latents.new_zeros(())
     alive = torch.ones(len(latents), dtype=torch.bool, device=accelerator.device)
     for step in range(steps):
-        with accelerator.autocast():
+        with autocast(config.precision, accelerator.device):
             predicted = model(context, actions[:, step]).latent.float()
             located = readout(predicted) if readout is not None else None
         loss = loss + rollout_loss(predicted, latents[:, step + 1], latents[:, step], background, config)
@@ -281,8 +289,7 @@ def _update(
             error = (located.positions.float() - truth.nan_to_num()).norm(dim=-1)  # (B, N) metres
             error = torch.where(truth.isnan().any(-1), 0.0, error)
             alive = error.amax(dim=1) < config.divergence
-            # Beyond the divergence limit contact has gone another way, and the gradient would only teach blur.
-            loss = loss + config.position_weight * 10 * error.clamp(max=config.divergence).mean()
+            loss = loss + config.position_weight * 10 * error.clamp(max=_FARTHEST).mean()
         context = torch.cat([context[:, 1:], predicted.unsqueeze(1)], dim=1)
     loss = loss / steps
     accelerator.backward(loss)

@@ -148,23 +148,11 @@ class Perception(nn.Module):
         """
         folder = Path(folder)
         config = read_yaml(folder / "perception.yaml")
-        scene = Scene.from_dict(config["scene"])
-        described = config["tokenizer"]
-        tokenizer: TinyTokenizer | CosmosTokenizer
-        if described["type"] == "tiny":
-            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in described["config"].items()}
-            tokenizer = TinyTokenizer(TinyTokenizerConfig(**values))
-            tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        elif described["type"] == "cosmos":
-            tokenizer = CosmosTokenizer(**described["config"])
-        else:
-            raise BundleError(f"{folder}: unknown tokenizer type {described['type']!r}; expected 'tiny' or 'cosmos'")
-        readout = None
-        if config["readout"] is not None:
-            if scene.workspace_low is None or scene.workspace_high is None:
-                raise BundleError(f"{folder}: a readout needs the scene's workspace bounds")
-            readout = Readout(ReadoutConfig(**config["readout"]), scene.workspace_low, scene.workspace_high)
-        perception = cls(scene, tokenizer, readout)
+        try:
+            perception = _build(config)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{folder}/perception.yaml describes no perception: {error!r}") from error
+        tokenizer, described = perception.tokenizer, config["tokenizer"]
         load_weights(
             perception,
             folder / "perception.safetensors",
@@ -176,6 +164,27 @@ class Perception(nn.Module):
                 f"made with {described['fingerprint']}. Use the tokenizer it was fitted with, or fit the bundle again."
             )
         return perception.eval().requires_grad_(False).to(device)
+
+
+def _build(config: dict[str, Any]) -> Perception:
+    """An untrained perception of the described shapes."""
+    scene = Scene.from_dict(config["scene"])
+    described = config["tokenizer"]
+    tokenizer: TinyTokenizer | CosmosTokenizer
+    if described["type"] == "tiny":
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in described["config"].items()}
+        tokenizer = TinyTokenizer(TinyTokenizerConfig(**values))
+        tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    elif described["type"] == "cosmos":
+        tokenizer = CosmosTokenizer(**described["config"])
+    else:
+        raise ValueError(f"unknown tokenizer type {described['type']!r}; expected 'tiny' or 'cosmos'")
+    readout = None
+    if config["readout"] is not None:
+        if scene.workspace_low is None or scene.workspace_high is None:
+            raise ValueError("a readout needs the scene's workspace bounds")
+        readout = Readout(ReadoutConfig(**config["readout"]), scene.workspace_low, scene.workspace_high)
+    return Perception(scene, tokenizer, readout)
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

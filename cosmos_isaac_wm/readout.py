@@ -144,6 +144,6 @@ def fit_readout(
         torch.nn.utils.clip_grad_norm_(readout.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     readout.eval().requires_grad_(False)
     return sum(losses[-max(1, config.updates // 10) :]) / max(1, config.updates // 10)

@@ -229,10 +229,13 @@ class WorldModel(nn.Module):
         model_class, config_class = DYNAMICS[kind]
         try:
             dynamics = model_class(config_class(**described["config"]))
-        except TypeError as error:
-            raise BundleError(f"{folder}/config.yaml: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{folder}/config.yaml describes no dynamics: {error!r}") from error
         load_weights(dynamics, folder / "dynamics.safetensors")
-        metrics = json.loads((folder / "metrics.json").read_text()) if (folder / "metrics.json").is_file() else {}
+        try:
+            metrics = json.loads((folder / "metrics.json").read_text())
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{folder}/metrics.json is missing or damaged: {error}") from error
         model = cls(
             Perception.load(folder),
             dynamics,
@@ -241,7 +244,7 @@ class WorldModel(nn.Module):
             metrics,
         )
         model.path = folder
-        dynamics.to(memory_format=torch.channels_last)
+        dynamics.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval().requires_grad_(False).to(choose_device(device))
 
 

@@ -30,16 +30,27 @@ COMMANDS = {
 
 
 class _Parser(ArgumentParser):
-    """Says which key was meant when one is misspelt."""
+    """Says which key was meant when one is misspelt, and in which file."""
+
+    _arguments: tuple[str, ...] = ()
+
+    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:  # type: ignore[override]
+        self._arguments = tuple(args or ())
+        return super().parse_args(args, *more, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> Any:  # type: ignore[override]
         known = sorted({*self.get_defaults(skip_validation=True).keys()} - {"config", "json"})
         suggestions = [
-            f"did you mean {near[0]!r} instead of {wrong!r}?"
+            f"did you mean {near[0]!r} instead of {wrong!r}{self._file_with(wrong)}?"
             for wrong in re.findall(r"[\"'`]?(?:--)?([A-Za-z_][\w.]*)[\"'`]?", message)
             if wrong not in known and (near := difflib.get_close_matches(wrong, known, n=1, cutoff=0.75))
         ]
         return super().error("; ".join(dict.fromkeys([message, *suggestions])), ex)
+
+    def _file_with(self, key: str) -> str:
+        """Says which of the config files on the command line holds `key`, if one does."""
+        files = [Path(argument.removeprefix("--config=")) for argument in self._arguments]
+        return next((f" in {file}" for file in files if file.is_file() and key in file.read_text()), "")
 
 
 def parser_for(function: Callable[..., Any], name: str, defaults: str | None = None) -> ArgumentParser:
@@ -61,10 +72,12 @@ def _shipped(name: str) -> Path:
 
 
 def _expand(argv: Sequence[str]) -> list[str]:
-    """Let `--config seed.yaml` mean the shipped file where there is no file of that name."""
+    """Let `--world-model` mean `--world_model`, and `--config seed.yaml` the shipped file where there is no other."""
     expanded = list(argv)
     for index, argument in enumerate(expanded):
         option, equals, value = argument.partition("=")
+        if option.startswith("--"):
+            expanded[index] = f"--{option[2:].replace('-', '_')}{equals}{value}"
         if option != "--config":
             continue
         value = value if equals else next(iter(expanded[index + 1 :]), "")
@@ -92,7 +105,7 @@ def run(
     target = arguments.pop("json")
     arguments.pop("config", None)
     try:
-        results = function(**parser.instantiate_classes(arguments).as_dict())
+        results = function(**parser.instantiate(arguments).as_dict())
         if target is not None:
             write_json(target, dict(results or {}))
     except KeyboardInterrupt:

@@ -69,9 +69,7 @@ def run(
         sight = Perception.load(perception, where)
         scene = sight.scene
         actions = scene.action_dim if dynamics.action_dim else 0
-        model = ResNetRollout(
-            dataclasses.replace(dynamics, channels=sight.tokenizer.channels, action_dim=actions)
-        )
+        model = ResNetRollout(dataclasses.replace(dynamics, channels=sight.tokenizer.channels, action_dim=actions))
     work = out.with_name(out.name + ".fit")
     work.mkdir(parents=True, exist_ok=True)
     cache = perception or work  # fit-tokenizer has left the encoded train split with the perception
@@ -110,9 +108,7 @@ def _encode(
     )
 
 
-def draw_contexts(
-    dataset: EpisodeDataset, encoded: EncodedEpisodes, length: int, count: int, seed: int
-) -> Contexts:
+def draw_contexts(dataset: EpisodeDataset, encoded: EncodedEpisodes, length: int, count: int, seed: int) -> Contexts:
     """Random windows of the training episodes, with the simulator state of their last frame where it is known."""
     rng = np.random.default_rng(seed)
     indices = dataset.indices("train")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,16 +67,16 @@ def run(
     perception = Perception(dataset.scene, model.eval().requires_grad_(False)).to(where)
     perception.mean, perception.std = _statistics(dataset, perception)
     scene = dataset.scene
-    if scene.markers:
+    if scene.workspace_low is not None and scene.workspace_high is not None and scene.markers:
         encoded = encode_dataset(
             dataset, "train", perception.encode, perception.fingerprint(), out, scene.mirror_actions is not None
         )
-        assert scene.workspace_low is not None
-        assert scene.workspace_high is not None
         config = ReadoutConfig(model.channels, len(scene.markers))
         perception.readout = Readout(config, scene.workspace_low, scene.workspace_high)
         latents, positions = encoded.latents.flatten(0, 1), encoded.positions.flatten(0, 1)
         results["readout_loss"] = fit_readout(perception.readout, latents, positions, readout, seed, where)
+    else:
+        print(f"{data} has no positions, so there is no readout: the dream will offer pictures and latents only")
     perception.cpu().save(out)
     (out / "tokenizer-checkpoint.pt").unlink(missing_ok=True)
     print(f"perception in {out}")

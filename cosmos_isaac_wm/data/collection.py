@@ -158,6 +158,7 @@ def coverage(dataset: EpisodeDataset, picture: str | os.PathLike[str]) -> dict[s
     Returns:
         Flat numbers: episodes, frames, share of steps in contact, path length and net displacement in metres by kind.
     """
+    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
     scene = dataset.scene
@@ -187,7 +188,12 @@ def coverage(dataset: EpisodeDataset, picture: str | os.PathLike[str]) -> dict[s
     for axis, (name, tracks) in zip(axes, visited.items(), strict=False):
         points = np.concatenate(tracks) if tracks else np.zeros((0, 2))
         *_, image = axis.hist2d(
-            points[:, 0], points[:, 1], bins=40, range=[[low[0], high[0]], [low[1], high[1]]], cmap="magma"
+            points[:, 0],
+            points[:, 1],
+            bins=40,
+            range=[[low[0], high[0]], [low[1], high[1]]],
+            cmap="magma",
+            norm=LogNorm(),
         )
         figure.colorbar(image, ax=axis, label="frames")
         axis.set(title=f"where the {name} was", xlabel="x (m)", ylabel="y (m)", aspect="equal")

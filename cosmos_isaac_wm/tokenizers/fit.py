@@ -63,19 +63,26 @@ def to_frames(images: Tensor) -> Tensor:
     return ((images.permute(0, 2, 3, 1) + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def mixed_precision(precision: str, device: torch.device) -> str:
-    """Accelerate's name of the precision to use on a device.
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context in which a training step computes.
+
+    Not Accelerate's own: that fixes one precision for the life of the process.
+
+    Args:
+        precision: "bf16", "fp32", or "auto": bf16 where the processor or GPU has it.
+        device: Where it computes.
 
     Raises:
-        ValueError: If `precision` is none of "auto", "bf16" and "fp32".
+        ValueError: If `precision` is none of these.
     """
     if precision not in ("auto", "bf16", "fp32"):
         raise ValueError(f"unknown precision {precision!r}; expected 'auto', 'bf16' or 'fp32'")
-    if precision != "auto":
-        return "bf16" if precision == "bf16" else "no"
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "no"
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_bf16 = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    enabled = precision == "bf16" or (precision == "auto" and has_bf16)
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def fit_tokenizer(
@@ -91,9 +98,7 @@ def fit_tokenizer(
     Returns:
         (update, loss averaged over the preceding hundred updates) pairs.
     """
-    accelerator = Accelerator(
-        cpu=device == "cpu", mixed_precision=mixed_precision(config.precision, torch.device(device))
-    )
+    accelerator = Accelerator(cpu=device == "cpu")
     crops = _Crops(dataset, config, seed)
     tokenizer.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=config.lr, weight_decay=1e-4)
@@ -110,7 +115,7 @@ def fit_tokenizer(
         images, weights = crops.batch(update)
         images = images.to(accelerator.device, memory_format=torch.channels_last)
         weights = weights.to(accelerator.device)
-        with accelerator.autocast():
+        with autocast(config.precision, accelerator.device):
             latents = model.encoder(images)
             spread = latents.detach().std(dim=(0, 2, 3), keepdim=True)
             predicted = model.decoder(latents + config.latent_noise * spread * torch.randn_like(latents))

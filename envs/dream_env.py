@@ -1,0 +1,179 @@
+"""The dream as a Gymnasium environment: `DreamVectorEnv` with a batch of one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from ..world_model import WorldModel
+from .dream_vector_env import DreamVectorEnv
+from .reward import RewardFunction
+from .task import unbatch
+
+
+class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
+    """A world model dreams; the agent pushes an object to a goal in the dream.
+
+    ## Description
+
+    `reset` loads the latents of K real frames (four for the shipped bundles). `step` predicts the next latent from the
+    last K and the action, and the bundle's readout finds the objects in it. No simulator and no OpenGL are needed. All
+    that follows is about the shipped bundle, a red cube and a blue pusher on a table 0.8 m wide; another bundle brings
+    its own sizes, rates, names and bounds. `CosmosReal-v0` is the same task in the real simulator.
+
+    ## Action space
+
+    `Box(-1, 1, (2,), float32)`: the pusher's velocity along x and y; 1 is 0.3 m/s, held for 0.1 s. In general the
+    bounds that the bundle's data was recorded with. An action that is not finite or out of bounds is a `ValueError`.
+
+    ## Observation space
+
+    - `obs_type="pose"` (default): a goal-environment `Dict`, as Stable-Baselines3's `HerReplayBuffer` needs:
+      `observation` holds the position in metres of every marker, (x, y), the object first, then their velocities in
+      m/s in the same order: `[cube x, cube y, pusher x, pusher y, cube vx, cube vy, pusher vx, pusher vy]`;
+      `achieved_goal` is the object's position and `desired_goal` the goal, (x, y) in metres. A marker that is not seen
+      stays where it was last seen; one that never was is at zero.
+    - `obs_type="latent"`: the newest latent, normalised, `(C, h, w)`, float32.
+    - `obs_type="rgb"`: the newest frame as the tokenizer draws it, `(H, W, 3)`, uint8.
+
+    The last two show one instant (stack them with `gymnasium.wrappers.FrameStackObservation`) and not the goal, which
+    is in `info["goal"]`: give them a fixed `goal`, or a `reward_fn` that needs none.
+
+    ## Rewards
+
+    The reward is always `compute_reward(achieved_goal, desired_goal, info)`, which also takes batches:
+
+    - `reward_type="dense"` (default): minus the distance between object and goal, as a share of the workspace's
+      diagonal, in [-1, 0].
+    - `reward_type="sparse"`: 0 at the goal, else -1.
+
+    Leaving the workspace costs a whole episode of -1 besides, so that it never pays. `reward_fn` replaces the reward:
+    it gets an `Outcome` (positions now and before, goals, latents, and frames decoded if it asks for them) with a
+    batch axis, and returns one number per environment. There is no `compute_reward` then, nor for latent and rgb.
+
+    ## Starting state
+
+    A context drawn from the real ones stored in the bundle, and a goal drawn uniformly inside the workspace, off its
+    edge and at least twice the goal radius away from the object.
+
+    ## Episode end
+
+    Terminated: the object is within the goal radius (4 cm) of the goal, or has left the workspace. Truncated: the time
+    limit (97 steps), or the object is no longer seen, or the latent is no longer finite: such a dream is not to be
+    trusted. Stepping on after the end is allowed, for replays; the dream just goes on.
+
+    ## Info
+
+    `cube_position`, `pusher_position` ((x, y) in metres as the readout sees them; absent when not seen), `goal`,
+    `is_success`, `dream_step`, and `uncertainty` when the world model estimates one.
+
+    ## Arguments
+
+    ```python
+    env = gym.make("CosmosDream-v0", world_model="default", obs_type="pose", reward_type="dense")
+    ```
+
+    See `__init__` below. The time limit is part of the environment, so `gym.make(..., max_episode_steps=n)`, which
+    adds a `TimeLimit` wrapper, can only shorten it; `DreamEnv(max_episode_steps=n)` and `make_vec` take any.
+
+    ## Version history
+
+    - v0: first version.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (as in the base class)
+
+    def __init__(
+        self,
+        world_model: str | os.PathLike[str] | WorldModel = "default",
+        obs_type: str = "pose",
+        reward_type: str = "dense",
+        reward_fn: RewardFunction | None = None,
+        goal: ArrayLike | None = None,
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+        device: str | torch.device = "auto",
+        kind: str | None = None,
+    ):
+        """Load the world model.
+
+        Args:
+            world_model: A shipped bundle's name, a folder, "hf://owner/repository", or a loaded `WorldModel`.
+            obs_type: "pose", "latent" or "rgb".
+            reward_type: "dense" or "sparse".
+            reward_fn: A reward of your own instead: from an `Outcome` to one number per environment (here one).
+            goal: Fixed goal (x, y) in metres; drawn for every episode when None.
+            render_mode: None or "rgb_array".
+            max_episode_steps: Time limit; the bundle's own when None.
+            device: "auto", "cpu", "cuda", ...; a `WorldModel` that is passed in stays where it is.
+            kind: Kind of stored contexts to start from; the first that shows the agent when None.
+
+        Raises:
+            ValueError: If an argument is unknown or the bundle does not support it.
+        """
+        self._core = DreamVectorEnv(
+            1,
+            max_episode_steps=max_episode_steps,
+            world_model=world_model,
+            obs_type=obs_type,
+            reward_type=reward_type,
+            reward_fn=reward_fn,
+            goal=goal,
+            render_mode=render_mode,
+            autoreset_mode=AutoresetMode.DISABLED,
+            device=device,
+            kind=kind,
+        )
+        self.world_model = self._core.world_model
+        self.render_mode = render_mode
+        self.metadata = self.metadata | {"render_fps": self._core.metadata["render_fps"]}
+        self.action_space = self._core.single_action_space
+        self.observation_space = self._core.single_observation_space
+
+    @property
+    def context(self) -> Tensor:
+        """The newest K latents, oldest first, (K, C, h, w); what a planner starts from."""
+        return self._core.context[0]
+
+    @property
+    def compute_reward(self) -> Any:
+        """Rewards from achieved and desired goals (..., 2); absent unless `obs_type="pose"` without a `reward_fn`."""
+        return self._core.compute_reward
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start a new dream.
+
+        Args:
+            seed: Seed of context and goal; None goes on with the random numbers so far.
+            options: `"episode"` and `"start"`: the stored context of that training episode, from that frame;
+                `"frames"`: K real frames of your own, uint8 (K, H, W, 3), oldest first, instead;
+                `"goal"`: (x, y) in metres.
+
+        Raises:
+            ValueError: If an option is unknown or impossible; the message says what there is.
+        """
+        super().reset(seed=seed)
+        self._core.generators = [self.np_random]
+        return unbatch(*self._core.reset(options=options))
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Dream one control step under `action` (A,).
+
+        Raises:
+            ValueError: If the action is not finite or out of bounds.
+        """
+        batch, rewards, terminated, truncated, infos = self._core.advance(np.asarray(action)[None])
+        observation, info = unbatch(batch, infos)
+        return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+        """The decoded newest latent with the goal marked, uint8 (H, W, 3); None without a render mode."""
+        frames = self._core.render()
+        return None if frames is None else frames[0]

@@ -1,0 +1,196 @@
+"""The same task in the real simulator, seen through the same eyes: the bundle's tokenizer and readout."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from ..scene import KINDS, TABLE
+from ..world_model import WorldModel
+from .reward import RewardFunction
+from .starts import check_options, default_kind, matching_contexts
+from .task import Task, unbatch
+
+if TYPE_CHECKING:
+    from ..protocols import Simulator
+
+
+class RealEnv(gym.Env[Any, NDArray[np.float32]]):
+    """The real simulator behind `DreamEnv`'s spaces, rewards and ends: what an agent dreamt up is worth.
+
+    ## Description
+
+    Every step simulates 0.1 s, renders the picture, encodes it with the bundle's tokenizer, and reads observation,
+    reward and success from that latent exactly as `DreamEnv` does. The agent sees nothing else. Pictures need
+    off-screen OpenGL.
+
+    ## Spaces, rewards, episode end
+
+    As `DreamEnv`; `obs_type="rgb"` shows the frame as the tokenizer draws it, as in the dream.
+
+    ## Starting state
+
+    A random state of the simulator, held for K - 1 steps without action so that K real frames exist, and a random goal.
+
+    ## Info
+
+    `cube_position` and `pusher_position` are the simulator's true ones, in metres; `goal`; and `is_success`, which is
+    judged by what the readout sees.
+
+    ## Version history
+
+    - v0: first version.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (as in the base class)
+
+    def __init__(
+        self,
+        world_model: str | os.PathLike[str] | WorldModel = "default",
+        obs_type: str = "pose",
+        reward_type: str = "dense",
+        reward_fn: RewardFunction | None = None,
+        goal: ArrayLike | None = None,
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+        device: str | torch.device = "auto",
+        kind: str | None = None,
+        simulator: Simulator | None = None,
+    ):
+        """Load the bundle's perception and build the simulator.
+
+        Args:
+            world_model: The bundle whose tokenizer and readout look at the pictures, as in `DreamEnv`.
+            obs_type: "pose", "latent" or "rgb".
+            reward_type: "dense" or "sparse".
+            reward_fn: A reward of your own instead, as in `DreamEnv`.
+            goal: Fixed goal (x, y) in metres; drawn for every episode when None.
+            render_mode: None or "rgb_array".
+            max_episode_steps: Time limit; the bundle's own when None.
+            device: Where the tokenizer computes.
+            kind: Kind of episode, "push" or "slide"; the first that shows the agent when None.
+            simulator: Another simulator of the bundle's scene; the MuJoCo table when None.
+
+        Raises:
+            ValueError: If an argument is unknown, or the simulator is not one of the bundle's scene.
+        """
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"unknown render_mode {render_mode!r}; expected None or 'rgb_array'")
+        model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model, device)
+        self.world_model, self._scene = model, model.scene
+        self._kind = kind or default_kind(model)
+        theirs = TABLE if simulator is None else simulator.scene
+        # The table is drawn at any size.
+        for name in ("control_hz", "action_low", "action_high", "camera", *(("image_size",) if simulator else ())):
+            if getattr(self._scene, name) != getattr(theirs, name):
+                raise ValueError(
+                    f"the bundle of scene {self._scene.name!r} was made with {name} {getattr(self._scene, name)}, but "
+                    f"the simulator has {getattr(theirs, name)}: pass a `simulator` of the bundle's scene"
+                )
+        if simulator is None:
+            from ..sims.mujoco import MujocoTable
+
+            simulator = MujocoTable(self._kind or KINDS[0], self._scene.image_size)
+        self._simulator = simulator
+        self.task = Task(
+            model.perception, 1, obs_type, reward_type, reward_fn, goal, max_episode_steps=max_episode_steps
+        )
+        self.render_mode = render_mode
+        self.metadata = self.metadata | {"render_fps": round(self._scene.control_hz)}
+        self.action_space, self.observation_space = self.task.action_space, self.task.observation_space
+        self._context = torch.zeros(1, model.dynamics.context_length, *model.perception.latent_shape)
+
+    @property
+    def context(self) -> Tensor:
+        """The latents of the newest K real frames, oldest first, (K, C, h, w); what a planner starts from."""
+        return self._context[0]
+
+    @property
+    def compute_reward(self) -> Any:
+        """Rewards from achieved and desired goals (..., 2); absent unless `obs_type="pose"` without a `reward_fn`."""
+        if not self.task.has_compute_reward:
+            raise AttributeError('compute_reward needs obs_type="pose" and no reward_fn')
+        return self.task.compute_reward
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start a new episode.
+
+        Args:
+            seed: Seed of state and goal; None goes on with the random numbers so far.
+            options: `"episode"` and `"start"`: begin where the stored context of that training episode ends, as
+                `DreamEnv` does with the same options; `"goal"`: (x, y) in metres.
+
+        Raises:
+            ValueError: If an option is unknown or impossible; the message says what there is.
+            OpenGLError: If no pictures can be drawn here.
+        """
+        super().reset(seed=seed)
+        options = check_options(options, ("episode", "start", "goal"))
+        if "episode" in options or "start" in options:
+            self._context = self._restore(options.get("episode"), options.get("start"))
+        else:
+            self._context = self._begin()
+        observation, info = self.task.start(np.arange(1), self._context[:, -2:], [self.np_random], options.get("goal"))
+        observation, info = unbatch(observation, info)
+        return observation, self._with_truth(info)
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Simulate one control step under `action` (A,).
+
+        Raises:
+            ValueError: If the action is not finite or out of bounds.
+        """
+        checked = self.task.check_actions(np.asarray(action)[None])
+        self._simulator.step(checked[0])
+        latent = self.world_model.encode(self._simulator.render()[None])
+        self._context = torch.cat([self._context[:, 1:], latent[None]], dim=1)
+        batch, rewards, terminated, truncated, infos = self.task.advance(latent, checked)
+        observation, info = unbatch(batch, infos)
+        return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), self._with_truth(info)
+
+    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+        """The camera's picture with the goal marked, uint8 (H, W, 3); None without a render mode."""
+        return self.task.draw_goal_marker(self._simulator.render()[None])[0] if self.render_mode else None
+
+    def close(self) -> None:
+        """Free the simulator's OpenGL context."""
+        if hasattr(self._simulator, "close"):
+            self._simulator.close()
+
+    def _begin(self) -> Tensor:
+        """A random state; the latents of its first K frames, (1, K, C, h, w)."""
+        self._simulator.reset(int(self.np_random.integers(2**31)))
+        frames = [self._simulator.render()]
+        rest = np.clip(np.zeros(self._scene.action_dim, np.float32), self._scene.action_low, self._scene.action_high)
+        for _ in range(self._context.shape[1] - 1):
+            self._simulator.step(rest)
+            frames.append(self._simulator.render())
+        return self.world_model.encode(np.stack(frames))[None]
+
+    def _restore(self, episode: int | None, start: int | None) -> Tensor:
+        """The state at the end of a stored context; the latents of that context, (1, K, C, h, w)."""
+        contexts = self.world_model.contexts
+        index = int(self.np_random.choice(matching_contexts(contexts, self._kind, episode, start)))
+        if self._kind not in (None, contexts.kinds[index]):
+            raise ValueError(
+                f"episode {episode} is of kind {contexts.kinds[index]!r}, but this environment simulates "
+                f"{self._kind!r}; make it with kind={contexts.kinds[index]!r}"
+            )
+        state = contexts.states[index].cpu().numpy()
+        state = state[~np.isnan(state)]  # padded to the longest of all kinds
+        if not state.size:
+            raise ValueError(f"the bundle stores no simulator state for episode {episode}; reset with a seed instead")
+        self._simulator.set_state(state)
+        return contexts.latents[index][None].float().to(self.world_model.device)
+
+    def _with_truth(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Info with the simulator's positions in place of the readout's."""
+        seen = {key: value for key, value in info.items() if not key.endswith("_position")}
+        truth = {f"{name}_position": np.float32(place) for name, place in self._simulator.positions().items()}
+        return seen | truth

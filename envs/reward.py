@@ -1,0 +1,60 @@
+"""Rewards of the user's own: what a `reward_fn` is shown, and what it must return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass
+class Outcome:
+    """What a reward function of the user's own sees of one step of B environments.
+
+    Attributes:
+        latents: The newest latents, normalised, on the model's device, (B, C, h, w).
+        actions: What led to them, in the scene's units, (B, A).
+        positions: (x, y) in metres by marker name, (B, 2) each, NaN where it is not seen; empty without a readout.
+        previous_positions: The same, one step earlier.
+        goals: Desired (x, y) of the object in metres, (B, 2), or None without a readout.
+        decode: Latents to frames; `frames` calls it.
+    """
+
+    latents: Tensor
+    actions: NDArray[np.float32]
+    positions: dict[str, NDArray[np.float32]]
+    previous_positions: dict[str, NDArray[np.float32]]
+    goals: NDArray[np.float32] | None
+    decode: Callable[[Tensor], Tensor]
+
+    @cached_property
+    def frames(self) -> NDArray[np.uint8]:
+        """The newest pictures as the tokenizer draws them, uint8 (B, H, W, 3); decoded when first asked for."""
+        frames: NDArray[np.uint8] = self.decode(self.latents).cpu().numpy()
+        return frames
+
+
+RewardFunction = Callable[[Outcome], Any]
+
+
+def checked_rewards(value: Any, lost: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """What a `reward_fn` returned, as float64 (B,).
+
+    Args:
+        value: A tensor or anything that NumPy takes.
+        lost: Environments that can no longer be seen, (B,): they have no reward to speak of, and NaN counts as 0.
+
+    Raises:
+        ValueError: If it has another shape or is not finite.
+    """
+    rewards = np.asarray(value.cpu() if isinstance(value, Tensor) else value, dtype=np.float64)
+    if rewards.shape != lost.shape:
+        raise ValueError(f"reward_fn must return {len(lost)} numbers, one per environment; got shape {rewards.shape}")
+    if not np.isfinite(rewards[~lost]).all():
+        raise ValueError(f"reward_fn returned {rewards.tolist()}; every reward must be finite")
+    return np.where(np.isfinite(rewards), rewards, 0.0)

@@ -1,0 +1,91 @@
+"""Where an episode starts: which stored context, whose frames, and what `reset(options=...)` may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..perception import Perception
+from ..world_model import Contexts, WorldModel
+
+
+def check_options(options: dict[str, Any] | None, known: Collection[str]) -> dict[str, Any]:
+    """The reset options, or {}.
+
+    Raises:
+        ValueError: If one of them is unknown.
+    """
+    options = options or {}
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"unknown reset options {unknown}; expected some of {sorted(known)}")
+    return options
+
+
+def default_kind(world_model: WorldModel) -> str | None:
+    """The first kind of episode among the stored contexts that shows the agent, or None where that is not known."""
+    contexts, agent = world_model.contexts, world_model.scene.agent_index
+    if agent is None or agent >= contexts.positions.shape[2]:
+        return None
+    shown = ~contexts.positions[:, -1, agent].isnan().any(-1)
+    return next((kind for kind, there in zip(contexts.kinds, shown.tolist(), strict=True) if there), None)
+
+
+def matching_contexts(
+    contexts: Contexts, kind: str | None, episode: int | None = None, start: int | None = None
+) -> NDArray[np.int64]:
+    """Indices of the stored contexts of a kind (any when None), or of an episode, or of one window of it.
+
+    Raises:
+        ValueError: If there is none; the message lists what there is.
+    """
+    wanted = np.ones(len(contexts), dtype=bool)
+    if episode is not None:
+        wanted &= contexts.episodes.numpy() == episode
+        if start is not None:
+            wanted &= contexts.starts.numpy() == start
+    elif start is not None:
+        raise ValueError('options["start"] needs options["episode"] beside it')
+    elif kind is not None:
+        wanted &= np.array(contexts.kinds) == kind
+    if not wanted.any():
+        stored: dict[int, list[int]] = {}
+        for number, first in zip(contexts.episodes.tolist(), contexts.starts.tolist(), strict=True):
+            stored.setdefault(number, []).append(first)
+        listed = ", ".join(f"{number}: {sorted(starts)}" for number, starts in sorted(stored.items())[:20])
+        asked = f"kind {kind!r}" if episode is None else f"episode {episode}"
+        asked += "" if start is None else f" that starts at frame {start}"
+        raise ValueError(
+            f"the bundle stores no context of {asked}; it has the kinds {sorted(set(contexts.kinds))} and "
+            f"{len(stored)} episodes, as episode: [starts]: {listed}{', ...' if len(stored) > 20 else ''}"
+        )
+    return np.flatnonzero(wanted)
+
+
+def encode_frames(perception: Perception, frames: Any, length: int, num_envs: int) -> Tensor:
+    """The user's own real frames as contexts.
+
+    Args:
+        perception: Encodes them.
+        frames: uint8 RGB pictures (K, H, W, 3), oldest first, for all environments alike, or (B, K, H, W, 3).
+        length: K.
+        num_envs: B.
+
+    Returns:
+        Normalised latents (B, K, C, h, w).
+
+    Raises:
+        ValueError: If their number, size or type is another.
+    """
+    frames = np.asarray(frames)
+    one = (length, *perception.scene.image_size, 3)
+    if frames.dtype != np.uint8 or frames.shape not in (one, (num_envs, *one)):
+        raise ValueError(
+            f'options["frames"] must be uint8 RGB pictures of shape {one}, oldest first'
+            f"{f', or {(num_envs, *one)}' if num_envs > 1 else ''}; got {frames.dtype} of shape {frames.shape}"
+        )
+    latents = perception.encode(frames.reshape(-1, *one[1:])).unflatten(0, (-1, length))
+    return latents.expand(num_envs, *latents.shape[1:])

@@ -1,0 +1,128 @@
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from cosmos_isaac_wm.data import DatasetError, EpisodeDataset
+from cosmos_isaac_wm.data import collection as collection_module
+from cosmos_isaac_wm.data.collection import collect, coverage, plan
+
+JOBS = plan(5, "both", seed=0, steps=8)
+
+
+@pytest.fixture(autouse=True)
+def _threads(monkeypatch):
+    """Threads instead of spawned processes: quick, and the recorder may be a closure."""
+    monkeypatch.setattr(
+        collection_module, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers)
+    )
+
+
+@pytest.fixture
+def start(scene, make_episode):
+    """Collect JOBS into a folder; `fails` maps the number of an episode to what its recording raises."""
+
+    def collect_into(out, fails=None, jobs=JOBS, log=None):
+        def record(job):
+            if fails and job.index in fails:
+                raise fails[job.index]
+            if log is not None:
+                log.append(job.index)
+            return make_episode(scene, job.seed, job.steps, job.kind)
+
+        return collect(out, jobs, record, scene, {"simulator": "toy"}, workers=1, split_seed=0)
+
+    return collect_into
+
+
+def test_a_plan_is_reproducible_and_its_seeds_differ():
+    assert plan(5, "both", 0, 8) == JOBS
+    assert len({job.seed for job in JOBS}) == len(JOBS)
+    assert [job.kind for job in JOBS] == ["push", "push", "slide", "push", "push"]
+    assert plan(5, "both", 1, 8) != JOBS
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), RuntimeError("simulator"), OSError(errno.EIO, "disk")])
+def test_an_interrupted_collection_goes_on_to_the_same_dataset(tmp_path, start, interruption):
+    whole = start(tmp_path / "whole")
+    with pytest.raises(type(interruption)):
+        start(tmp_path / "out", fails={3: interruption})
+    recorded = []
+    resumed = start(tmp_path / "out", log=recorded)
+    assert 3 in recorded
+    assert not {0, 1, 2} & set(recorded)
+    assert resumed.fingerprint() == whole.fingerprint()
+    assert len(resumed) == len(JOBS)
+    for index in range(len(JOBS)):
+        assert np.array_equal(resumed[index].frames, whole[index].frames)
+        assert np.array_equal(resumed[index].actions, whole[index].actions)
+    assert not (tmp_path / "out" / "unfinished").exists()
+
+
+def test_a_full_disk_is_a_clear_error_and_finished_episodes_stay(tmp_path, start):
+    with pytest.raises(
+        OSError, match=r"finished episodes are kept in .*unfinished; run the same command again"
+    ) as error:
+        start(tmp_path / "out", fails={2: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))})
+    assert error.value.errno == errno.ENOSPC
+    kept = sorted(path.name for path in (tmp_path / "out" / "unfinished").glob("*.npz"))
+    assert kept[:2] == ["episode_000000.npz", "episode_000001.npz"]
+    assert len(start(tmp_path / "out")) == len(JOBS)
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_an_episode_leaves_no_damaged_file(tmp_path, start, monkeypatch):
+    def half(file, **arrays):
+        file.write(b"PK\x03\x04 half an archive")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez_compressed", half)
+        with pytest.raises(OSError, match="No space left"):
+            start(tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out" / "unfinished").iterdir()] == ["plan.json"]
+    assert len(start(tmp_path / "out")) == len(JOBS)
+
+
+def test_a_disk_that_fills_up_while_the_dataset_is_put_together_loses_no_episode(tmp_path, start, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collection_module, "write_dataset", full)
+        with pytest.raises(OSError, match="finished episodes are kept in"):
+            start(tmp_path / "out")
+    recorded = []
+    assert len(start(tmp_path / "out", log=recorded)) == len(JOBS)
+    assert recorded == []
+
+
+def test_another_plan_is_refused_in_a_folder_with_a_beginning(tmp_path, start):
+    with pytest.raises(RuntimeError):
+        start(tmp_path / "out", fails={1: RuntimeError()})
+    with pytest.raises(DatasetError, match="the beginning of another collection"):
+        start(tmp_path / "out", jobs=plan(5, "both", seed=1, steps=8))
+
+
+def test_a_finished_dataset_is_never_collected_over(tmp_path, start):
+    start(tmp_path / "out")
+    with pytest.raises(FileExistsError, match="finished dataset"):
+        start(tmp_path / "out")
+
+
+def test_coverage_counts_what_was_visited_and_draws_it(tmp_path, start):
+    numbers = coverage(start(tmp_path / "out"), tmp_path / "coverage.png")
+    assert (numbers["episodes"], numbers["push_episodes"], numbers["slide_episodes"]) == (5, 4, 1)
+    assert numbers["push_path_m"] == pytest.approx(
+        np.sqrt(2) * 0.1, abs=1e-6
+    )  # the toy cube drifts 0.1 m along x and y
+    assert numbers["push_displacement_m"] == pytest.approx(numbers["push_path_m"], abs=1e-6)
+    assert (tmp_path / "coverage.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_coverage_without_positions_is_refused(tmp_path, start):
+    dataset = EpisodeDataset(start(tmp_path / "out").path)
+    dataset.metadata["scene"] |= {"markers": []}
+    with pytest.raises(DatasetError, match="no positions"):
+        coverage(dataset, tmp_path / "coverage.png")

@@ -1,0 +1,109 @@
+"""Who may import whom, read from the sources. Lower layers know nothing of higher ones."""
+
+import ast
+import sys
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"envs": "cosmos_isaac_wm.envs", "policies": "cosmos_isaac_wm.policies", "train": "cosmos_isaac_wm.train"}
+
+# A unit is a module or folder of the package. It may import units of lower layers, and those beside it.
+LAYERS = [
+    {"protocols", "scene", "atomic", "configs", "weights"},
+    {"data", "sims", "tracking", "checkpoint"},
+    {"tokenizers", "dynamics", "readout"},
+    {"perception"},
+    {"world_model"},
+    {"rollout"},
+    {"fitting", "baselines", "open_loop", "evaluation", "recorder", "report", "figures"},
+    {"envs"},
+    {"policies"},
+    {"train"},
+]
+# Stricter than their layer.
+ONLY = {"sims": {"protocols", "scene"}, "data": {"protocols", "scene", "atomic"}}
+HEAVY_ON_DEMAND = {"minari", "mujoco", "torch"}  # never imported by protocols.py and scene.py
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its installed name."""
+    found = {}
+    for folder, package in {"cosmos_isaac_wm": "cosmos_isaac_wm", **FOLDERS}.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            found[".".join([package, *(part for part in parts if part != "__init__")])] = path
+    return found
+
+
+MODULES = modules()
+
+
+@cache
+def imports(name: str) -> set[str]:
+    """Modules that `name` imports when it runs, those inside functions too, those under TYPE_CHECKING not."""
+    path, found = MODULES[name], set()
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            inner = {f"{source}.{alias.name}" for alias in node.names}
+            found.update({module for module in inner if module in MODULES} or {source})
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return found - {name}
+
+
+def unit(module: str) -> str:
+    return module.split(".")[1] if module.count(".") else ""
+
+
+def layer(name: str) -> int:
+    return next(index for index, units in enumerate(LAYERS) if name in units)
+
+
+def test_every_module_has_a_layer():
+    known = set().union(*LAYERS)
+    assert {unit(name) for name in MODULES} - {""} <= known
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if unit(name)])
+def test_a_module_imports_only_what_lies_beneath_it(name):
+    for imported in imports(name):
+        if imported in MODULES and unit(imported) not in ("", unit(name)):
+            assert layer(unit(imported)) <= layer(unit(name)), f"{name} must not import {imported}"
+            if unit(name) in ONLY:
+                assert unit(imported) in ONLY[unit(name)], f"{name} must not import {imported}"
+
+
+def test_there_is_no_import_cycle():
+    graph = {name: {imported for imported in imports(name) if imported in MODULES} for name in MODULES}
+    TopologicalSorter(graph).prepare()  # raises CycleError and names the cycle
+
+
+def test_the_folders_at_the_top_are_imported_by_their_installed_name_only():
+    for name in MODULES:
+        assert not imports(name) & {*FOLDERS, *(f"{folder}.{unit}" for folder in FOLDERS for unit in ("cli",))}
+
+
+def test_no_script_shadows_a_library():
+    """`python train/x.py` puts `train/` first on the path."""
+    names = {path.stem for path in (ROOT / "train").glob("*.py")}
+    installed = {module for name in MODULES for module in {imported.split(".")[0] for imported in imports(name)}}
+    assert not names & (installed | set(sys.stdlib_module_names))
+
+
+@pytest.mark.parametrize("name", ["cosmos_isaac_wm.protocols", "cosmos_isaac_wm.scene"])
+def test_the_contracts_and_the_scene_need_no_heavy_library(name):
+    assert not imports(name) & HEAVY_ON_DEMAND

@@ -1,0 +1,78 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cosmos_isaac_wm.data import EpisodeDataset
+from cosmos_isaac_wm.sims.mujoco import MujocoTable
+from cosmos_isaac_wm.train import collect
+
+ARGUMENTS = ["--episodes", "3", "--steps", "12", "--size", "64", "--workers", "1", "--seed", "5"]
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    """Three real episodes and their figures, collected by the command."""
+    out = tmp_path_factory.mktemp("collected")
+    assert collect.main([*ARGUMENTS, "--out", str(out / "table"), "--json", str(out / "numbers.json")]) == 0
+    return EpisodeDataset(out / "table"), json.loads((out / "numbers.json").read_text())
+
+
+@pytest.mark.opengl
+def test_it_collects_both_kinds_with_everything_the_simulator_knows(collected):
+    dataset, _ = collected
+    assert dataset.kinds == ["push", "push", "slide"]
+    push, slide = dataset[0], dataset[2]
+    assert push.frames.shape == (13, 64, 64, 3)
+    assert push.actions.shape == (12, 2)
+    assert push.positions.keys() == {"cube", "pusher"}
+    assert slide.positions.keys() == {"cube"}
+    assert push.infos["cube_pose"].shape == (13, 7)
+    assert len(push.infos["state"]) == 13
+    assert dataset.metadata["simulator"] == "mujoco"
+    assert dataset.metadata["renderer"].startswith("mujoco.Renderer/")
+    assert dataset.scene.image_size == (64, 64)
+    assert sum(len(dataset.indices("all", kind)) for kind in ("push", "slide")) == 3
+
+
+@pytest.mark.opengl
+def test_the_recorded_actions_replay_to_the_recorded_poses_and_pictures(collected):
+    for episode in collected[0].episodes([0, 2]):
+        simulator = MujocoTable(episode.kind, (64, 64))
+        simulator.set_state(episode.infos["state"][3])
+        for step in range(3, 12):
+            simulator.step(episode.actions[step])
+            assert np.array_equal(simulator.cube_pose(), episode.infos["cube_pose"][step + 1])
+            assert np.array_equal(simulator.render(), episode.frames[step + 1])
+
+
+@pytest.mark.opengl
+def test_it_reports_and_draws_what_was_visited(collected):
+    dataset, numbers = collected
+    assert (numbers["episodes"], numbers["push_episodes"], numbers["slide_episodes"]) == (3, 2, 1)
+    assert 0 <= numbers["push_contact_share"] <= 1
+    assert numbers["slide_path_m"] > 0.1
+    assert (dataset.path / "coverage.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.opengl
+def test_the_same_seed_collects_the_same_episodes(collected):
+    job = collect.plan(3, "both", 5, 12)[0]
+    again = collect.record_episode(job, 64)
+    assert np.array_equal(again.frames, collected[0][0].frames)
+    assert np.array_equal(again.actions, collected[0][0].actions)
+
+
+@pytest.mark.opengl
+def test_a_finished_dataset_is_refused_in_one_line(collected, capsys):
+    assert collect.main([*ARGUMENTS, "--out", str(collected[0].path)]) == 1
+    assert "already holds a finished dataset; choose another folder" in capsys.readouterr().err
+
+
+def test_the_script_runs_from_a_clone():
+    script = Path(__file__).parents[2] / "train" / "collect.py"
+    result = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)
+    assert "--episodes" in result.stdout

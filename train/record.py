@@ -1,0 +1,67 @@
+"""Log one episode's dream against its ground truth: `cosmos-wm record --episode 3 --out DIR`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+
+from cosmos_isaac_wm.baselines import simulator_for
+from cosmos_isaac_wm.data import DatasetError, EpisodeDataset
+from cosmos_isaac_wm.recorder import DreamRecorder
+from cosmos_isaac_wm.report import bundle_fingerprint, error_table
+from cosmos_isaac_wm.train import cli
+from cosmos_isaac_wm.world_model import WorldModel
+
+
+def run(
+    episode: int,
+    out: Path,
+    world_model: str = "default",
+    data: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict[str, float]:
+    """Replay one episode in CosmosDream-v0 and log it against the truth; a finished recording is not redone.
+
+    Args:
+        episode: Number of the episode in the dataset.
+        out: Folder to write to, one recording each.
+        world_model: A shipped bundle's name, a folder, or "hf://owner/repository".
+        data: A dataset; the bundle's shipped held-out episodes when not given.
+        seed: Seed of the environment; a replay does not depend on it.
+        device: "auto", "cpu" or "cuda".
+    """
+    model = WorldModel.load(world_model, device)
+    dataset = model.held_out() if data is None else EpisodeDataset(data)
+    if not 0 <= episode < len(dataset):
+        raise DatasetError(f"{dataset.path} has episodes 0 to {len(dataset) - 1}, not {episode}")
+    recorded = {"episode": episode, "world_model": bundle_fingerprint(model), "data": dataset.fingerprint()}
+    finished = out / "recording.json"  # written last
+    if finished.is_file():
+        if json.loads(finished.read_text()) != recorded:
+            raise ValueError(f"{out} holds a recording of another episode or bundle; choose another --out")
+        print(f"already recorded in {out}")
+        return dict(json.loads((out / "metrics.json").read_text()))
+    chosen = dataset[episode]
+    # Without positions in the data the dream has no reward of its own, and a replay needs none.
+    reward = None if model.perception.readout is not None else lambda outcome: np.zeros(len(outcome.latents))
+    env = gym.make("cosmos_isaac_wm:CosmosDream-v0", world_model=model, obs_type="latent", reward_fn=reward)
+    simulator = simulator_for(dataset.metadata, chosen, model.scene)
+    evaluation = DreamRecorder(env, chosen, out, episode, simulator).replay(seed)
+    cli.write_json(finished, recorded)
+    print(f"{error_table(evaluation)}\n\nrecorded in {out.resolve()}")
+    return evaluation.numbers()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The `cosmos-wm record` command."""
+    return cli.run(run, "record", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
