@@ -1,6 +1,7 @@
 """Fitting, on a world whose latents are the cube's position and whose dynamics are known."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -182,10 +183,10 @@ def test_an_interrupted_fit_goes_on_to_the_same_weights(perception, tmp_path, mo
         return model.state_dict(), result
 
     whole, whole_result = fit("whole")
-    update = fitting._update
+    update, calls = fitting._update, itertools.count()
 
     def interrupted(*arguments):
-        if arguments[6] == (0, 6):
+        if next(calls) == 6:
             raise KeyboardInterrupt
         return update(*arguments)
 
@@ -196,9 +197,9 @@ def test_an_interrupted_fit_goes_on_to_the_same_weights(perception, tmp_path, mo
         with pytest.raises(KeyboardInterrupt):
             fit("resumed")
     done = []
-    monkeypatch.setattr(fitting, "_update", lambda *arguments: done.append(arguments[6][1]) or update(*arguments))
+    monkeypatch.setattr(fitting, "_update", lambda *arguments: done.append(1) or update(*arguments))
     resumed, resumed_result = fit("resumed")
-    assert done == [6, 7, 8, 9, 10, 11]
+    assert len(done) == 12 - 6
     for row, expected in zip(resumed_result.curve, whole_result.curve, strict=True):
         assert row == pytest.approx(expected)
     for name, tensor in whole.items():

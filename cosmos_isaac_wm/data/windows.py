@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -80,9 +80,12 @@ def encode_dataset(
     """
     name = f"latents-{dataset.fingerprint()}-{fingerprint}-{split}{'-mirrored' if mirrored else ''}.safetensors"
     if cache is not None and (cache / name).is_file():
-        with safe_open(cache / name, framework="pt") as file:
-            kinds = json.loads(file.metadata()["kinds"])
-        return EncodedEpisodes(**load_file(cache / name), kinds=kinds)
+        try:
+            with safe_open(cache / name, framework="pt") as file:
+                kinds = json.loads(file.metadata()["kinds"])
+            return EncodedEpisodes(**load_file(cache / name), kinds=kinds)
+        except SafetensorError as error:
+            raise DatasetError(f"{cache / name} is damaged ({error}); delete it, and it is encoded again") from error
     scene, indices = dataset.scene, dataset.indices(split)
     rows: list[tuple[Tensor, NDArray[np.float32], NDArray[np.float32], int, str]] = []
     for mirror in (False, True)[: 1 + mirrored]:

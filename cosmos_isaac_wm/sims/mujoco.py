@@ -191,6 +191,10 @@ class MujocoTable:
                 raise OpenGLError(NO_OPENGL) from error
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self._shadows
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = False
+        # A step leaves the drawn geometry one physics step behind the positions: bring it up to date.
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_comPos(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
         self._renderer.update_scene(self.data, camera="oblique")
         return self._renderer.render().copy()
 

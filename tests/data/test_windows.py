@@ -102,3 +102,11 @@ def test_the_same_seed_draws_the_same_windows(dataset):
 def test_episodes_shorter_than_the_context_are_an_error(counters):
     with pytest.raises(DatasetError, match="longer than the context of 10 frames"):
         WindowSampler(encode_dataset(counters, "train", coarse, "f", None), 10, 1.0)
+
+
+def test_a_damaged_cache_is_named(dataset, tmp_path):
+    encode_dataset(dataset, "train", coarse, "tokenizer-1", tmp_path)
+    (path,) = tmp_path.glob("latents-*")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DatasetError, match="delete it"):
+        encode_dataset(dataset, "train", coarse, "tokenizer-1", tmp_path)
