@@ -48,7 +48,7 @@ class FitConfig:
         persistence: Probability that a dream goes on after an update instead of being restarted, one for each entry of
             `rollouts`. Keep it 0 while the model knows nothing: contexts of its own blur teach nothing about motion.
         divergence: Distance in metres from the truth at which a dream is restarted anyway.
-        motion_bias: How much more often windows with a moving object are drawn.
+        motion_bias: How much more often windows are drawn in which the object moves, per decimetre; 0 draws evenly.
         ema: Decay of the weights' moving average that is validated and kept; 0 for none.
         clip: Greatest norm of the gradient.
         mirror: Use every episode a second time in the mirror, where the scene allows it.
@@ -69,7 +69,7 @@ class FitConfig:
     position_weight: float = 5.0
     persistence: tuple[float, ...] = (0.0, 0.0, 0.3, 0.7, 0.8)
     divergence: float = 0.05
-    motion_bias: float = 4.0
+    motion_bias: float = 5.0
     ema: float = 0.999
     clip: float = 1.0
     mirror: bool = True

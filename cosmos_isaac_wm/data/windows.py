@@ -128,7 +128,7 @@ class WindowSampler:
     Args:
         episodes: What to draw from.
         context_length: K; a window begins K - 1 frames before its last context frame.
-        motion_bias: Weight of windows with a moving object over windows with a resting one; 1 draws evenly.
+        motion_bias: Weight that a window gains per decimetre that the object moves ahead of it; a resting one has 1.
         horizon: Frames ahead in which motion counts.
     """
 
@@ -139,8 +139,8 @@ class WindowSampler:
             if episodes.positions.shape[2]:
                 track = episodes.positions[index, :length, 0].numpy()
                 ahead = track[np.minimum(last + horizon, length - 1)]
-                moving = np.linalg.norm(ahead - track[last], axis=-1) > 0.005
-                weight = np.where(moving, motion_bias, 1.0)
+                moved = np.linalg.norm(ahead - track[last], axis=-1)
+                weight = 1.0 + motion_bias * 10 * np.nan_to_num(moved)
             else:
                 weight = np.ones(len(last))
             starts.append(np.stack([np.full(len(last), index), last, weight], axis=1))

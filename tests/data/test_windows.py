@@ -88,8 +88,10 @@ def test_windows_have_a_whole_context_before_and_a_frame_after_them(dataset, cou
 
 def test_windows_where_the_object_moves_are_drawn_more_often(dataset):
     episodes = encode_dataset(dataset, "train", coarse, "f", None)
-    episodes.positions[1:] = 0.0  # the cube moves in the first of eight episodes only
-    share = np.mean(WindowSampler(episodes, 4, 4.0).draw(4000, np.random.default_rng(0))[:, 0] == 0)
+    episodes.positions[:] = 0.0
+    episodes.positions[0, :, 0, 0] = 0.1 * torch.arange(17)  # a decimetre a step, in the first of eight episodes only
+    sampler = WindowSampler(episodes, 4, motion_bias=3.0, horizon=1)
+    share = np.mean(sampler.draw(4000, np.random.default_rng(0))[:, 0] == 0)
     assert share == pytest.approx(4 / 11, abs=0.03)
 
 
