@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+
+from .atomic import replacing
 
 
 class _Stateful(Protocol):
@@ -28,13 +29,9 @@ class Checkpoint:
 
     def save(self, **values: Any) -> None:
         """Write the parts' states and the values."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{os.getpid()}-{self.path.name}")
-        try:
-            torch.save({"values": values, **{name: part.state_dict() for name, part in self._parts.items()}}, temporary)
-            temporary.rename(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        state = {"values": values, **{name: part.state_dict() for name, part in self._parts.items()}}
+        with replacing(self.path) as temporary:
+            torch.save(state, temporary)
 
     def load(self) -> dict[str, Any]:
         """Restore the parts and return the values; an empty dict where there is no checkpoint yet.

@@ -18,6 +18,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from cosmos_isaac_wm.atomic import replacing
+
 COMMANDS = {
     "demo": "replay held-out episodes in the dream and show the report",
     "collect": "collect episodes from the real simulator",
@@ -121,11 +123,8 @@ def run(
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Write JSON under a temporary name and rename it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.rename(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..atomic import replacing
 from ..scene import Scene
 from .episodes import DatasetError, Episode, EpisodeDataset, draw_splits, write_dataset
 
@@ -99,7 +100,8 @@ def _claim(path: Path, content: dict[str, Any]) -> None:
     """Bind the folder to this plan, or refuse if it belongs to another."""
     text = json.dumps(content, sort_keys=True)
     if not path.exists():
-        _write_then_rename(path, lambda temporary: temporary.write_text(text))
+        with replacing(path) as temporary:
+            temporary.write_text(text)
     elif path.read_text() != text:
         raise DatasetError(
             f"{path.parent} holds the beginning of another collection (other episodes, seed, kind, size or simulator); "
@@ -109,16 +111,6 @@ def _claim(path: Path, content: dict[str, Any]) -> None:
 
 def _shard(folder: Path, job: Job) -> Path:
     return folder / f"episode_{job.index:06d}.npz"
-
-
-def _write_then_rename(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write under a temporary name, so that a file with the real name is always whole."""
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        write(temporary)
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _record_to(folder: Path, job: Job, record: Callable[[Job], Episode]) -> None:
@@ -131,11 +123,9 @@ def _record_to(folder: Path, job: Job, record: Callable[[Job], Episode]) -> None
         **{f"infos/{name}": values for name, values in episode.infos.items()},
     }
 
-    def save(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # a file object: numpy would append .npz to a name
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-    _write_then_rename(_shard(folder, job), save)
+    # A file object, because numpy would append .npz to a name.
+    with replacing(_shard(folder, job)) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def _load(path: Path, job: Job) -> Episode:

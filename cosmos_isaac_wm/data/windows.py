@@ -6,7 +6,6 @@ Where the scene is left-right symmetric every episode is encoded a second time i
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from ..atomic import replacing
 from ..scene import Scene
 from .episodes import DatasetError, Episode, EpisodeDataset
 
@@ -111,9 +111,8 @@ def encode_dataset(
     )
     if cache is not None:
         tensors = {name: value for name, value in vars(encoded).items() if name != "kinds"}
-        temporary = cache / f".{os.getpid()}-{name}"
-        save_file(tensors, temporary, metadata={"kinds": json.dumps(encoded.kinds)})
-        temporary.rename(cache / name)
+        with replacing(cache / name) as temporary:
+            save_file(tensors, temporary, metadata={"kinds": json.dumps(encoded.kinds)})
     return encoded
 
 
