@@ -275,7 +275,7 @@ def _update(
     """Advance the dreams by `steps`, accumulate the gradient, and return the loss."""
     latents, actions, positions = (tensor.to(accelerator.device) for tensor in dreams.targets(steps))
     context = dreams.context.to(accelerator.device)
-    actions = _scaled(actions, perception)
+    actions = perception.scale_actions(actions)
     readout = perception.readout if positions.shape[2] else None
     loss = latents.new_zeros(())
     alive = torch.ones(len(latents), dtype=torch.bool, device=accelerator.device)
@@ -314,7 +314,7 @@ def validate(dynamics: nn.Module, perception: Perception, episodes: EncodedEpiso
     horizon = int(episodes.lengths.min()) - length
     dreamed, latent_error = [], 0.0
     for step in range(horizon):
-        action = _scaled(episodes.actions[:, length - 1 + step].to(device), perception)
+        action = perception.scale_actions(episodes.actions[:, length - 1 + step].to(device))
         latent = dynamics(context, action).latent.float()
         context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
         latent_error += float((latent - episodes.latents[:, length + step].to(device).float()).abs().mean()) / horizon
@@ -336,13 +336,6 @@ def validate(dynamics: nn.Module, perception: Perception, episodes: EncodedEpiso
         results[f"{kind}_rmse_at_16"] = float(np.sqrt((rows[:, :16] ** 2).mean()))
         results[f"{kind}_rmse_at_32"] = float(np.sqrt((rows[:, :32] ** 2).mean()))
     return {"error": float(np.mean(means)), **results}
-
-
-def _scaled(actions: Tensor, perception: Perception) -> Tensor:
-    """Actions (..., A) in the scene's units to [-1, 1]."""
-    low = torch.tensor(perception.scene.action_low, device=actions.device)
-    high = torch.tensor(perception.scene.action_high, device=actions.device)
-    return 2 * (actions.clamp(low, high) - low) / (high - low) - 1
 
 
 def _background(episodes: EncodedEpisodes) -> Tensor:

@@ -43,6 +43,8 @@ class Perception(nn.Module):
 
     mean: Tensor
     std: Tensor
+    action_low: Tensor
+    action_high: Tensor
 
     def __init__(
         self,
@@ -57,6 +59,9 @@ class Perception(nn.Module):
         channels = tokenizer.channels
         self.register_buffer("mean", torch.zeros(channels) if mean is None else mean)
         self.register_buffer("std", torch.ones(channels) if std is None else std)
+
+        self.register_buffer("action_low", torch.tensor(scene.action_low), persistent=False)
+        self.register_buffer("action_high", torch.tensor(scene.action_high), persistent=False)
 
     @property
     def device(self) -> torch.device:
@@ -104,6 +109,11 @@ class Perception(nn.Module):
             )
         located: Located = self.readout(latents)
         return located
+
+    def scale_actions(self, actions: Tensor) -> Tensor:
+        """Actions (..., A) in the scene's units, clipped to its bounds and scaled to [-1, 1] as the dynamics wants."""
+        clipped = torch.minimum(torch.maximum(actions.to(self.action_low), self.action_low), self.action_high)
+        return 2 * (clipped - self.action_low) / (self.action_high - self.action_low) - 1
 
     @staticmethod
     def _shaped(statistics: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ class DreamEngine:
         Returns:
             The next latents, also the newest of `context` from now on, and the model's uncertainty if it has one.
         """
-        scaled = self.world_model.scale_actions(actions)
+        scaled = self.world_model.perception.scale_actions(actions)
         with torch.autocast(self.context.device.type, self._dtype, enabled=self._dtype != torch.float32):
             prediction = self.world_model.dynamics(self.context, scaled)
         prediction.latent = prediction.latent.float()

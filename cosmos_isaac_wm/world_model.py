@@ -97,9 +97,6 @@ class WorldModel(nn.Module):
         path: The folder it was loaded from, or None.
     """
 
-    action_low: Tensor
-    action_high: Tensor
-
     def __init__(
         self,
         perception: Perception,
@@ -127,8 +124,6 @@ class WorldModel(nn.Module):
             raise BundleError(
                 f"the start contexts have latents of shape {tuple(contexts.latents.shape[1:])}, expected {expected}"
             )
-        self.register_buffer("action_low", torch.tensor(scene.action_low), persistent=False)
-        self.register_buffer("action_high", torch.tensor(scene.action_high), persistent=False)
 
     @property
     def scene(self) -> Scene:
@@ -151,11 +146,6 @@ class WorldModel(nn.Module):
     def locate(self, latents: Tensor) -> Located:
         """Positions in metres of the scene's markers, in order."""
         return self.perception.locate(latents)
-
-    def scale_actions(self, actions: Tensor) -> Tensor:
-        """Actions (B, A) in the scene's units, clipped to its bounds and scaled to [-1, 1]."""
-        clipped = torch.minimum(torch.maximum(actions.to(self.action_low), self.action_low), self.action_high)
-        return 2 * (clipped - self.action_low) / (self.action_high - self.action_low) - 1
 
     def held_out(self) -> EpisodeDataset:
         """The held-out episodes shipped with the bundle.

@@ -188,7 +188,7 @@ def test_actions_are_clipped_to_the_scenes_bounds_and_scaled(world_model):
     scene = dataclasses.replace(world_model.scene, action_low=(0.0, -2.0), action_high=(10.0, 2.0))
     perception = Perception(scene, world_model.perception.tokenizer, world_model.perception.readout)
     model = WorldModel(perception, world_model.dynamics, world_model.contexts)
-    scaled = model.scale_actions(torch.tensor([[0.0, -2.0], [5.0, 0.0], [99.0, 1.0], [-99.0, 99.0]]))
+    scaled = model.perception.scale_actions(torch.tensor([[0.0, -2.0], [5.0, 0.0], [99.0, 1.0], [-99.0, 99.0]]))
     torch.testing.assert_close(scaled, torch.tensor([[-1.0, -1.0], [0.0, 0.0], [1.0, 0.5], [-1.0, 1.0]]))
 
 
