@@ -77,7 +77,7 @@ class EpisodeDataset:
         self.path = Path(path)
         data = self.path / "data" if (self.path / "data").is_dir() else self.path
         try:
-            self._dataset = minari.MinariDataset(data)
+            self._dataset = minari.MinariDataset(data.resolve())  # Minari joins a relative path to itself
             self._storage = self._dataset.storage
             attributes = list(self._storage.get_episode_metadata(range(self._dataset.total_episodes)))
         except (ValueError, KeyError, OSError, AssertionError) as error:
@@ -200,7 +200,7 @@ def write_dataset(
     if (path / "data").exists():
         raise FileExistsError(f"{path} already holds a dataset; choose another folder")
     path.mkdir(parents=True, exist_ok=True)
-    temporary = path / f".writing-{os.getpid()}"
+    temporary = path.resolve() / f".writing-{os.getpid()}"  # Minari joins a relative path to itself
     shutil.rmtree(temporary, ignore_errors=True)
     shape = (*scene.image_size, 3)
     try:

@@ -158,3 +158,10 @@ def test_the_fingerprint_tells_datasets_apart(folder, dataset):
     assert before == EpisodeDataset(folder).fingerprint() != dataset.fingerprint()
     assign_splits(folder, seed=0)
     assert EpisodeDataset(folder).fingerprint() != before
+
+
+def test_relative_folders_will_do(tmp_path, monkeypatch, scene, make_episode):
+    monkeypatch.chdir(tmp_path)
+    write_dataset("some/where", [make_episode(scene, seed) for seed in range(2)], scene)
+    assert assign_splits("some/where", seed=0) == EpisodeDataset("some/where")._splits
+    assert len(EpisodeDataset("some/where")[1]) == 16
