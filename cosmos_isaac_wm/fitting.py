@@ -105,7 +105,7 @@ class _Dreams:
     """The batch of dreams that training advances: where each is in its episode, and its current context."""
 
     def __init__(self, episodes: EncodedEpisodes, sampler: WindowSampler, config: FitConfig, context_length: int):
-        self._episodes, self._sampler, self._config = episodes, sampler, config
+        self._episodes, self._sampler = episodes, sampler
         self._context_length = context_length
         size = config.batch_size
         self.place: NDArray[np.int64] = np.zeros((size, 2), dtype=np.int64)

@@ -136,9 +136,10 @@ def ship(dataset: EpisodeDataset, folder: Path, count: int) -> None:
     """Copy the first held-out episodes, in equal numbers per kind, as a dataset whose every episode is `test`."""
     kinds = sorted(set(dataset.kinds))
     chosen = [index for kind in kinds for index in dataset.indices("test", kind)[: -(-count // len(kinds))]]
-    episodes = (dataclasses.replace(episode) for episode in dataset.episodes(chosen))
     metadata = {key: value for key, value in dataset.metadata.items() if key != "scene"}
-    write_dataset(folder, episodes, dataset.scene, ["test"] * len(chosen), {**metadata, "sources": chosen})
+    write_dataset(
+        folder, dataset.episodes(chosen), dataset.scene, ["test"] * len(chosen), {**metadata, "sources": chosen}
+    )
 
 
 def draw_curves(result: FitResult, picture: Path) -> None:
