@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
+from pytorch_optimizer import Muon
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -30,6 +31,24 @@ _FARTHEST = 0.1  # metres of position error beyond which contact has gone anothe
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A part of the training.
+
+    Attributes:
+        rollout: Self-fed steps per update.
+        persistence: Probability that a dream goes on after an update instead of being restarted. Keep it 0 while the
+            model knows nothing: contexts of its own blur teach nothing about motion.
+        motion_bias: How much more often windows are drawn in which the object moves, per decimetre; 0 draws evenly.
+        share: How many of the updates, in proportion to the other stages' shares.
+    """
+
+    rollout: int = 1
+    persistence: float = 0.0
+    motion_bias: float = 5.0
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
 class FitConfig:
     """How the dynamics is trained.
 
@@ -37,18 +56,18 @@ class FitConfig:
         updates: Optimiser steps; with `epochs` the larger of the two counts.
         epochs: Passes over all windows, or 0 to count updates only.
         batch_size: Dreams that advance together.
-        rollouts: Self-fed steps per update, growing over training in equal shares of the updates.
-        lr: Peak learning rate of AdamW.
-        weight_decay: Of AdamW.
-        warmup: Share of the updates in which the learning rate rises; it then falls along a cosine.
+        stages: From single steps to long rollouts, in the order in which they are trained.
+        optimizer: "muon" orthogonalises the updates of the weights and leaves biases and norms to AdamW; "adamw".
+        lr: Peak learning rate; Muon's steps are scaled to the size of AdamW's, so one rate serves both.
+        weight_decay: Decoupled weight decay.
+        warmup: Share of the updates in which the learning rate rises to its peak.
+        cooldown: Share of the updates at the end in which it falls to nothing; it is flat in between.
         motion_weight: Weight of latent elements that move by more than `motion_threshold` from frame to frame.
         motion_threshold: In normalised latents.
         foreground_weight: Weight of latent cells that differ from the background, moving or not; 0 for none.
         position_weight: Weight of the position error in decimetres that the readout sees in dreamed latents.
-        persistence: Probability that a dream goes on after an update instead of being restarted, one for each entry of
-            `rollouts`. Keep it 0 while the model knows nothing: contexts of its own blur teach nothing about motion.
-        divergence: Distance in metres from the truth at which a dream is restarted anyway.
-        motion_bias: How much more often windows are drawn in which the object moves, per decimetre; 0 draws evenly.
+        divergence: Distance in metres from the truth at which a dream is given up: it is restarted, and trained on no
+            further, because the one answer to a picture of somewhere else is a blur.
         ema: Decay of the weights' moving average that is validated and kept; 0 for none.
         clip: Greatest norm of the gradient.
         mirror: Use every episode a second time in the mirror, where the scene allows it.
@@ -59,33 +78,35 @@ class FitConfig:
     updates: int = 15000
     epochs: int = 0
     batch_size: int = 64
-    rollouts: tuple[int, ...] = (1, 1, 2, 4, 8)
-    lr: float = 1.5e-3
-    weight_decay: float = 1e-4
-    warmup: float = 0.03
+    stages: tuple[Stage, ...] = (Stage(share=2), Stage(2, 0.3), Stage(4, 0.7), Stage(8, 0.8))
+    optimizer: Literal["muon", "adamw"] = "muon"
+    lr: float = 3e-3
+    weight_decay: float = 1e-2
+    warmup: float = 0.02
+    cooldown: float = 0.25
     motion_weight: float = 10.0
     motion_threshold: float = 0.1
     foreground_weight: float = 4.0
     position_weight: float = 5.0
-    persistence: tuple[float, ...] = (0.0, 0.0, 0.3, 0.7, 0.8)
-    divergence: float = 0.05
-    motion_bias: float = 5.0
+    divergence: float = 0.03
     ema: float = 0.999
     clip: float = 1.0
     mirror: bool = True
     precision: str = "auto"
-    validate_every: int = 750
+    validate_every: int = 1000
 
     def __post_init__(self) -> None:
-        if len(self.persistence) != len(self.rollouts):
-            raise ValueError(
-                f"persistence {self.persistence} and rollouts {self.rollouts} are stages of the same training; "
-                "give them equal lengths"
-            )
+        if not self.stages or min(stage.share for stage in self.stages) <= 0:
+            raise ValueError(f"training needs at least one stage, each with a share above 0; got {self.stages}")
+
+    def stage(self, progress: float) -> Stage:
+        """The stage at this share of the updates, in [0, 1)."""
+        ends = np.cumsum([stage.share for stage in self.stages])
+        return self.stages[int(np.searchsorted(ends, progress * ends[-1], side="right"))]
 
 
 def rollout_loss(predicted: Tensor, target: Tensor, previous: Tensor, background: Tensor, config: FitConfig) -> Tensor:
-    """Motion-weighted L1 of one predicted step.
+    """Motion-weighted L1 of one predicted step, (B,).
 
     Args:
         predicted: (B, C, h, w).
@@ -98,28 +119,29 @@ def rollout_loss(predicted: Tensor, target: Tensor, previous: Tensor, background
     if config.foreground_weight:
         occupied = ((target - background).abs().amax(dim=1, keepdim=True) > 1.0).to(weight.dtype)
         weight = weight + config.foreground_weight * occupied
-    return (weight * (predicted - target).abs()).mean()
+    return (weight * (predicted - target).abs()).mean(dim=(1, 2, 3))
 
 
 class _Dreams:
     """The batch of dreams that training advances: where each is in its episode, and its current context."""
 
-    def __init__(self, episodes: EncodedEpisodes, sampler: WindowSampler, config: FitConfig, context_length: int):
-        self._episodes, self._sampler = episodes, sampler
-        self._context_length = context_length
+    def __init__(self, episodes: EncodedEpisodes, config: FitConfig, context_length: int):
+        self._episodes, self._context_length = episodes, context_length
+        biases = {stage.motion_bias for stage in config.stages}
+        self._samplers = {bias: WindowSampler(episodes, context_length, bias) for bias in biases}
         size = config.batch_size
         self.place: NDArray[np.int64] = np.zeros((size, 2), dtype=np.int64)
         self.context = torch.zeros(size, context_length, *episodes.latents.shape[2:])
         self.alive: NDArray[np.bool_] = np.zeros(size, dtype=bool)
 
-    def prepare(self, steps: int, persistence: float, rng: np.random.Generator) -> None:
+    def prepare(self, stage: Stage, rng: np.random.Generator) -> None:
         """Restart the dreams that ended, diverged or lost the draw."""
         ends = self._episodes.lengths.numpy()[self.place[:, 0]]
-        go_on = self.alive & (self.place[:, 1] + steps < ends) & (rng.random(len(ends)) < persistence)
+        go_on = self.alive & (self.place[:, 1] + stage.rollout < ends) & (rng.random(len(ends)) < stage.persistence)
         fresh = np.flatnonzero(~go_on)
-        places = self._sampler.draw(len(fresh), rng)
+        places = self._samplers[stage.motion_bias].draw(len(fresh), rng)
         last = self._episodes.lengths.numpy()[places[:, 0]] - 1
-        places[:, 1] = np.maximum(np.minimum(places[:, 1], last - steps), self._context_length - 1)
+        places[:, 1] = np.maximum(np.minimum(places[:, 1], last - stage.rollout), self._context_length - 1)
         self.place[fresh] = places
         offsets = np.arange(-self._context_length + 1, 1)
         self.context[fresh] = self._gather(self._episodes.latents, places, offsets).float()
@@ -200,12 +222,13 @@ def fit_dynamics(
     dynamics.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     perception.to(accelerator.device)
     context_length = int(dynamics.context_length)  # type: ignore[arg-type]
-    dreams = _Dreams(train, WindowSampler(train, context_length, config.motion_bias), config, context_length)
+    dreams = _Dreams(train, config, context_length)
     windows = int((train.lengths - context_length).sum())
     updates = max(config.updates, config.epochs * windows // config.batch_size)
-    optimizer = torch.optim.AdamW(dynamics.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.lr, total_steps=updates, pct_start=max(config.warmup, 1.5 / updates), cycle_momentum=False
+    optimizer = _optimizer(dynamics, config)
+    warmup, cooldown = max(1.0, config.warmup * updates), max(1.0, config.cooldown * updates)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda update: min(1.0, (update + 1) / warmup, (updates - update) / cooldown)
     )
     average = AveragedModel(dynamics, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
     kept = average.module if average is not None else dynamics
@@ -223,10 +246,9 @@ def fit_dynamics(
     progress = tqdm(range(start, updates), desc="fit dynamics", unit="update", initial=start, total=updates)
     for update in progress:
         torch.manual_seed(seed + update)  # of the dropout: a resumed run draws what an uninterrupted one would
-        stage = update * len(config.rollouts) // updates
-        steps = config.rollouts[stage]
-        dreams.prepare(steps, config.persistence[stage], np.random.default_rng((seed, update)))
-        loss = _update(model, perception, dreams, background, config, steps, accelerator)
+        stage = config.stage(update / updates)
+        dreams.prepare(stage, np.random.default_rng((seed, update)))
+        loss = _update(model, perception, dreams, background, config, stage.rollout, accelerator)
         if not torch.isfinite(loss):
             raise ValueError(
                 f"the loss is {float(loss)} at update {update}; lower the learning rate (now {config.lr:g}). "
@@ -244,7 +266,7 @@ def fit_dynamics(
                 "update": update + 1,
                 "loss": float(np.mean(losses)),
                 "lr": float(schedule.get_last_lr()[0]),
-                "rollout": steps,
+                "rollout": stage.rollout,
                 **validate(kept, perception, val),
             }
             losses.clear()
@@ -261,6 +283,20 @@ def fit_dynamics(
     best_weights.load()
     dynamics.load_state_dict(kept.state_dict())
     return FitResult(curve, min(curve, key=lambda row: row["error"]))
+
+
+def _optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    common = {"lr": config.lr, "weight_decay": config.weight_decay}
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    others = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    return Muon(
+        [
+            {"params": matrices, "use_muon": True, "use_adjusted_lr": True, **common},
+            {"params": others, "use_muon": False, **common},
+        ]
+    )
 
 
 def _update(
@@ -283,13 +319,14 @@ def _update(
         with autocast(config.precision, accelerator.device):
             predicted = model(context, actions[:, step]).latent.float()
             located = readout(predicted) if readout is not None else None
-        loss = loss + rollout_loss(predicted, latents[:, step + 1], latents[:, step], background, config)
+        counted = alive / alive.sum().clamp(min=1)
+        loss = loss + counted @ rollout_loss(predicted, latents[:, step + 1], latents[:, step], background, config)
         if located is not None:
             truth = positions[:, step]
             error = (located.positions.float() - truth.nan_to_num()).norm(dim=-1)  # (B, N) metres
             error = torch.where(truth.isnan().any(-1), 0.0, error)
-            alive = error.amax(dim=1) < config.divergence
-            loss = loss + config.position_weight * 10 * error.clamp(max=_FARTHEST).mean()
+            loss = loss + config.position_weight * 10 * (counted @ error.clamp(max=_FARTHEST).mean(dim=1))
+            alive = alive & (error.amax(dim=1) < config.divergence)
         context = torch.cat([context[:, 1:], predicted.unsqueeze(1)], dim=1)
     loss = loss / steps
     accelerator.backward(loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import os
@@ -48,7 +49,7 @@ def toy_world_model(scene: Scene = TOY, seed: int = 0) -> WorldModel:
     assert scene.workspace_high is not None
     readout = Readout(ReadoutConfig(markers=len(scene.markers), width=8), scene.workspace_low, scene.workspace_high)
     perception = Perception(scene, tokenizer, readout).eval().requires_grad_(False)
-    config = ResNetRolloutConfig(action_dim=scene.action_dim, width=16, blocks=1, patch=2, residual=True)
+    config = ResNetRolloutConfig(action_dim=scene.action_dim, width=16, blocks=1, patch=2, blend=True)
     dynamics = ResNetRollout(config)
     torch.nn.init.normal_(dynamics.out_projection.weight, std=0.02)
     episodes = [toy_episode(scene, number) for number in range(6)]
@@ -115,3 +116,53 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
     splits = ["train"] * 8 + ["val", "test"]
     write_dataset(folder, (toy_episode(TOY, seed) for seed in range(10)), TOY, splits)
     return EpisodeDataset(folder)
+
+
+@pytest.fixture(scope="session")
+def model(world_model: WorldModel) -> WorldModel:
+    """The toy world model, but sure that all markers are there, and with positions that differ from frame to frame."""
+    sharp = copy.deepcopy(world_model)
+    raw = sharp.contexts.latents.float()
+    sharp.perception.mean.copy_(raw.mean(dim=(0, 1, 3, 4)))
+    sharp.perception.std.fill_(float(raw.std(dim=(0, 1)).max()))
+    sharp.contexts.latents = ((raw - sharp.perception.mean[:, None, None]) / sharp.perception.std[0]).half()
+    sharp.perception.readout.features[-1].bias[3::4] = 8.0
+    return sharp
+
+
+@pytest.fixture(scope="session")
+def folder(model: WorldModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That model as a bundle on disk."""
+    return model.save(tmp_path_factory.mktemp("bundles") / "sure")
+
+
+def _perception(model: WorldModel, scene: Scene, readout: Readout | None) -> Perception:
+    eyes = model.perception
+    return Perception(scene, eyes.tokenizer, readout, eyes.mean.clone(), eyes.std.clone()).eval()
+
+
+@pytest.fixture(scope="session")
+def large_model(model: WorldModel) -> WorldModel:
+    """The same with 48x48 pictures, which are large enough for Stable-Baselines3's convolutional policy."""
+    scene = dataclasses.replace(model.scene, image_size=(48, 48))
+    perception = _perception(model, scene, model.perception.readout)
+    frames = torch.randint(0, 256, (6 * 4, 48, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    contexts = dataclasses.replace(model.contexts, latents=perception.encode(frames).unflatten(0, (6, 4)).half())
+    return WorldModel(perception, model.dynamics, contexts)
+
+
+@pytest.fixture(scope="session")
+def blind_model(model: WorldModel) -> WorldModel:
+    """A bundle made from data without positions: no markers, no readout, no workspace."""
+    scene = dataclasses.replace(model.scene, markers=(), agent=None, workspace_low=None, workspace_high=None)
+    perception = _perception(model, scene, None)
+    count = len(model.contexts)
+    contexts = Contexts(
+        latents=model.contexts.latents,
+        positions=torch.zeros(count, 4, 0, 2),
+        states=torch.zeros(count, 0, dtype=torch.float64),
+        episodes=model.contexts.episodes,
+        starts=model.contexts.starts,
+        kinds=["episode"] * count,
+    )
+    return WorldModel(perception, model.dynamics, contexts)

@@ -6,12 +6,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from cosmos_isaac_wm import fitting
-from cosmos_isaac_wm.data.windows import EncodedEpisodes, WindowSampler
+from cosmos_isaac_wm.data.windows import EncodedEpisodes
 from cosmos_isaac_wm.dynamics import ResNetRollout, ResNetRolloutConfig
-from cosmos_isaac_wm.fitting import FitConfig, fit_dynamics, rollout_loss, validate
+from cosmos_isaac_wm.fitting import FitConfig, Stage, fit_dynamics, rollout_loss, validate
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.protocols import Prediction
 from cosmos_isaac_wm.readout import Located
@@ -21,8 +22,7 @@ SPEED = 0.02  # metres per step at action 1; latents are decimetres
 CONFIG = FitConfig(
     updates=12,
     batch_size=8,
-    rollouts=(1, 2),
-    persistence=(0.0, 0.5),
+    stages=(Stage(1), Stage(2, persistence=0.5)),
     lr=3e-3,
     ema=0.5,
     precision="fp32",
@@ -74,11 +74,11 @@ def perception(scene):
 
 def small_model():
     torch.manual_seed(0)
-    return ResNetRollout(ResNetRolloutConfig(channels=2, action_dim=2, width=16, blocks=1, residual=True))
+    return ResNetRollout(ResNetRolloutConfig(channels=2, action_dim=2, width=16, blocks=1, blend=True))
 
 
 def dreams(episodes, config=CONFIG):
-    return fitting._Dreams(episodes, WindowSampler(episodes, 4, config.motion_bias), config, 4)
+    return fitting._Dreams(episodes, config, 4)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_without_positions_the_validation_error_is_that_of_the_latents(perceptio
 
 def test_dreams_start_from_true_contexts_and_their_actions_lead_to_their_targets():
     batch = dreams(walk(5))
-    batch.prepare(3, 0.0, np.random.default_rng(0))
+    batch.prepare(Stage(3, 0.0), np.random.default_rng(0))
     latents, actions, positions = batch.targets(3)
     torch.testing.assert_close(batch.context[:, -1], latents[:, 0])
     torch.testing.assert_close(latents[:, 1:, :, 0, 0] / 10, positions[:, :, 0], atol=2e-3, rtol=0)
@@ -129,12 +129,12 @@ def test_dreams_start_from_true_contexts_and_their_actions_lead_to_their_targets
 
 def test_persistent_dreams_go_on_and_diverged_ones_restart():
     batch = dreams(walk(5, length=60))
-    batch.prepare(2, 1.0, np.random.default_rng(0))
+    batch.prepare(Stage(2, 1.0), np.random.default_rng(0))
     batch.place[:, 1] = 10
     place, dreamed = batch.place.copy(), torch.full_like(batch.context, 7.0)
     alive = torch.tensor([True, False] * 4)
     batch.advance(dreamed, alive, 2)
-    batch.prepare(2, 1.0, np.random.default_rng(1))
+    batch.prepare(Stage(2, 1.0), np.random.default_rng(1))
     assert (batch.context[alive] == 7.0).all()
     assert (batch.place[alive, 1] == place[alive, 1] + 2).all()
     assert (batch.context[~alive] != 7.0).any(dim=(1, 2, 3, 4)).all()
@@ -146,7 +146,7 @@ def test_a_dream_never_runs_past_the_end_of_its_episode():
     episodes = walk(3, length=12)
     batch = dreams(episodes)
     for update in range(20):
-        batch.prepare(3, 1.0, np.random.default_rng(update))
+        batch.prepare(Stage(3, 1.0), np.random.default_rng(update))
         assert (batch.place[:, 1] + 3 < 12).all()
         assert (batch.place[:, 1] >= 3).all()
         batch.advance(batch.context, torch.ones(8, dtype=torch.bool), 3)
@@ -154,14 +154,29 @@ def test_a_dream_never_runs_past_the_end_of_its_episode():
 
 def test_without_persistence_every_dream_restarts():
     batch = dreams(walk(5))
-    batch.prepare(2, 0.0, np.random.default_rng(0))
+    batch.prepare(Stage(2, 0.0), np.random.default_rng(0))
     batch.advance(torch.full_like(batch.context, 7.0), torch.ones(8, dtype=torch.bool), 2)
-    batch.prepare(2, 0.0, np.random.default_rng(1))
+    batch.prepare(Stage(2, 0.0), np.random.default_rng(1))
     assert not (batch.context == 7.0).all(dim=(1, 2, 3, 4)).any()
 
 
-def test_a_short_fit_learns_what_actions_do(perception, tmp_path):
-    config = dataclasses.replace(CONFIG, updates=60, validate_every=20)
+def test_what_comes_after_a_dream_was_given_up_is_not_trained_on(perception):
+    def loss(steps, divergence):
+        config = dataclasses.replace(CONFIG, divergence=divergence)
+        batch = dreams(walk(5), config)
+        batch.prepare(Stage(3, 0.0), np.random.default_rng(0))
+        background = torch.zeros(1, 2, 4, 4)
+        return steps * float(
+            fitting._update(Oracle(0.0), perception, batch, background, config, steps, Accelerator(cpu=True))
+        )
+
+    assert loss(3, divergence=1e-9) == pytest.approx(loss(1, divergence=1e-9))
+    assert loss(3, divergence=np.inf) > 2 * loss(1, divergence=np.inf)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_short_fit_learns_what_actions_do(perception, tmp_path, optimizer):
+    config = dataclasses.replace(CONFIG, updates=60, validate_every=20, optimizer=optimizer)
     still = validate(small_model(), perception, walk(2, seed=1))["error"]
     result = fit_dynamics(small_model(), perception, walk(6), walk(2, seed=1), config, tmp_path, seed=0)
     assert result.best["error"] < 0.7 * still
@@ -229,6 +244,12 @@ def test_a_loss_that_is_not_finite_stops_the_fit_with_advice(perception, tmp_pat
         fit_dynamics(Oracle(float("nan")), perception, walk(4), walk(2), CONFIG, tmp_path, seed=0)
 
 
-def test_every_stage_needs_its_persistence():
-    with pytest.raises(ValueError, match="equal lengths"):
-        FitConfig(rollouts=(1, 2, 4), persistence=(0.0,))
+def test_stages_take_their_shares_of_the_updates():
+    config = FitConfig(stages=(Stage(1, share=3), Stage(2), Stage(4, share=4)))
+    assert [config.stage(update / 8).rollout for update in range(8)] == [1, 1, 1, 2, 4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("stages", [(), (Stage(), Stage(share=0.0))])
+def test_stages_need_a_share(stages):
+    with pytest.raises(ValueError, match="at least one stage"):
+        FitConfig(stages=stages)

@@ -6,8 +6,9 @@ data. Here it is in its folded Conv2d form: 342,736 live weights instead of 1,02
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +28,13 @@ class ResNetRolloutConfig:
         width: Feature channels.
         blocks: Residual blocks.
         dropout: Dropout inside the blocks.
+        norm: "group", as in the report: after every convolution, over groups of channels and the whole picture. Or
+            "layer": before every block and the output, over the channels of one cell, so that how precisely one object
+            is predicted does not depend on what else is in view.
         groups: Groups of the group normalisation.
         patch: Latent cells are gathered in patch x patch blocks first, so 2 works at half the latent grid.
-        residual: Predict the change of the latent instead of the latent.
+        blend: Predict, besides the latent, how much of each cell is new; the rest is taken from the last latent, so
+            that what rests stays exactly as it is.
         coordinates: Feed the cell's position, so that walls need not be inferred from the padding.
     """
 
@@ -39,9 +44,10 @@ class ResNetRolloutConfig:
     width: int = 64
     blocks: int = 4
     dropout: float = 0.1
+    norm: Literal["group", "layer"] = "group"
     groups: int = 8
     patch: int = 1
-    residual: bool = False
+    blend: bool = False
     coordinates: bool = False
 
 
@@ -61,6 +67,30 @@ class _Block(nn.Module):
         return x + F.silu(self.second_norm(self.second(hidden)))
 
 
+class _CellNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of every cell of (B, C, h, w)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class _PreNormBlock(nn.Module):
+    """LN-conv-SiLU-dropout-conv plus the input, starting as the identity."""
+
+    def __init__(self, width: int, dropout: float):
+        super().__init__()
+        self.norm = _CellNorm(width)
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.dropout = nn.Dropout(dropout)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        for parameter in self.second.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden: Tensor = self.second(self.dropout(F.silu(self.first(self.norm(x)))))
+        return x + hidden
+
+
 class ResNetRollout(nn.Module):
     """The dynamics model behind the `Dynamics` contract.
 
@@ -76,12 +106,21 @@ class ResNetRollout(nn.Module):
         cell = config.channels * config.patch**2
         inputs = config.context_length * cell + config.action_dim + 2 * config.coordinates
         self.in_projection = nn.Conv2d(inputs, config.width, 3, padding=1)
-        self.in_norm = nn.GroupNorm(config.groups, config.width)
-        self.blocks = nn.ModuleList(_Block(config.width, config.groups, config.dropout) for _ in range(config.blocks))
-        self.out_projection = nn.Conv2d(config.width, cell, 3, padding=1)
-        if config.residual:  # start from "nothing moves"
-            for parameter in self.out_projection.parameters():
-                nn.init.zeros_(parameter)
+        self.in_norm: nn.Module
+        blocks: list[nn.Module]
+        if config.norm == "group":
+            self.in_norm = nn.Sequential(nn.GroupNorm(config.groups, config.width), nn.SiLU())
+            blocks = [_Block(config.width, config.groups, config.dropout) for _ in range(config.blocks)]
+        else:
+            self.in_norm = nn.Identity()
+            blocks = [_PreNormBlock(config.width, config.dropout) for _ in range(config.blocks)]
+        self.blocks = nn.Sequential(*blocks)
+        self.out_projection = nn.Conv2d(config.width, cell + config.blend * config.patch**2, 3, padding=1)
+        if config.blend:  # start near "nothing moves": a new share of 12 %, and little to blend in
+            nn.init.normal_(self.out_projection.weight, std=0.01)
+            assert self.out_projection.bias is not None
+            nn.init.zeros_(self.out_projection.bias)
+            nn.init.constant_(self.out_projection.bias[cell:], -2.0)
 
     def forward(self, context: Tensor, action: Tensor) -> Prediction:
         """One step ahead.
@@ -107,11 +146,12 @@ class ResNetRollout(nn.Module):
             grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
             planes.append(grid.expand(batch, -1, -1, -1))
         x = torch.cat(planes, dim=1).contiguous(memory_format=torch.channels_last)
-        x = F.silu(self.in_norm(self.in_projection(x)))
-        for block in self.blocks:
-            x = block(x)
-        latent = F.pixel_shuffle(self.out_projection(x), patch)
-        return Prediction(context[:, -1] + latent if self.config.residual else latent)
+        x = self.blocks(self.in_norm(self.in_projection(x)))
+        latent = F.pixel_shuffle(self.out_projection(x), patch).float()
+        if self.config.blend:
+            latent, share = latent[:, :channels], torch.sigmoid(latent[:, channels:])
+            latent = torch.lerp(context[:, -1].float(), latent, share)
+        return Prediction(latent)
 
 
 def load_seed_checkpoint(path: str | Path) -> ResNetRollout:
@@ -167,8 +207,10 @@ def to_seed_state_dict(model: ResNetRollout) -> dict[str, Tensor]:
         ValueError: If the model uses an option that the report's network does not have.
     """
     config = model.config
-    if config.action_dim or config.residual or config.coordinates or config.patch != 1:
-        raise ValueError("only action_dim=0, residual=False, coordinates=False, patch=1 exist in the report's network")
+    if config != replace(config, action_dim=0, norm="group", blend=False, coordinates=False, patch=1):
+        raise ValueError(
+            "only action_dim=0, norm='group', blend=False, coordinates=False, patch=1 exist in the report's network"
+        )
     unfolded = {}
     for name, tensor in model.state_dict().items():
         if tensor.ndim == 4:

@@ -35,19 +35,20 @@ class TokenizerFitConfig:
         lr: Peak learning rate of AdamW under a one-cycle schedule.
         foreground_weight: Weight of foreground pixels over the rest.
         gradient_weight: Weight of the L1 between image gradients.
-        latent_noise: Noise on the latents in units of their spread; makes the decoder forgive small dream errors.
+        latent_noise: Noise on the latents in units of their spread; makes the latents smooth enough
+            to be predicted, and the decoder forgive small dream errors.
         latent_penalty: Weight of the latents' mean square; keeps their scale from running away.
         frames_per_episode: Pictures taken from every training episode.
         precision: "bf16", "fp32", or "auto": bf16 where the processor or GPU has it.
     """
 
-    updates: int = 4000
+    updates: int = 6000
     batch_size: int = 64
     crop: int = 64
     lr: float = 6e-4
     foreground_weight: float = 10.0
     gradient_weight: float = 1.0
-    latent_noise: float = 0.05
+    latent_noise: float = 0.4
     latent_penalty: float = 1e-3
     frames_per_episode: int = 40
     precision: str = "auto"

@@ -117,8 +117,10 @@ def test_a_missing_checkpoint_is_named(tmp_path):
         ResNetRolloutConfig(context_length=8),
         ResNetRolloutConfig(patch=2),
         ResNetRolloutConfig(action_dim=3),
+        ResNetRolloutConfig(norm="layer"),
+        ResNetRolloutConfig(patch=2, blend=True),
         ResNetRolloutConfig(
-            context_length=8, patch=2, action_dim=3, residual=True, coordinates=True, width=32, blocks=2
+            context_length=8, patch=2, action_dim=3, norm="layer", blend=True, coordinates=True, width=32, blocks=2
         ),
     ],
 )
@@ -137,10 +139,25 @@ def test_a_context_of_another_length_or_channels_is_refused(shape):
         ResNetRollout()(torch.zeros(shape), torch.zeros(1, 0))
 
 
-def test_the_residual_form_starts_as_the_identity():
-    model = ResNetRollout(ResNetRolloutConfig(residual=True, action_dim=2))
+def test_the_blended_form_starts_near_the_last_latent_and_can_keep_it_exactly():
+    torch.manual_seed(0)
+    model = ResNetRollout(ResNetRolloutConfig(blend=True, norm="layer", action_dim=2))
     context = torch.randn(2, 4, 16, 8, 8)
+    change = model(context, torch.randn(2, 2)).latent - context[:, -1]
+    assert change.abs().mean() < 0.2 * context.abs().mean()
+    nn.init.constant_(model.out_projection.bias[16:], -200.0)
     assert torch.equal(model(context, torch.randn(2, 2)).latent, context[:, -1])
+
+
+def test_with_layer_norm_a_far_object_changes_nothing_here():
+    """Group normalisation sees the whole picture: there it does."""
+    for norm, local in (("layer", True), ("group", False)):
+        torch.manual_seed(0)
+        model = ResNetRollout(ResNetRolloutConfig(norm=norm, blocks=1)).eval()
+        context = torch.zeros(1, 4, 16, 24, 24)
+        empty = model(context, torch.zeros(1, 0)).latent
+        context[..., 20:, 20:] = 3.0
+        assert torch.equal(model(context, torch.zeros(1, 0)).latent[..., :8, :8], empty[..., :8, :8]) == local
 
 
 def test_an_action_matters_exactly_when_the_model_takes_one():
