@@ -1,4 +1,4 @@
-"""What acts: scripted pushers that collect data."""
+"""What acts: scripted pushers that collect data. Dreams as Stable-Baselines3 wants them are in `policies.sb3`."""
 
 from .scripted import ExploringPusher
 
