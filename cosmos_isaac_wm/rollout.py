@@ -22,22 +22,25 @@ class DreamEngine:
         dtype: Precision of the dynamics network: `torch.float32`, or `torch.bfloat16` under autocast. The latents
             themselves are always float32.
 
-    Attributes:
-        context: The last K latents of every dream, oldest first, (B, K, C, h, w).
     """
 
     def __init__(self, world_model: WorldModel, num_dreams: int, dtype: torch.dtype = torch.float32):
         if num_dreams < 1:
             raise ValueError(f"expected at least one dream, got {num_dreams}")
         self.world_model = world_model
+        self.num_dreams = num_dreams
         self._dtype = dtype
-        shape = (num_dreams, world_model.dynamics.context_length, *world_model.perception.latent_shape)
-        self.context = torch.zeros(shape, device=world_model.device)
+        # The contexts are a window that moves along a history of twice their length: a step writes one latent and moves
+        # none, except that every K + 1 steps the window returns to the beginning.
+        self._length = world_model.dynamics.context_length
+        shape = (num_dreams, 2 * self._length, *world_model.perception.latent_shape)
+        self._history = torch.zeros(shape, device=world_model.device)
+        self._end = self._length
 
     @property
-    def num_dreams(self) -> int:
-        """B."""
-        return len(self.context)
+    def context(self) -> Tensor:
+        """The last K latents of every dream, oldest first, (B, K, C, h, w); a view, good until the next step."""
+        return self._history[:, self._end - self._length : self._end]
 
     def reset(self, context: Tensor, slots: Tensor | None = None) -> None:
         """Load contexts into all dreams, or into some.
@@ -50,16 +53,17 @@ class DreamEngine:
             ValueError: If the shape is not that of b contexts.
         """
         count = self.num_dreams if slots is None else len(slots)
-        if context.shape != (count, *self.context.shape[1:]):
+        current = self.context
+        if context.shape != (count, *current.shape[1:]):
             raise ValueError(
-                f"expected contexts of shape {(count, *self.context.shape[1:])}, got {tuple(context.shape)}: "
+                f"expected contexts of shape {(count, *current.shape[1:])}, got {tuple(context.shape)}: "
                 "were they encoded by this bundle's tokenizer, at its image size?"
             )
-        context = context.to(self.context)
+        context = context.to(current)
         if slots is None:
-            self.context.copy_(context)
+            current.copy_(context)
         else:
-            self.context[slots] = context
+            current[slots] = context
 
     @torch.inference_mode()
     def step(self, actions: Tensor) -> Prediction:
@@ -75,8 +79,11 @@ class DreamEngine:
         with torch.autocast(self.context.device.type, self._dtype, enabled=self._dtype != torch.float32):
             prediction = self.world_model.dynamics(self.context, scaled)
         prediction.latent = prediction.latent.float()
-        self.context[:, :-1] = self.context[:, 1:].clone()
-        self.context[:, -1] = prediction.latent
+        if self._end == self._history.shape[1]:
+            self._history[:, : self._length - 1] = self._history[:, self._length + 1 :]
+            self._end = self._length - 1
+        self._history[:, self._end] = prediction.latent
+        self._end += 1
         return prediction
 
     @torch.inference_mode()

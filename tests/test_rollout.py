@@ -42,6 +42,17 @@ def test_the_newest_latent_of_the_context_is_the_prediction(world_model, context
     assert torch.equal(engine.context[:, :-1], contexts[:, 1:])
 
 
+def test_the_context_is_the_last_latents_however_long_the_dream(world_model, contexts):
+    engine, seen = DreamEngine(world_model, 6), list(contexts.unbind(1))
+    engine.reset(contexts)
+    for step in range(10):
+        seen.append(engine.step(ACTIONS[:, step]).latent)
+        assert torch.equal(engine.context, torch.stack(seen[-4:], dim=1))
+        if step == 6:  # a restart in the middle
+            engine.reset(contexts)
+            seen = list(contexts.unbind(1))
+
+
 def test_a_partial_reset_touches_only_its_slots(world_model, contexts):
     engine = DreamEngine(world_model, 3)
     engine.reset(contexts[:3])
