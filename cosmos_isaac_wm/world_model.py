@@ -212,6 +212,8 @@ class WorldModel(nn.Module):
         config = read_yaml(folder / "config.yaml")
         if config.get("format") != FORMAT:
             raise BundleError(f"{folder} has bundle format {config.get('format')}; this version reads format {FORMAT}")
+        if "provenance" not in config:  # written last: without it, what stands before may have lost keys as well
+            raise BundleError(f"{folder}/config.yaml is truncated; copy or fit the bundle again")
         described = config.get("dynamics") or {}
         kind = described.get("type")
         if kind not in DYNAMICS:
