@@ -156,13 +156,13 @@ def coverage(dataset: EpisodeDataset, picture: str | os.PathLike[str]) -> dict[s
     if not scene.markers or low is None or high is None:
         raise DatasetError(f"{dataset.path} has no positions, so there is no coverage to draw")
     numbers: dict[str, float] = {"episodes": len(dataset)}
-    visited: dict[str, list[NDArray[np.float32]]] = {name: [] for name in scene.marker_names}
+    visited: dict[str, list[NDArray[np.float32]]] = {}  # slides have no pusher to draw
     paths: dict[str, list[float]] = {}
     for kind in sorted(set(dataset.kinds)):
         contact, net = [], []
         for episode in _without_frames(dataset, kind):
             for name, values in episode.positions.items():
-                visited[name].append(values)
+                visited.setdefault(name, []).append(values)
             track = episode.positions[scene.marker_names[0]]
             paths.setdefault(kind, []).append(float(np.linalg.norm(np.diff(track, axis=0), axis=1).sum()))
             net.append(float(np.linalg.norm(track[-1] - track[0])))
@@ -176,7 +176,7 @@ def coverage(dataset: EpisodeDataset, picture: str | os.PathLike[str]) -> dict[s
     figure = Figure(figsize=(5 * (len(visited) + 1), 4.5), layout="constrained")
     axes = figure.subplots(1, len(visited) + 1)
     for axis, (name, tracks) in zip(axes, visited.items(), strict=False):
-        points = np.concatenate(tracks) if tracks else np.zeros((0, 2))
+        points = np.concatenate(tracks)
         *_, image = axis.hist2d(
             points[:, 0],
             points[:, 1],

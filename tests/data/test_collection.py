@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from cosmos_isaac_wm.data import DatasetError, EpisodeDataset
+from cosmos_isaac_wm.data import DatasetError, EpisodeDataset, write_dataset
 from cosmos_isaac_wm.data import collection as collection_module
 from cosmos_isaac_wm.data.collection import collect, coverage, plan
 
@@ -118,6 +118,14 @@ def test_coverage_counts_what_was_visited_and_draws_it(tmp_path, start):
         np.sqrt(2) * 0.1, abs=1e-6
     )  # the toy cube drifts 0.1 m along x and y
     assert numbers["push_displacement_m"] == pytest.approx(numbers["push_path_m"], abs=1e-6)
+    assert (tmp_path / "coverage.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_coverage_of_episodes_without_one_of_the_objects_is_drawn(tmp_path, scene, make_episode):
+    episode = make_episode(scene, 0, kind="slide")
+    del episode.positions["pusher"]
+    write_dataset(tmp_path / "slides", [episode], scene, ["train"])
+    assert coverage(EpisodeDataset(tmp_path / "slides"), tmp_path / "coverage.png")["slide_episodes"] == 1
     assert (tmp_path / "coverage.png").read_bytes().startswith(b"\x89PNG")
 
 
