@@ -21,7 +21,6 @@ class DreamEngine:
         num_dreams: B.
         dtype: Precision of the dynamics network: `torch.float32`, or `torch.bfloat16` under autocast. The latents
             themselves are always float32.
-
     """
 
     def __init__(self, world_model: WorldModel, num_dreams: int, dtype: torch.dtype = torch.float32):

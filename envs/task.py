@@ -6,6 +6,7 @@ its agent anything that was not seen in a picture, and what is learned in one me
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -286,6 +287,19 @@ def _distance(achieved: ArrayLike, desired: ArrayLike) -> NDArray[np.float64]:
 
 def unbatch(observation: Any, info: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Observation and info of a batch of one as those of a single environment; what it does not have is left out."""
-    single = {key: value[0] for key, value in info.items() if not key.startswith("_") and info[f"_{key}"][0]}
-    single = {key: value if isinstance(value, np.ndarray) else value.item() for key, value in single.items()}
-    return {k: v[0] for k, v in observation.items()} if isinstance(observation, dict) else observation[0], single
+    single = {k: v[0] for k, v in observation.items()} if isinstance(observation, dict) else observation[0]
+    return single, infos_of(info, [0])[0]
+
+
+def infos_of(info: dict[str, Any], slots: Sequence[int]) -> list[dict[str, Any]]:
+    """Gymnasium's vector infos as one dict for each of some environments, without what they do not have."""
+    infos: list[dict[str, Any]] = [{} for _ in slots]
+    for key, values in info.items():
+        if key.startswith("_"):
+            continue
+        present = info[f"_{key}"].tolist()
+        values = values.tolist() if values.ndim == 1 else values
+        for own, slot in zip(infos, slots, strict=True):
+            if present[slot]:
+                own[key] = values[slot]
+    return infos

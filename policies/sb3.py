@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from ..envs.dream_vector_env import DreamVectorEnv
+from ..envs.task import infos_of
 
 _TOGETHER = ("advance", "close", "reset", "step")
 
@@ -44,7 +45,7 @@ class DreamVecEnv(VecEnv):
         observation, info = self.env.reset(seed=self._seeds, options=_together(self._options))
         self._reset_seeds()
         self._reset_options()
-        self.reset_infos = _per_env(info, range(self.num_envs))
+        self.reset_infos = infos_of(info, range(self.num_envs))
         return observation
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -63,10 +64,10 @@ class DreamVecEnv(VecEnv):
         actions, self._actions = self._actions, None
         observation, rewards, terminated, truncated, info = self.env.step(actions)
         last, last_info = info.pop("final_obs", None), info.pop("final_info", None)
-        info.pop("_final_obs", None), info.pop("_final_info", None)
-        infos = _per_env(info, range(self.num_envs))
+        infos = infos_of(info, range(self.num_envs))
         dones = terminated | truncated
-        for slot, own in zip(ended := np.flatnonzero(dones), _per_env(last_info or {}, ended), strict=True):
+        ended = np.flatnonzero(dones).tolist()
+        for slot, own in zip(ended, infos_of(last_info or {}, ended), strict=True):
             self.reset_infos[slot], infos[slot] = infos[slot], own
             own["terminal_observation"] = last[slot]
         for own, cut in zip(infos, (truncated & ~terminated).tolist(), strict=True):
@@ -140,21 +141,6 @@ def make_dream_vec_env(n_envs: int = 64, seed: int | None = None, **env_kwargs: 
     if seed is not None:
         env.seed(seed)
     return VecMonitor(env)
-
-
-def _per_env(info: dict[str, Any], slots: Iterable[int]) -> list[dict[str, Any]]:
-    """Gymnasium's vector infos as one dict for each of some environments, without what they do not have."""
-    slots = list(slots)
-    infos: list[dict[str, Any]] = [{} for _ in slots]
-    for key, values in info.items():
-        if key.startswith("_"):
-            continue
-        present = info[f"_{key}"].tolist()
-        values = values.tolist() if values.ndim == 1 else values
-        for own, slot in zip(infos, slots, strict=True):
-            if present[slot]:
-                own[key] = values[slot]
-    return infos
 
 
 def _together(options: list[dict[str, Any]]) -> dict[str, Any]:

@@ -29,8 +29,8 @@ class ResNetRolloutConfig:
         blocks: Residual blocks.
         dropout: Dropout inside the blocks.
         norm: "group", as in the report: after every convolution, over groups of channels and the whole picture. Or
-            "layer": before every block and the output, over the channels of one cell, so that how precisely one object
-            is predicted does not depend on what else is in view.
+            "layer": before every block, over the channels of one cell, so that how precisely one object is
+            predicted does not depend on what else is in view.
         groups: Groups of the group normalisation.
         patch: Latent cells are gathered in patch x patch blocks first, so 2 works at half the latent grid.
         blend: Predict, besides the latent, how much of each cell is new; the rest is taken from the last latent, so
