@@ -116,7 +116,7 @@ def predictability_floor(
     rng: np.random.Generator,
     draws: int = FLOOR_DRAWS,
 ) -> NDArray[np.float64]:
-    """Errors of the real simulator restarted with perception-sized noise, for the manipulated object.
+    """Errors of the real simulator restarted with perception-sized noise.
 
     Positions are projected, not drawn, so no OpenGL is needed.
 
@@ -130,11 +130,11 @@ def predictability_floor(
         draws: D, how often the noise is drawn.
 
     Returns:
-        px at 512, (D, T).
+        px at 512 for each of the scene's markers, (D, T, N), NaN where a marker is absent.
     """
-    truth = scene.to_pixels(episode.positions[scene.marker_names[0]][last + 1 : last + 1 + steps])
+    truth = scene.to_pixels(episode.marker_positions(scene.marker_names)[last + 1 : last + 1 + steps])
     tracks = [
-        resimulate(simulator, episode.infos["state"][last], episode.actions[last : last + steps], rng)[:, 0]
+        resimulate(simulator, episode.infos["state"][last], episode.actions[last : last + steps], rng)
         for _ in range(draws)
     ]
     return errors_px512(scene.to_pixels(np.stack(tracks)), truth, scene.image_size[1])

@@ -55,7 +55,7 @@ class Evaluation:
         return self._padded([track.errors_px(marker) for track in self.of_kind(kind)])
 
     def baseline_errors(self, kind: str, baseline: str) -> Floats:
-        """Like `errors`, for "static", "constant_velocity" or "floor"; a row per episode and draw, maybe none."""
+        """Like `errors`, for one of `Reference.baseline_errors`; a row per episode and draw, maybe none."""
         return self._padded(
             [row for track in self.of_kind(kind) for row in track.reference.baseline_errors.get(baseline, ())]
         )
@@ -115,6 +115,7 @@ class Evaluation:
             found["over_floor"] = found[f"{name}_rmse_px512"] / found["floor_rmse_px512"]
         if agent is not None:
             found[f"{self.scene.agent}_rmse_px512"] = rmse(self.errors(kind, agent))
+            found[f"{self.scene.agent}_floor_rmse_px512"] = rmse(self.baseline_errors(kind, "agent_floor"))
         return found
 
     def _perception_numbers(self) -> dict[str, float]:

@@ -28,6 +28,8 @@ from .tokenizers.fit import autocast
 from .tracking import REFERENCE_WIDTH
 
 _FARTHEST = 0.1  # metres of position error beyond which contact has gone another way and there is nothing to learn
+_STILL = 1e-3  # metres a step: what moves less is at rest
+_AFTER_REST = 8  # steps that a dream goes on after everything has come to rest, to learn that it stays there
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class FitConfig:
         motion_weight: Weight of latent elements that move by more than `motion_threshold` from frame to frame.
         motion_threshold: In normalised latents.
         foreground_weight: Weight of latent cells that differ from the background, moving or not; 0 for none.
-        position_weight: Weight of the position error in decimetres that the readout sees in dreamed latents.
+        position_weight: Weight of the position error in decimetres that the readout sees in dreamed latents, counted
+            from where the dream was when the update began.
         divergence: Distance in metres from the truth at which a dream is given up: it is restarted, and trained on no
             further, because the one answer to a picture of somewhere else is a blur.
         ema: Decay of the weights' moving average that is validated and kept; 0 for none.
@@ -123,36 +126,47 @@ def rollout_loss(predicted: Tensor, target: Tensor, previous: Tensor, background
 
 
 class _Dreams:
-    """The batch of dreams that training advances: where each is in its episode, and its current context."""
+    """The batch of dreams that training advances: where each is in its episode, and its current context.
+
+    Every kind of episode has an equal part of the batch, however many there are and however long they move.
+    """
 
     def __init__(self, episodes: EncodedEpisodes, config: FitConfig, context_length: int):
         self._episodes, self._context_length = episodes, context_length
         biases = {stage.motion_bias for stage in config.stages}
-        self._samplers = {bias: WindowSampler(episodes, context_length, bias) for bias in biases}
+        kinds = sorted(set(episodes.kinds))
+        self._samplers = {
+            (bias, kind): WindowSampler(episodes, kind, context_length, bias) for bias in biases for kind in kinds
+        }
+        self._ends = _motion_ends(episodes)
         size = config.batch_size
+        self._kinds = np.array([kinds[slot % len(kinds)] for slot in range(size)])
         self.place: NDArray[np.int64] = np.zeros((size, 2), dtype=np.int64)
         self.context = torch.zeros(size, context_length, *episodes.latents.shape[2:])
         self.alive: NDArray[np.bool_] = np.zeros(size, dtype=bool)
 
     def prepare(self, stage: Stage, rng: np.random.Generator) -> None:
         """Restart the dreams that ended, diverged or lost the draw."""
-        ends = self._episodes.lengths.numpy()[self.place[:, 0]]
+        ends = self._ends[self.place[:, 0]]
         go_on = self.alive & (self.place[:, 1] + stage.rollout < ends) & (rng.random(len(ends)) < stage.persistence)
-        fresh = np.flatnonzero(~go_on)
-        places = self._samplers[stage.motion_bias].draw(len(fresh), rng)
+        for kind in np.unique(self._kinds):
+            fresh = np.flatnonzero(~go_on & (self._kinds == kind))
+            self._restart(fresh, self._samplers[stage.motion_bias, kind].draw(len(fresh), rng), stage.rollout)
+
+    def _restart(self, fresh: NDArray[np.int64], places: NDArray[np.int64], steps: int) -> None:
         last = self._episodes.lengths.numpy()[places[:, 0]] - 1
-        places[:, 1] = np.maximum(np.minimum(places[:, 1], last - stage.rollout), self._context_length - 1)
+        places[:, 1] = np.maximum(np.minimum(places[:, 1], last - steps), self._context_length - 1)
         self.place[fresh] = places
         offsets = np.arange(-self._context_length + 1, 1)
         self.context[fresh] = self._gather(self._episodes.latents, places, offsets).float()
 
     def targets(self, steps: int) -> tuple[Tensor, Tensor, Tensor]:
-        """True latents of frames 0..R (B, R + 1, C, h, w), actions (B, R, A), positions after a step (B, R, N, 2)."""
+        """True latents (B, R + 1, C, h, w) and positions (B, R + 1, N, 2) of frames 0..R, actions (B, R, A)."""
         ahead = np.arange(steps + 1)
         return (
             self._gather(self._episodes.latents, self.place, ahead).float(),
+            self._gather(self._episodes.positions, self.place, ahead),
             self._gather(self._episodes.actions, self.place, ahead[:-1]),
-            self._gather(self._episodes.positions, self.place, ahead[1:]),
         )
 
     def advance(self, context: Tensor, alive: Tensor, steps: int) -> None:
@@ -309,10 +323,14 @@ def _update(
     accelerator: Accelerator,
 ) -> Tensor:
     """Advance the dreams by `steps`, accumulate the gradient, and return the loss."""
-    latents, actions, positions = (tensor.to(accelerator.device) for tensor in dreams.targets(steps))
+    latents, positions, actions = (tensor.to(accelerator.device) for tensor in dreams.targets(steps))
     context = dreams.context.to(accelerator.device)
     actions = perception.scale_actions(actions)
     readout = perception.readout if positions.shape[2] else None
+    offset = latents.new_zeros(())
+    if readout is not None:  # what is off already is not this update's to mend, and cannot be seen from the context
+        with torch.no_grad(), autocast(config.precision, accelerator.device):
+            offset = readout(context[:, -1]).positions.float() - positions[:, 0]
     loss = latents.new_zeros(())
     alive = torch.ones(len(latents), dtype=torch.bool, device=accelerator.device)
     for step in range(steps):
@@ -322,10 +340,10 @@ def _update(
         counted = alive / alive.sum().clamp(min=1)
         loss = loss + counted @ rollout_loss(predicted, latents[:, step + 1], latents[:, step], background, config)
         if located is not None:
-            truth = positions[:, step]
-            error = (located.positions.float() - truth.nan_to_num()).norm(dim=-1)  # (B, N) metres
-            error = torch.where(truth.isnan().any(-1), 0.0, error)
-            loss = loss + config.position_weight * 10 * (counted @ error.clamp(max=_FARTHEST).mean(dim=1))
+            off = located.positions.float() - positions[:, step + 1]  # (B, N, 2) metres, NaN where absent
+            error = off.norm(dim=-1).nan_to_num()
+            strayed = torch.where(off.isnan(), 0.0, off - offset).norm(dim=-1)
+            loss = loss + config.position_weight * 10 * (counted @ strayed.clamp(max=_FARTHEST).mean(dim=1))
             alive = alive & (error.amax(dim=1) < config.divergence)
         context = torch.cat([context[:, 1:], predicted.unsqueeze(1)], dim=1)
     loss = loss / steps
@@ -373,6 +391,16 @@ def validate(dynamics: nn.Module, perception: Perception, episodes: EncodedEpiso
         results[f"{kind}_rmse_at_16"] = float(np.sqrt((rows[:, :16] ** 2).mean()))
         results[f"{kind}_rmse_at_32"] = float(np.sqrt((rows[:, :32] ** 2).mean()))
     return {"error": float(np.mean(means)), **results}
+
+
+def _motion_ends(episodes: EncodedEpisodes) -> NDArray[np.int64]:
+    """How many frames of each episode there are until everything has come to rest, (E,)."""
+    lengths: NDArray[np.int64] = episodes.lengths.numpy()
+    if not episodes.positions.shape[2]:
+        return lengths
+    moved = episodes.positions.diff(dim=1).norm(dim=-1).nan_to_num().amax(dim=2).numpy() > _STILL
+    frames = np.arange(1, moved.shape[1] + 1)
+    return np.minimum(lengths, (moved * frames).max(axis=1) + 1 + _AFTER_REST)
 
 
 def _background(episodes: EncodedEpisodes) -> Tensor:

@@ -37,7 +37,8 @@ class Reference:
         start_px: Last position seen in the context, px at 512, (N, 2); the picture's centre if there was none.
         true_px: Centroids in the raw real frames, px at 512, (T, N, 2), NaN where hidden.
         true_m: True positions in metres, (T, N, 2), NaN where unknown.
-        baseline_errors: Errors of the first marker by baseline, px at 512, (D, T) for D draws.
+        baseline_errors: Errors by baseline, px at 512, (D, T) for D draws: of the first marker, and under
+            "agent_floor" the floor's of the agent.
     """
 
     start_px: Floats
@@ -156,7 +157,10 @@ def reference(
         ],
     }
     if simulator is not None and rng is not None:
-        errors["floor"] = predictability_floor(simulator, scene, episode, context_length - 1, steps, rng)
+        floor = predictability_floor(simulator, scene, episode, context_length - 1, steps, rng)
+        errors["floor"] = floor[..., 0]
+        if scene.agent_index is not None:
+            errors["agent_floor"] = floor[..., scene.agent_index]
     return Reference(context[-1], true_px, true_m, errors)
 
 

@@ -52,6 +52,7 @@ _KIND_FIGURES = (
     ("constant_velocity_rmse_px512", "baseline: constant velocity, RMSE", "px"),
     ("floor_rmse_px512", "predictability floor, RMSE", "px"),
     ("over_floor", "{object} RMSE over floor", "times"),
+    ("{agent}_floor_rmse_px512", "predictability floor of the {agent}, RMSE", "px"),
 )
 _SHARED_FIGURES = (
     ("tokenizer_psnr_db", "tokenizer round trip", "dB"),

@@ -51,8 +51,9 @@ def test_without_noise_the_restarted_simulator_repeats_the_episode(kind, monkeyp
     simulator = baselines.simulator_for({"simulator": "mujoco"}, episode, TABLE)
     assert np.ptp(episode.positions["cube"], axis=0).max() > 0.05
     errors = baselines.predictability_floor(simulator, TABLE, episode, 3, 27, np.random.default_rng(0), draws=1)
-    assert errors.shape == (1, 27)
-    assert errors.max() < 1e-3
+    assert errors.shape == (1, 27, 2)
+    assert np.isnan(errors[..., 1]).all() == (kind == "slide")  # no pusher there
+    assert np.nanmax(errors) < 1e-3
 
 
 def test_the_floor_is_drawn_with_the_given_generator_and_starts_at_the_size_of_the_noise():
@@ -64,7 +65,9 @@ def test_the_floor_is_drawn_with_the_given_generator_and_starts_at_the_size_of_t
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
-    assert 0 < first[:, 0].mean() < 5  # 1 mm is about half a pixel
+    assert first.shape[2] == 2
+    for marker in range(2):
+        assert 0 < first[:, 0, marker].mean() < 5  # 1 mm is about half a pixel
 
 
 def test_resimulated_positions_follow_the_scene_and_leave_absent_markers_unknown():

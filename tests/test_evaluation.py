@@ -160,7 +160,11 @@ def test_the_figures_are_those_that_others_rely_on(world_model, physics):
     shared += ["action_sensitivity", "horizon"]
     expected = {f"{kind}_{key}" for kind in ("slide", "push") for key in per_kind}
     numbers = evaluate(world_model, physics).numbers()
-    assert set(numbers) == expected | {*shared, "push_pusher_rmse_px512"}  # a slide has no pusher
+    assert set(numbers) == expected | {
+        *shared,
+        "push_pusher_rmse_px512",
+        "push_pusher_floor_rmse_px512",
+    }  # a slide has no pusher
     assert all(np.isfinite(list(numbers.values())))
     assert numbers["push_over_floor"] == numbers["push_cube_rmse_px512"] / numbers["push_floor_rmse_px512"]
 

@@ -121,9 +121,9 @@ def test_without_positions_the_validation_error_is_that_of_the_latents(perceptio
 def test_dreams_start_from_true_contexts_and_their_actions_lead_to_their_targets():
     batch = dreams(walk(5))
     batch.prepare(Stage(3, 0.0), np.random.default_rng(0))
-    latents, actions, positions = batch.targets(3)
+    latents, positions, actions = batch.targets(3)
     torch.testing.assert_close(batch.context[:, -1], latents[:, 0])
-    torch.testing.assert_close(latents[:, 1:, :, 0, 0] / 10, positions[:, :, 0], atol=2e-3, rtol=0)
+    torch.testing.assert_close(latents[..., 0, 0] / 10, positions[:, :, 0], atol=2e-3, rtol=0)
     torch.testing.assert_close(latents.diff(dim=1)[..., 0, 0], 10 * SPEED * actions, atol=5e-3, rtol=0)
 
 
@@ -150,6 +150,44 @@ def test_a_dream_never_runs_past_the_end_of_its_episode():
         assert (batch.place[:, 1] + 3 < 12).all()
         assert (batch.place[:, 1] >= 3).all()
         batch.advance(batch.context, torch.ones(8, dtype=torch.bool), 3)
+
+
+def test_every_kind_has_an_equal_part_of_the_batch():
+    episodes = walk(8, kinds=("push", "slide", "slide", "slide"))
+    batch = dreams(episodes)
+    for update in range(5):
+        batch.prepare(Stage(2, 0.5), np.random.default_rng(update))
+        kinds = [episodes.kinds[index] for index in batch.place[:, 0]]
+        assert kinds == ["push", "slide"] * 4
+        batch.advance(batch.context, torch.ones(8, dtype=torch.bool), 2)
+
+
+def test_dreams_of_what_has_come_to_rest_restart():
+    episodes = walk(5, length=60)
+    episodes.positions[:, 20:] = episodes.positions[:, 20:21]
+    batch = dreams(episodes)
+    batch.prepare(Stage(2, 1.0), np.random.default_rng(0))
+    batch.place[:4, 1], batch.place[4:, 1] = 26, 27  # frame 20 is the last that moved, and eight more are dreamed
+    batch.advance(torch.full_like(batch.context, 7.0), torch.ones(8, dtype=torch.bool), 0)
+    batch.prepare(Stage(2, 1.0), np.random.default_rng(1))
+    assert [(context == 7.0).all().item() for context in batch.context] == [True] * 4 + [False] * 4
+
+
+def test_a_dream_that_is_off_already_is_judged_by_what_it_adds(perception):
+    def position_loss(gain):
+        losses = []
+        for weight in (0.0, 1.0):
+            config = dataclasses.replace(CONFIG, divergence=np.inf, position_weight=weight)
+            batch = dreams(walk(5), config)
+            batch.prepare(Stage(3, 0.0), np.random.default_rng(0))
+            batch.context += 0.2  # two centimetres
+            background = torch.zeros(1, 2, 4, 4)
+            loss = fitting._update(Oracle(gain), perception, batch, background, config, 3, Accelerator(cpu=True))
+            losses.append(float(loss))
+        return losses[1] - losses[0]
+
+    assert position_loss(1.0) < 0.01  # decimetres
+    assert position_loss(0.0) > 0.1
 
 
 def test_without_persistence_every_dream_restarts():

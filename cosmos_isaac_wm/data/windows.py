@@ -126,14 +126,17 @@ class WindowSampler:
 
     Args:
         episodes: What to draw from.
+        kind: Draw from the episodes of this kind only.
         context_length: K; a window begins K - 1 frames before its last context frame.
         motion_bias: Weight that a window gains per decimetre that the object moves ahead of it; a resting one has 1.
         horizon: Frames ahead in which motion counts.
     """
 
-    def __init__(self, episodes: EncodedEpisodes, context_length: int, motion_bias: float, horizon: int = 8):
+    def __init__(self, episodes: EncodedEpisodes, kind: str, context_length: int, motion_bias: float, horizon: int = 8):
         starts = []
         for index, length in enumerate(episodes.lengths.tolist()):
+            if episodes.kinds[index] != kind:
+                continue
             last = np.arange(context_length - 1, length - 1)  # index of the last context frame
             if episodes.positions.shape[2]:
                 track = episodes.positions[index, :length, 0].numpy()
@@ -145,7 +148,7 @@ class WindowSampler:
             starts.append(np.stack([np.full(len(last), index), last, weight], axis=1))
         table = np.concatenate(starts) if starts else np.empty((0, 3))
         if not len(table):
-            raise DatasetError(f"no episode is longer than the context of {context_length} frames")
+            raise DatasetError(f"no episode of kind {kind!r} is longer than the context of {context_length} frames")
         self._table, self._cumulative = table[:, :2].astype(np.int64), np.cumsum(table[:, 2])
 
     def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -80,7 +80,7 @@ def test_a_mirrored_episode_shows_its_objects_at_the_mirrored_positions(scene, m
 
 def test_windows_have_a_whole_context_before_and_a_frame_after_them(dataset, counters):
     for episodes in (encode_dataset(data, "train", coarse, "f", None) for data in (dataset, counters)):
-        starts = WindowSampler(episodes, 4, 1.0).draw(2000, np.random.default_rng(0))
+        starts = WindowSampler(episodes, episodes.kinds[0], 4, 1.0).draw(2000, np.random.default_rng(0))
         assert starts[:, 1].min() == 3
         for index, length in enumerate(episodes.lengths.tolist()):
             assert starts[starts[:, 0] == index, 1].max() == length - 2
@@ -90,20 +90,20 @@ def test_windows_where_the_object_moves_are_drawn_more_often(dataset):
     episodes = encode_dataset(dataset, "train", coarse, "f", None)
     episodes.positions[:] = 0.0
     episodes.positions[0, :, 0, 0] = 0.1 * torch.arange(17)  # a decimetre a step, in the first of eight episodes only
-    sampler = WindowSampler(episodes, 4, motion_bias=3.0, horizon=1)
+    sampler = WindowSampler(episodes, "push", 4, motion_bias=3.0, horizon=1)
     share = np.mean(sampler.draw(4000, np.random.default_rng(0))[:, 0] == 0)
     assert share == pytest.approx(4 / 11, abs=0.03)
 
 
 def test_the_same_seed_draws_the_same_windows(dataset):
-    sampler = WindowSampler(encode_dataset(dataset, "train", coarse, "f", None), 4, 4.0)
+    sampler = WindowSampler(encode_dataset(dataset, "train", coarse, "f", None), "push", 4, 4.0)
     first, second = (sampler.draw(9, np.random.default_rng(1)) for _ in range(2))
     assert np.array_equal(first, second)
 
 
 def test_episodes_shorter_than_the_context_are_an_error(counters):
     with pytest.raises(DatasetError, match="longer than the context of 10 frames"):
-        WindowSampler(encode_dataset(counters, "train", coarse, "f", None), 10, 1.0)
+        WindowSampler(encode_dataset(counters, "train", coarse, "f", None), "episode", 10, 1.0)
 
 
 def test_a_damaged_cache_is_named(dataset, tmp_path):
