@@ -18,6 +18,7 @@ from tqdm import tqdm
 from .baselines import simulator_for
 from .data.episodes import DatasetError, Episode, EpisodeDataset
 from .open_loop import Floats, OpenLoop, divergences, dream, measure, reference, rmse
+from .rollout import Precision
 from .scene import Scene
 from .world_model import WorldModel
 
@@ -183,6 +184,7 @@ def evaluate(
     indices: Sequence[int] | None = None,
     horizon: int | None = None,
     seed: int = 0,
+    dtype: Precision = "float32",
 ) -> Evaluation:
     """Dream episodes open loop under their recorded actions and measure everything that can be.
 
@@ -192,6 +194,7 @@ def evaluate(
         indices: Which of them; all when None.
         horizon: Greatest number of dreamed steps; to the episodes' ends when None.
         seed: Of the floor's noise and the bootstrap.
+        dtype: Precision of the dynamics network, as of `DreamEngine`.
 
     Raises:
         DatasetError: If an episode is too short to be dreamed, or none was chosen.
@@ -204,7 +207,7 @@ def evaluate(
     with tqdm(total=len(indices), desc="dream and compare", unit="episode") as progress:
         for numbers, episodes in _chunks(dataset, indices, length):
             simulators = [simulator_for(dataset.metadata, episode, scene) for episode in episodes]
-            latents = dream(world_model, episodes, horizon)
+            latents = dream(world_model, episodes, horizon, dtype)
             apart = divergences(world_model, episodes, latents, simulators)
             for row, (number, episode, simulator) in enumerate(zip(numbers, episodes, simulators, strict=True)):
                 rng = np.random.default_rng((seed, number))

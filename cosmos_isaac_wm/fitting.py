@@ -24,7 +24,7 @@ from tqdm import tqdm
 from .checkpoint import Checkpoint
 from .data.windows import EncodedEpisodes, WindowSampler
 from .perception import Perception
-from .tokenizers.fit import autocast
+from .precision import autocast
 from .tracking import REFERENCE_WIDTH
 
 _FARTHEST = 0.1  # metres of position error beyond which contact has gone another way and there is nothing to learn

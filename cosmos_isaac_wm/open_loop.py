@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .baselines import RestartableSimulator, constant_velocity, predictability_floor, resimulate
 from .data.episodes import Episode
-from .rollout import DreamEngine
+from .rollout import DreamEngine, Precision
 from .scene import Scene
 from .tracking import REFERENCE_WIDTH, detect, errors_px512, hold_last
 from .world_model import WorldModel
@@ -91,8 +91,10 @@ def rmse(errors: Floats) -> float:
     return float(np.sqrt(np.mean(known**2))) if known.size else np.nan
 
 
-def dream(world_model: WorldModel, episodes: Sequence[Episode], horizon: int | None = None) -> Tensor:
-    """Dream episodes of equal length from their first K frames under their actions.
+def dream(
+    world_model: WorldModel, episodes: Sequence[Episode], horizon: int | None = None, dtype: Precision = "float32"
+) -> Tensor:
+    """Dream episodes of equal length from their first K frames under their actions, in that precision.
 
     Returns:
         Normalised latents (B, T, C, h, w); T is `horizon`, or up to the episodes' ends if that is sooner or None.
@@ -100,7 +102,8 @@ def dream(world_model: WorldModel, episodes: Sequence[Episode], horizon: int | N
     length = world_model.dynamics.context_length
     actions = np.stack([episode.actions[length - 1 :][:horizon] for episode in episodes])
     context = torch.stack([world_model.encode(episode.frames[:length]) for episode in episodes])
-    return DreamEngine(world_model, len(episodes)).open_loop(context, torch.from_numpy(actions).to(world_model.device))
+    engine = DreamEngine(world_model, len(episodes), dtype)
+    return engine.open_loop(context, torch.from_numpy(actions).to(world_model.device))
 
 
 def decode_frames(world_model: WorldModel, latents: Tensor) -> NDArray[np.uint8]:

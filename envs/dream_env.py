@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from ..rollout import Precision
 from ..world_model import WorldModel
 from .dream_vector_env import DreamVectorEnv
 from .reward import RewardFunction
@@ -40,11 +41,12 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
       m/s in the same order: `[cube x, cube y, pusher x, pusher y, cube vx, cube vy, pusher vx, pusher vy]`;
       `achieved_goal` is the object's position and `desired_goal` the goal, (x, y) in metres. A marker that is not seen
       stays where it was last seen; one that never was is at zero.
-    - `obs_type="latent"`: the newest latent, normalised, `(C, h, w)`, float32.
+    - `obs_type="latent"`: the newest latent, normalised, `(C, h, w)`, float32; `"latent16"` is the same as float16,
+      which halves a replay buffer.
     - `obs_type="rgb"`: the newest frame as the tokenizer draws it, `(H, W, 3)`, uint8.
 
-    The last two show one instant (stack them with `gymnasium.wrappers.FrameStackObservation`) and not the goal, which
-    is in `info["goal"]`: give them a fixed `goal`, or a `reward_fn` that needs none.
+    Latents and pictures show one instant (stack them with `gymnasium.wrappers.FrameStackObservation`) and not the goal,
+    which is in `info["goal"]`: give them a fixed `goal`, or a `reward_fn` that needs none.
 
     ## Rewards
 
@@ -101,12 +103,13 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
         max_episode_steps: int | None = None,
         device: str | torch.device = "auto",
         kind: str | None = None,
+        dtype: Precision = "auto",
     ):
         """Load the world model.
 
         Args:
             world_model: A shipped bundle's name, a folder, "hf://owner/repository", or a loaded `WorldModel`.
-            obs_type: "pose", "latent" or "rgb".
+            obs_type: "pose", "latent", "latent16" or "rgb".
             reward_type: "dense" or "sparse".
             reward_fn: A reward of your own instead: from an `Outcome` to one number per environment (here one).
             goal: Fixed goal (x, y) in metres; drawn for every episode when None.
@@ -114,6 +117,7 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
             max_episode_steps: Time limit; the bundle's own when None.
             device: "auto", "cpu", "cuda", ...; a `WorldModel` that is passed in stays where it is.
             kind: Kind of stored contexts to start from; the first that shows the agent when None.
+            dtype: Precision of the dynamics network, "float32", "bfloat16" or "auto" (float32 for a single dream).
 
         Raises:
             ValueError: If an argument is unknown or the bundle does not support it.
@@ -130,6 +134,8 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
             autoreset_mode=AutoresetMode.DISABLED,
             device=device,
             kind=kind,
+            dtype=dtype,
+            compile=False,  # nobody waits for a compiler to dream alone
         )
         self.world_model = self._core.world_model
         self.render_mode = render_mode

@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ..rollout import DreamEngine
+from ..rollout import Compile, DreamEngine, Precision
 from ..world_model import WorldModel
 from .reward import RewardFunction
 from .starts import check_options, default_kind, encode_frames, matching_contexts
@@ -44,7 +44,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         num_envs: Number of dreams, B.
         max_episode_steps: Time limit; the bundle's own (97 for the shipped ones) when None.
         world_model: A shipped bundle's name, a folder, "hf://owner/repository", or a loaded `WorldModel`.
-        obs_type: "pose", "latent" or "rgb".
+        obs_type: "pose", "latent", "latent16" or "rgb".
         reward_type: "dense" or "sparse".
         reward_fn: A reward of your own instead: from an `Outcome` of the batch to B numbers.
         goal: Fixed goal (x, y) in metres; drawn for every episode when None.
@@ -52,6 +52,12 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         autoreset_mode: An `AutoresetMode` or its value.
         device: "auto", "cpu", "cuda", ...; a `WorldModel` that is passed in stays where it is.
         kind: Kind of stored contexts to start from; the first that shows the agent when None.
+        dtype: Precision of the dynamics network, "float32", "bfloat16" or "auto", as of `DreamEngine`.
+        compile: Whether to compile that network, True, False or "auto", as of `DreamEngine`.
+
+    Attributes:
+        engine: The `DreamEngine` that advances the dreams.
+        task: What the dreams are judged by.
 
     Raises:
         ValueError: If an argument is unknown or the bundle does not support it.
@@ -72,7 +78,11 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         device: str | torch.device = "auto",
         kind: str | None = None,
+        dtype: Precision = "auto",
+        compile: Compile = "auto",
     ):
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; expected None or 'rgb_array'")
         model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model, device)
@@ -80,7 +90,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         self.task = Task(
             model.perception, num_envs, obs_type, reward_type, reward_fn, goal, max_episode_steps=max_episode_steps
         )
-        self._engine = DreamEngine(model, num_envs)
+        self.engine = DreamEngine(model, num_envs, dtype, compile)
         self._kind = kind or default_kind(model)
         matching_contexts(model.contexts, self._kind)  # an unknown kind is an error now, not at the first reset
         self.num_envs, self.render_mode = num_envs, render_mode
@@ -100,7 +110,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
     @property
     def context(self) -> Tensor:
         """The newest K latents of every dream, oldest first, (B, K, C, h, w); what a planner starts from."""
-        return self._engine.context
+        return self.engine.context
 
     @property
     def compute_reward(self) -> Any:
@@ -188,7 +198,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         if not self._started:
             raise ResetNeeded("call reset() before the first step")
         checked = self.task.check_actions(actions)
-        prediction = self._engine.step(torch.from_numpy(checked).to(self.context.device))
+        prediction = self.engine.step(torch.from_numpy(checked).to(self.context.device))
         observation, rewards, terminated, truncated, info = self.task.advance(prediction.latent, checked)
         self._add("dream_step", self.task.steps.copy(), info)
         if prediction.uncertainty is not None:
@@ -210,7 +220,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         if goals is not None and np.ndim(goals) == 2:
             goals = self.task.check_goals(goals, self.num_envs)[slots]
         observation, info = self.task.start(slots, context[:, -2:], generators, goals)
-        self._engine.reset(context, torch.from_numpy(slots).to(context.device))
+        self.engine.reset(context, torch.from_numpy(slots).to(context.device))
         self._add("dream_step", self.task.steps[slots], info)
         return observation, info
 

@@ -67,7 +67,7 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
 
         Args:
             world_model: The bundle whose tokenizer and readout look at the pictures, as in `DreamEnv`.
-            obs_type: "pose", "latent" or "rgb".
+            obs_type: "pose", "latent", "latent16" or "rgb".
             reward_type: "dense" or "sparse".
             reward_fn: A reward of your own instead, as in `DreamEnv`.
             goal: Fixed goal (x, y) in metres; drawn for every episode when None.

@@ -18,8 +18,9 @@ from ..perception import Perception
 from .reward import Outcome, RewardFunction, checked_rewards
 from .sight import Sight, Slots
 
-OBS_TYPES = ("pose", "latent", "rgb")
+OBS_TYPES = ("pose", "latent", "latent16", "rgb")
 REWARD_TYPES = ("dense", "sparse")
+_LATENT_DTYPES: dict[str, type[np.floating[Any]]] = {"latent": np.float32, "latent16": np.float16}
 LATENT_LIMIT = 20.0  # latents have unit variance per channel; observations are clipped here, to have finite bounds
 EDGE = 0.05  # share of the workspace by which the object may be outside before it has left
 
@@ -30,7 +31,7 @@ class Task:
     Args:
         perception: Scene, tokenizer and readout of the bundle.
         num_envs: B.
-        obs_type: "pose", "latent" or "rgb".
+        obs_type: "pose", "latent", "latent16" (the latent as float16: half the memory in a buffer) or "rgb".
         reward_type: "dense" or "sparse".
         reward_fn: Replaces the reward, not the ends: from an `Outcome` to B finite numbers.
         goal: (x, y) in metres of every episode's goal; drawn anew for each when None.
@@ -149,8 +150,9 @@ class Task:
         """The current observations of some environments, from their newest latents (b, C, h, w)."""
         if self.obs_type == "rgb":
             return self.perception.decode(latents).cpu().numpy()
-        if self.obs_type == "latent":
-            return latents.nan_to_num(0.0).clamp(-LATENT_LIMIT, LATENT_LIMIT).cpu().numpy()
+        if self.obs_type in _LATENT_DTYPES:
+            bounded = latents.nan_to_num(0.0).clamp(-LATENT_LIMIT, LATENT_LIMIT)
+            return bounded.cpu().numpy().astype(_LATENT_DTYPES[self.obs_type], copy=False)
         space = self.observation_space["observation"]  # type: ignore[index]
         pose = np.concatenate([self._sight.positions[slots], self._sight.velocities(slots)], axis=1)
         return {  # in the order of the space, which sorts its keys
@@ -233,8 +235,8 @@ class Task:
     def _observation_space(self) -> spaces.Space[Any]:
         if self.obs_type == "rgb":
             return spaces.Box(0, 255, (*self.scene.image_size, 3), np.uint8)
-        if self.obs_type == "latent":
-            return spaces.Box(-LATENT_LIMIT, LATENT_LIMIT, self.perception.latent_shape, np.float32)
+        if self.obs_type in _LATENT_DTYPES:
+            return spaces.Box(-LATENT_LIMIT, LATENT_LIMIT, self.perception.latent_shape, _LATENT_DTYPES[self.obs_type])
         low, high = np.float32(self._low - 2 * self._edge), np.float32(self._high + 2 * self._edge)
         count, speed = len(self.scene.markers), np.float32(self.scene.max_speed)
         velocity = np.full(2 * count, speed)

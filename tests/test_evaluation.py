@@ -184,6 +184,13 @@ def test_the_same_seed_measures_the_same(world_model, physics):
     assert first["push_cube_rmse_px512"] == other["push_cube_rmse_px512"]
 
 
+def test_the_precision_of_the_dream_can_be_chosen(world_model, dataset):
+    exact, rough = (evaluate(world_model, dataset, dtype=dtype).numbers() for dtype in ("float32", "bfloat16"))
+    assert rough["push_cube_rmse_px512"] != exact["push_cube_rmse_px512"]
+    assert rough["push_cube_rmse_px512"] == pytest.approx(exact["push_cube_rmse_px512"], rel=0.2)
+    assert rough["tokenizer_psnr_db"] == exact["tokenizer_psnr_db"]
+
+
 def test_without_a_simulator_there_is_no_floor_and_a_note_says_so(world_model, dataset):
     result = evaluate(world_model, dataset)
     assert not {"push_floor_rmse_px512", "push_over_floor", "action_sensitivity"} & set(result.numbers())

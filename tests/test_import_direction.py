@@ -13,7 +13,7 @@ FOLDERS = {"envs": "cosmos_isaac_wm.envs", "policies": "cosmos_isaac_wm.policies
 
 # A unit is a module or folder of the package. It may import units of lower layers, and those beside it.
 LAYERS = [
-    {"protocols", "scene", "atomic", "configs", "weights"},
+    {"protocols", "scene", "atomic", "precision", "configs", "weights"},
     {"data", "sims", "tracking", "checkpoint"},
     {"tokenizers", "dynamics", "readout"},
     {"perception"},

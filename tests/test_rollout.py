@@ -1,6 +1,10 @@
+import shutil
+import warnings
+
 import pytest
 import torch
 
+from cosmos_isaac_wm import rollout
 from cosmos_isaac_wm.rollout import DreamEngine
 
 
@@ -91,3 +95,60 @@ def test_in_bfloat16_the_dream_is_nearly_the_same_and_its_latents_stay_float32(w
     quick = DreamEngine(world_model, 6, dtype=torch.bfloat16).open_loop(contexts, ACTIONS[:, :3])
     assert quick.dtype == torch.float32
     torch.testing.assert_close(quick, exact, atol=0.05, rtol=0.05)
+
+
+def test_auto_takes_bfloat16_for_large_batches_where_the_device_has_it(world_model, monkeypatch):
+    for there, large in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(rollout, "has_bfloat16", lambda device, there=there: there)
+        assert DreamEngine(world_model, 1, dtype="auto").dtype == torch.float32
+        assert DreamEngine(world_model, 64, dtype="auto").dtype == large
+
+
+@pytest.mark.parametrize("option", [{"dtype": "float16"}, {"dtype": torch.float64}, {"compile": "always"}])
+def test_unknown_precisions_and_compile_options_are_refused(world_model, option):
+    with pytest.raises(ValueError, match="unknown"):
+        DreamEngine(world_model, 1, **option)
+
+
+def test_another_number_of_actions_is_refused_and_changes_nothing(world_model, contexts):
+    engine = DreamEngine(world_model, 2)
+    engine.reset(contexts[:2])
+    with pytest.raises(ValueError, match="expected 2 actions on cpu, got 3"):
+        engine.step(ACTIONS[:3, 0])
+    assert torch.equal(engine.context, contexts[:2])
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_dream_is_the_same(world_model, contexts):
+    expected = DreamEngine(world_model, 6).open_loop(contexts, ACTIONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # it must not fall back
+        compiled = DreamEngine(world_model, 6, compile=True).open_loop(contexts, ACTIONS)
+    torch.testing.assert_close(compiled, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_auto_compiles_large_batches_in_long_runs_only(world_model, contexts, monkeypatch):
+    calls = []
+    monkeypatch.setattr(rollout, "_LONG_RUN", 5)
+    monkeypatch.setattr(torch, "compile", lambda network, **options: calls.append(len(done)) or network)
+    for number, expected in ((1, []), (8, [5])):
+        engine, done = DreamEngine(world_model, number, compile="auto"), []
+        engine.reset(contexts[:1].expand(number, -1, -1, -1, -1))
+        for step in range(10):
+            engine.step(ACTIONS[:1, step].expand(number, -1))
+            done.append(step)
+        assert calls == expected
+
+
+@pytest.mark.parametrize("half_way", [False, True])
+def test_a_compiler_that_fails_is_said_once_and_the_dream_goes_on(world_model, contexts, monkeypatch, half_way):
+    def broken(*arguments, **options):
+        raise RuntimeError("no C++ compiler\nand more")
+
+    monkeypatch.setattr(torch, "compile", lambda network, **options: broken if half_way else broken())
+    expected = DreamEngine(world_model, 6).open_loop(contexts, ACTIONS)
+    engine = DreamEngine(world_model, 6, compile=True)
+    with pytest.warns(RuntimeWarning, match="go on without compilation: no C\\+\\+ compiler$") as caught:
+        dreamed = engine.open_loop(contexts, ACTIONS)
+    assert len(caught) == 1
+    assert torch.equal(dreamed, expected)

@@ -22,6 +22,7 @@ def run(
     horizon: int | None = None,
     seed: int = 0,
     device: str = "auto",
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32",
 ) -> dict[str, float]:
     """Measure a bundle open loop on held-out episodes (short: an interrupted run starts over).
 
@@ -33,10 +34,11 @@ def run(
         horizon: Greatest number of dreamed steps; to the episodes' ends when not given.
         seed: Seed of the choice of episodes, the floor's noise and the bootstrap.
         device: "auto", "cpu" or "cuda".
+        dtype: Precision of the dynamics network, to see what the faster one costs.
     """
     model = WorldModel.load(world_model, device)
     dataset = model.held_out() if data is None else EpisodeDataset(data)
-    evaluation = evaluate(model, dataset, draw_episodes(dataset, split, episodes, seed), horizon, seed)
+    evaluation = evaluate(model, dataset, draw_episodes(dataset, split, episodes, seed), horizon, seed, dtype)
     print(error_table(evaluation))
     return evaluation.numbers()
 

@@ -135,19 +135,24 @@ class ResNetRollout(nn.Module):
                 f"expected a context of {self.context_length} latents with {self.channels} channels, "
                 f"got shape {tuple(context.shape)}"
             )
-        patch = self.config.patch
-        x = F.pixel_unshuffle(context.flatten(1, 2), patch)  # (B, K * C * patch^2, h / patch, w / patch)
+        patch, dtype = self.config.patch, self.in_projection.weight.dtype
+        x = context.flatten(1, 2)
+        if patch > 1:
+            x = F.pixel_unshuffle(x, patch)  # (B, K * C * patch^2, h / patch, w / patch)
+        x = x.to(dtype, memory_format=torch.channels_last)
         planes = [x]
         if self.action_dim:
-            planes.append(action.to(x.dtype)[:, :, None, None].expand(-1, -1, *x.shape[-2:]))
+            planes.append(action.to(dtype)[:, :, None, None].expand(-1, -1, *x.shape[-2:]))
         if self.config.coordinates:
-            rows = torch.linspace(-1, 1, x.shape[-2], dtype=x.dtype, device=x.device)
-            columns = torch.linspace(-1, 1, x.shape[-1], dtype=x.dtype, device=x.device)
-            grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+            rows = torch.linspace(-1, 1, x.shape[-2], device=x.device)
+            columns = torch.linspace(-1, 1, x.shape[-1], device=x.device)
+            grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).to(dtype)
             planes.append(grid.expand(batch, -1, -1, -1))
         x = torch.cat(planes, dim=1).contiguous(memory_format=torch.channels_last)
         x = self.blocks(self.in_norm(self.in_projection(x)))
-        latent = F.pixel_shuffle(self.out_projection(x), patch).float()
+        latent = self.out_projection(x).float()
+        if patch > 1:
+            latent = F.pixel_shuffle(latent, patch)
         if self.config.blend:
             latent, share = latent[:, :channels], torch.sigmoid(latent[:, channels:])
             latent = torch.lerp(context[:, -1].float(), latent, share)

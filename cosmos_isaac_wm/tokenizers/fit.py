@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from ..checkpoint import Checkpoint
 from ..data.episodes import EpisodeDataset
+from ..precision import autocast
 from .tiny import TinyTokenizer
 
 
@@ -62,28 +63,6 @@ def to_images(frames: Tensor) -> Tensor:
 def to_frames(images: Tensor) -> Tensor:
     """Float images (B, 3, H, W) in [-1, 1] to uint8 frames (B, H, W, 3)."""
     return ((images.permute(0, 2, 3, 1) + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The context in which a training step computes.
-
-    Not Accelerate's own: that fixes one precision for the life of the process.
-
-    Args:
-        precision: "bf16", "fp32", or "auto": bf16 where the processor or GPU has it.
-        device: Where it computes.
-
-    Raises:
-        ValueError: If `precision` is none of these.
-    """
-    if precision not in ("auto", "bf16", "fp32"):
-        raise ValueError(f"unknown precision {precision!r}; expected 'auto', 'bf16' or 'fp32'")
-    if device.type == "cuda":
-        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        has_bf16 = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-    enabled = precision == "bf16" or (precision == "auto" and has_bf16)
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def fit_tokenizer(

@@ -18,7 +18,7 @@ def zero_reward(outcome):
     return np.zeros(len(outcome.latents))
 
 
-@pytest.mark.parametrize("obs_type", ["pose", "latent", "rgb"])
+@pytest.mark.parametrize("obs_type", ["pose", "latent", "latent16", "rgb"])
 def test_gymnasiums_check_passes_without_a_warning(folder, obs_type):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -41,7 +41,7 @@ def test_stable_baselines_has_only_its_advice_on_the_latents_shape(large_model):
     assert all("image" in str(warning.message) for warning in caught)
 
 
-@pytest.mark.parametrize("obs_type", ["pose", "latent", "rgb"])
+@pytest.mark.parametrize("obs_type", ["pose", "latent", "latent16", "rgb"])
 def test_all_bounds_are_finite_and_observations_keep_them(model, obs_type):
     env = DreamEnv(model, obs_type=obs_type)
     spaces = env.observation_space.values() if obs_type == "pose" else [env.observation_space]

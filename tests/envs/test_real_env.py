@@ -17,7 +17,7 @@ PUSH = np.array([0.6, -0.4], np.float32)
 
 
 @pytest.mark.opengl
-@pytest.mark.parametrize("obs_type", ["pose", "latent", "rgb"])
+@pytest.mark.parametrize("obs_type", ["pose", "latent", "latent16", "rgb"])
 def test_it_has_the_dreams_spaces_and_passes_gymnasiums_check(folder, model, obs_type):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,0 +1,50 @@
+import json
+
+import pytest
+import torch
+
+from cosmos_isaac_wm.dynamics import ResNetRollout
+from cosmos_isaac_wm.train import benchmark
+
+
+def test_the_report_of_a_short_run_is_complete(bundle, tmp_path, capsys):
+    target = tmp_path / "figures.json"
+    sizes = ["--batches=[1,64]", "--repeats=2", "--seconds=0.001", "--growth_steps=20", "--compile=false"]
+    arguments = [f"--world-model={bundle}", f"--out={tmp_path / 'out'}", f"--json={target}", *sizes]
+    assert benchmark.main(arguments) == 0
+    numbers = json.loads(target.read_text())
+    printed, said = capsys.readouterr()
+    assert "training was not measured: " in said  # the toy bundle has no episodes
+    drawn = "the real simulator was not measured" not in said  # no OpenGL here
+    assert set(benchmark.BARS) - set(numbers) == ({"fit_speedup"} if drawn else {"fit_speedup", "over_real"})
+    assert all(value >= 0 for value in numbers.values())
+    assert numbers["seed_difference_64_b8_float32"] < 1e-3
+    assert 0 < numbers["vector_env_over_forward"] < 1.2
+    report = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    assert report["figures"] == numbers
+    assert report["machine"]["torch"] == torch.__version__
+    assert len(report["rows"]) == 2 + 2 * 3 + 5 + 2 + 2 + 3 + 3 * drawn
+    for row in report["rows"]:
+        assert len(row["seconds"]) == 2
+        assert row["name"] in printed
+    assert (tmp_path / "out" / "benchmark.png").stat().st_size > 10_000
+
+
+def test_the_reports_form_predicts_what_the_folded_network_predicts():
+    torch.manual_seed(0)
+    folded, context = ResNetRollout().eval(), torch.randn(2, 4, 16, 8, 8)
+    loop = benchmark.SeedLoop(benchmark.SeedForm(folded).eval(), context)
+    with torch.inference_mode():
+        expected = folded(context, torch.zeros(2, 0)).latent
+    torch.testing.assert_close(loop.step(), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(loop.context, torch.cat([context[:, 1:], expected.unsqueeze(1)], dim=1))
+
+
+def test_calls_are_measured_in_turns():
+    order = []
+    bench = benchmark.Bench(repeats=3, seconds=0.0, device=torch.device("cpu"))
+    over = bench.compare("group", 4, {"a": lambda: order.append("a"), "b": lambda: order.append("b")})
+    assert "".join(order[4:]) == "ababab"
+    assert over["a"] == 1
+    assert over["b"] == pytest.approx(bench.rows[1].over)
+    assert bench.rows[0].steps_per_s > 0
