@@ -16,7 +16,7 @@ from ..rollout import Precision
 from ..world_model import WorldModel
 from .dream_vector_env import DreamVectorEnv
 from .reward import RewardFunction
-from .task import unbatch
+from .task import to_numpy, unbatch
 
 
 class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
@@ -175,7 +175,7 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
         Raises:
             ValueError: If the action is not finite or out of bounds.
         """
-        batch, rewards, terminated, truncated, infos = self._core.advance(np.asarray(action)[None])
+        batch, rewards, terminated, truncated, infos = to_numpy(self._core.advance(np.asarray(action)[None]))
         observation, info = unbatch(batch, infos)
         return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
 

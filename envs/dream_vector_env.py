@@ -19,9 +19,9 @@ from ..rollout import Compile, DreamEngine, Precision
 from ..world_model import WorldModel
 from .reward import RewardFunction
 from .starts import check_options, default_kind, encode_frames, matching_contexts
-from .task import Task
+from .task import Task, to_numpy
 
-Step = tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
+Step = tuple[Any, Any, Any, Any, dict[str, Any]]
 
 
 class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
@@ -40,6 +40,9 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
     **Seeds.** `reset(seed=s)` gives dream i the seed s + i, so that it dreams exactly what `DreamEnv` dreams after
     `reset(seed=s + i)`; a list gives each its own.
 
+    **Tensors.** With `to_torch=True` actions are taken and observations, rewards, ends and infos are handed out as
+    tensors on the model's device, without a copy to the host; "final_obs" is then a batch like the observations.
+
     Args:
         num_envs: Number of dreams, B.
         max_episode_steps: Time limit; the bundle's own (97 for the shipped ones) when None.
@@ -54,6 +57,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         kind: Kind of stored contexts to start from; the first that shows the agent when None.
         dtype: Precision of the dynamics network, "float32", "bfloat16" or "auto", as of `DreamEngine`.
         compile: Whether to compile that network, True, False or "auto", as of `DreamEngine`.
+        to_torch: Tensors instead of arrays.
 
     Attributes:
         engine: The `DreamEngine` that advances the dreams.
@@ -80,6 +84,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         kind: str | None = None,
         dtype: Precision = "auto",
         compile: Compile = "auto",
+        to_torch: bool = False,
     ):
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
@@ -88,12 +93,12 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model, device)
         self.world_model = model
         self.task = Task(
-            model.perception, num_envs, obs_type, reward_type, reward_fn, goal, max_episode_steps=max_episode_steps
+            model.perception, num_envs, obs_type, reward_type, reward_fn, goal, max_episode_steps, to_torch
         )
         self.engine = DreamEngine(model, num_envs, dtype, compile)
         self._kind = kind or default_kind(model)
         matching_contexts(model.contexts, self._kind)  # an unknown kind is an error now, not at the first reset
-        self.num_envs, self.render_mode = num_envs, render_mode
+        self.num_envs, self.render_mode, self.to_torch = num_envs, render_mode, to_torch
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = self.metadata | {
             "autoreset_mode": self.autoreset_mode,
@@ -104,7 +109,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.generators = [seeding.np_random()[0] for _ in range(num_envs)]
-        self._done = np.zeros(num_envs, bool)
+        self._done = torch.zeros(num_envs, dtype=torch.bool, device=model.device)
         self._started = False
 
     @property
@@ -143,7 +148,8 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             seeds = seed
         if len(seeds) != self.num_envs:
             raise ValueError(f"expected one seed or {self.num_envs} of them, got {len(seeds)}")
-        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)))
+        mask = options.get("reset_mask", np.ones(self.num_envs, bool))
+        mask = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
         if mask.dtype != bool or mask.shape != (self.num_envs,) or not mask.any():
             raise ValueError(
                 f'options["reset_mask"] must be a boolean array of shape ({self.num_envs},) with at least one True, '
@@ -156,53 +162,65 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             if seeds[slot] is not None:
                 self.generators[slot] = seeding.np_random(seeds[slot])[0]
         observation, info = self._begin(slots, options)
-        self._done[slots], self._started = False, True
-        if mask.all():
-            return observation, info
-        everywhere = {key: np.zeros((self.num_envs, *value.shape[1:]), value.dtype) for key, value in info.items()}
-        return self.task.observe(self.context[:, -1]), _merged_info(everywhere, info, slots)
+        self._done &= torch.from_numpy(~mask).to(self._done.device)
+        self._started = True
+        if not mask.all():
+            observation = self.task.observe(self.context[:, -1])
+            nothing = {key: value.new_zeros(self.num_envs, *value.shape[1:]) for key, value in info.items()}
+            info = _merged_info(nothing, info, self._indices(slots))
+        return (observation, info) if self.to_torch else (to_numpy(observation), to_numpy(info))
 
-    def step(self, actions: NDArray[np.float32]) -> Step:
+    def step(self, actions: NDArray[np.float32] | Tensor) -> Step:
         """Advance every dream by one control step.
 
         Args:
-            actions: In the scene's units, (B, A).
+            actions: In the scene's units, (B, A); a tensor on the model's device will do in any mode.
 
         Raises:
             ValueError: If an action is not finite or out of bounds; names the environment.
             ResetNeeded: Before the first `reset`, or if an ended dream was not reset with autoreset disabled.
         """
-        if self.autoreset_mode == AutoresetMode.DISABLED and self._done.any():
+        if self.autoreset_mode == AutoresetMode.DISABLED and bool(self._done.any()):
             raise ResetNeeded(
-                f"dreams {np.flatnonzero(self._done).tolist()} have ended: call reset(options={{'reset_mask': ...}})"
+                f"dreams {self._done.nonzero().flatten().tolist()} have ended: "
+                "call reset(options={'reset_mask': ...})"
             )
         observation, rewards, terminated, truncated, info = self.advance(actions)
+        ended = terminated | truncated
+        restarted = torch.zeros_like(ended)
+        final: dict[str, Any] = {}
         if self.autoreset_mode == AutoresetMode.NEXT_STEP:
-            restarted = np.flatnonzero(self._done)
-            rewards[restarted], terminated[restarted], truncated[restarted] = 0.0, False, False
-            self._done = terminated | truncated
-            final: dict[str, Any] = {}
+            restarted = self._done
+            rewards = rewards.masked_fill(restarted, 0.0)
+            terminated, truncated, ended = terminated & ~restarted, truncated & ~restarted, ended & ~restarted
         elif self.autoreset_mode == AutoresetMode.SAME_STEP:
-            ended = terminated | truncated
-            restarted, final = np.flatnonzero(ended), _final(observation, info, ended)
-        else:
-            restarted, final = np.empty(0, np.int64), {}
-            self._done = terminated | truncated
-        if len(restarted):
-            first, first_info = self._begin(restarted, {})
-            observation, info = _merged(observation, first, restarted), _merged_info(info, first_info, restarted)
-        return observation, rewards, terminated, truncated, info | final
+            restarted = ended
+            if bool(ended.any()):
+                final = {"final_obs": observation, "final_info": _masked(info, ended)}
+                final |= {"_final_obs": ended.clone(), "_final_info": ended.clone()}
+        self._done = ended
+        slots = restarted.nonzero().flatten()
+        if len(slots):
+            first, first_info = self._begin(slots.cpu().numpy(), {})
+            observation, info = _merged(observation, first, slots), _merged_info(info, first_info, slots)
+        results = observation, rewards, terminated, truncated, info | final
+        if self.to_torch:
+            return results
+        results = to_numpy(results)
+        if final:
+            results[-1]["final_obs"] = _one_by_one(results[-1]["final_obs"], results[-1]["_final_obs"])
+        return results
 
-    def advance(self, actions: ArrayLike) -> Step:
-        """One step of every dream without any restart: what `step` and `DreamEnv` are made of."""
+    def advance(self, actions: ArrayLike | Tensor) -> Step:
+        """One step of every dream without any restart, in tensors: what `step` and `DreamEnv` are made of."""
         if not self._started:
             raise ResetNeeded("call reset() before the first step")
         checked = self.task.check_actions(actions)
-        prediction = self.engine.step(torch.from_numpy(checked).to(self.context.device))
+        prediction = self.engine.step(checked)
         observation, rewards, terminated, truncated, info = self.task.advance(prediction.latent, checked)
-        self._add("dream_step", self.task.steps.copy(), info)
+        self._add("dream_step", self.task.steps.clone(), info)
         if prediction.uncertainty is not None:
-            self._add("uncertainty", prediction.uncertainty.float().cpu().numpy(), info)
+            self._add("uncertainty", prediction.uncertainty.float(), info)
         return observation, rewards, terminated, truncated, info
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:  # type: ignore[override]
@@ -212,16 +230,21 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         frames = self.world_model.decode(self.context[:, -1]).cpu().numpy()
         return tuple(self.task.draw_goal_marker(frames))
 
+    def _indices(self, slots: NDArray[np.int64]) -> Tensor:
+        """Slots as a tensor that indexes the dreams."""
+        return torch.from_numpy(slots).to(self.context.device)
+
     def _begin(self, slots: NDArray[np.int64], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Load contexts and goals into some dreams; their first observations and infos."""
+        """Load contexts and goals into some dreams; their first observations and infos, in tensors."""
         generators = [self.generators[slot] for slot in slots]
         context = self._contexts(slots, generators, options).to(self.context)
         goals = options.get("goal")
         if goals is not None and np.ndim(goals) == 2:
             goals = self.task.check_goals(goals, self.num_envs)[slots]
-        observation, info = self.task.start(slots, context[:, -2:], generators, goals)
-        self.engine.reset(context, torch.from_numpy(slots).to(context.device))
-        self._add("dream_step", self.task.steps[slots], info)
+        indices = self._indices(slots)
+        observation, info = self.task.start(indices, context[:, -2:], generators, goals)
+        self.engine.reset(context, indices)
+        self._add("dream_step", self.task.steps[indices], info)
         return observation, info
 
     def _contexts(
@@ -250,45 +273,39 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         return stored.latents[torch.tensor(drawn)].float()
 
     @staticmethod
-    def _add(key: str, value: NDArray[Any], info: dict[str, Any]) -> None:
-        info[key], info[f"_{key}"] = value, np.ones(len(value), bool)
+    def _add(key: str, value: Tensor, info: dict[str, Any]) -> None:
+        info[key], info[f"_{key}"] = value, torch.ones(len(value), dtype=torch.bool, device=value.device)
 
 
-def _final(observation: Any, info: dict[str, Any], ended: NDArray[np.bool_]) -> dict[str, Any]:
-    """Gymnasium's "final_obs" and "final_info" of the dreams that ended; {} where none has."""
-    if not ended.any():
-        return {}
+def _one_by_one(observation: Any, ended: NDArray[np.bool_]) -> NDArray[np.object_]:
+    """The observations of those that ended as Gymnasium's "final_obs": an object array, None for the others."""
     last = np.full(len(ended), None, dtype=object)
     for slot in np.flatnonzero(ended):
         if isinstance(observation, dict):
             last[slot] = {key: value[slot].copy() for key, value in observation.items()}
         else:
             last[slot] = observation[slot].copy()
+    return last
+
+
+def _masked(info: dict[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
+    """Infos, and their masks, with zeros and False outside `mask`."""
     return {
-        "final_obs": last,
-        "_final_obs": ended.copy(),
-        "final_info": _masked(info, ended),
-        "_final_info": ended.copy(),
+        key: torch.where(mask.view(-1, *(1,) * (value.ndim - 1)), value, torch.zeros_like(value))
+        for key, value in info.items()
     }
 
 
-def _masked(info: dict[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """Infos, and their masks, with zeros and False outside `mask`."""
-    kept = {key: np.zeros_like(value) for key, value in info.items()}
-    for key, value in info.items():
-        kept[key][mask] = value[mask]
-    return kept
-
-
-def _merged(observation: Any, some: Any, slots: NDArray[np.int64]) -> Any:
+def _merged(observation: Any, some: Any, slots: Tensor) -> Any:
     """The batch's observations with those of some slots replaced."""
     if isinstance(observation, dict):
         return {key: _merged(value, some[key], slots) for key, value in observation.items()}
-    merged = observation.copy()
-    merged[slots] = some
-    return merged
+    return observation.index_copy(0, slots, some)
 
 
-def _merged_info(info: dict[str, Any], some: dict[str, Any], slots: NDArray[np.int64]) -> dict[str, Any]:
+def _merged_info(info: dict[str, Tensor], some: dict[str, Tensor], slots: Tensor) -> dict[str, Tensor]:
     """The batch's infos with those of some slots replaced; a key that these do not have is masked out for them."""
-    return {key: _merged(value, some.get(key, np.zeros((), value.dtype)), slots) for key, value in info.items()}
+    return {
+        key: value.index_copy(0, slots, some[key]) if key in some else value.index_fill(0, slots, 0)
+        for key, value in info.items()
+    }

@@ -15,7 +15,7 @@ from ..scene import KINDS, TABLE
 from ..world_model import WorldModel
 from .reward import RewardFunction
 from .starts import check_options, default_kind, matching_contexts
-from .task import Task, unbatch
+from .task import Task, to_numpy, unbatch
 
 if TYPE_CHECKING:
     from ..protocols import Simulator
@@ -136,8 +136,9 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
             self._context = self._restore(options.get("episode"), options.get("start"))
         else:
             self._context = self._begin()
-        observation, info = self.task.start(np.arange(1), self._context[:, -2:], [self.np_random], options.get("goal"))
-        observation, info = unbatch(observation, info)
+        slot = torch.zeros(1, dtype=torch.int64, device=self._context.device)
+        first = self.task.start(slot, self._context[:, -2:], [self.np_random], options.get("goal"))
+        observation, info = unbatch(*to_numpy(first))
         return observation, self._with_truth(info)
 
     def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -147,10 +148,10 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
             ValueError: If the action is not finite or out of bounds.
         """
         checked = self.task.check_actions(np.asarray(action)[None])
-        self._simulator.step(checked[0])
+        self._simulator.step(checked[0].cpu().numpy())
         latent = self.world_model.encode(self._simulator.render()[None])
         self._context = torch.cat([self._context[:, 1:], latent[None]], dim=1)
-        batch, rewards, terminated, truncated, infos = self.task.advance(latent, checked)
+        batch, rewards, terminated, truncated, infos = to_numpy(self.task.advance(latent, checked))
         observation, info = unbatch(batch, infos)
         return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), self._with_truth(info)
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,7 +19,8 @@ class Outcome:
 
     Attributes:
         latents: The newest latents, normalised, on the model's device, (B, C, h, w).
-        actions: What led to them, in the scene's units, (B, A).
+        actions: What led to them, in the scene's units, (B, A). This and what follows are arrays, or tensors on the
+            model's device where the environment has `to_torch=True`.
         positions: (x, y) in metres by marker name, (B, 2) each, NaN where it is not seen; empty without a readout.
         previous_positions: The same, one step earlier.
         goals: Desired (x, y) of the object in metres, (B, 2), or None without a readout.
@@ -26,10 +28,10 @@ class Outcome:
     """
 
     latents: Tensor
-    actions: NDArray[np.float32]
-    positions: dict[str, NDArray[np.float32]]
-    previous_positions: dict[str, NDArray[np.float32]]
-    goals: NDArray[np.float32] | None
+    actions: Any
+    positions: dict[str, Any]
+    previous_positions: dict[str, Any]
+    goals: Any
     decode: Callable[[Tensor], Tensor]
 
     @cached_property
@@ -42,7 +44,7 @@ class Outcome:
 RewardFunction = Callable[[Outcome], Any]
 
 
-def checked_rewards(value: Any, lost: NDArray[np.bool_]) -> NDArray[np.float64]:
+def checked_rewards(value: Any, lost: Tensor) -> Tensor:
     """What a `reward_fn` returned, as float64 (B,).
 
     Args:
@@ -52,9 +54,12 @@ def checked_rewards(value: Any, lost: NDArray[np.bool_]) -> NDArray[np.float64]:
     Raises:
         ValueError: If it has another shape or is not finite.
     """
-    rewards = np.asarray(value.cpu() if isinstance(value, Tensor) else value, dtype=np.float64)
+    given = value if isinstance(value, Tensor) else np.asarray(value, dtype=np.float64)
+    rewards = torch.as_tensor(given, dtype=torch.float64, device=lost.device)
     if rewards.shape != lost.shape:
-        raise ValueError(f"reward_fn must return {len(lost)} numbers, one per environment; got shape {rewards.shape}")
-    if not np.isfinite(rewards[~lost]).all():
+        raise ValueError(
+            f"reward_fn must return {len(lost)} numbers, one per environment; got shape {tuple(rewards.shape)}"
+        )
+    if not bool((rewards.isfinite() | lost).all()):
         raise ValueError(f"reward_fn returned {rewards.tolist()}; every reward must be finite")
-    return np.where(np.isfinite(rewards), rewards, 0.0)
+    return torch.where(rewards.isfinite(), rewards, 0.0)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..perception import Perception
 
 PRESENT = 0.5  # probability above which a marker counts as seen
-
-Slots = slice | NDArray[np.int64]
 
 
 class Sight:
@@ -29,32 +25,40 @@ class Sight:
     def __init__(self, perception: Perception, num_envs: int):
         self._perception = perception
         self.names = perception.scene.marker_names if perception.readout is not None else ()
-        self.positions = np.zeros((num_envs, len(self.names), 2), np.float32)
-        self.seen = np.zeros((num_envs, len(self.names)), bool)
-        self._previous = self.positions.copy()
+        self.positions = torch.zeros(num_envs, len(self.names), 2, device=perception.device)
+        self.seen = torch.zeros(num_envs, len(self.names), dtype=torch.bool, device=perception.device)
+        self._previous = self.positions
 
-    def forget(self, slots: Slots) -> None:
-        """Begin anew in some environments."""
-        self.positions[slots], self.seen[slots] = 0.0, False
-
-    def look(self, latents: Tensor, slots: Slots = slice(None)) -> None:
-        """Follow the markers of some environments into their next frames' latents (b, C, h, w)."""
+    def begin(self, latents: Tensor, slots: Tensor) -> None:
+        """Begin anew in some environments (b,), with their two newest latents, older first, (b, 2, C, h, w)."""
         if not self.names:
             return
+        nothing = self.positions.new_zeros(len(slots), len(self.names), 2)
+        first, there, _ = self._look(latents[:, 0], nothing, nothing[..., 0] > 0)
+        second, seen, previous = self._look(latents[:, 1], first, there)
+        self.positions = self.positions.index_copy(0, slots, second)
+        self.seen = self.seen.index_copy(0, slots, seen)
+        self._previous = self._previous.index_copy(0, slots, previous)
+
+    def look(self, latents: Tensor) -> None:
+        """Follow the markers of all environments into their next frames' latents (B, C, h, w)."""
+        if self.names:
+            self.positions, self.seen, self._previous = self._look(latents, self.positions, self.seen)
+
+    def velocities(self) -> Tensor:
+        """Of all environments' markers in m/s, (B, N, 2); zero for one that was not seen in both newest frames."""
+        return (self.positions - self._previous) * self._perception.scene.control_hz
+
+    def by_name(self) -> dict[str, Tensor]:
+        """Positions of all environments by marker name, (B, 2) each, NaN where it is not seen."""
+        positions = torch.where(self.seen.unsqueeze(-1), self.positions, torch.nan)
+        return {name: positions[:, index] for index, name in enumerate(self.names)}
+
+    def _look(self, latents: Tensor, positions: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """New positions, what is seen, and where it was before; from latents and from what was seen so far."""
         with torch.inference_mode():
             located = self._perception.locate(latents)
-            # One copy from the device for both.
-            read = torch.cat([located.positions, located.presence.unsqueeze(-1)], dim=-1).float().cpu().numpy()
-        seen = (read[..., 2] > PRESENT) & np.isfinite(read).all(-1)  # a broken dream's NaN is not seen
-        positions = np.where(seen[..., None], read[..., :2], self.positions[slots])
-        self._previous[slots] = np.where((seen & self.seen[slots])[..., None], self.positions[slots], positions)
-        self.positions[slots], self.seen[slots] = positions, seen
-
-    def velocities(self, slots: Slots = slice(None)) -> NDArray[np.float32]:
-        """Of some environments' markers in m/s, (b, N, 2); zero for one that was not seen in both newest frames."""
-        return (self.positions[slots] - self._previous[slots]) * np.float32(self._perception.scene.control_hz)
-
-    def by_name(self) -> dict[str, NDArray[np.float32]]:
-        """Positions of all environments by marker name, (B, 2) each, NaN where it is not seen."""
-        positions = np.where(self.seen[..., None], self.positions, np.float32(np.nan))
-        return {name: positions[:, index] for index, name in enumerate(self.names)}
+            found = located.positions.float()
+            now = (located.presence > PRESENT) & found.isfinite().all(-1)  # a broken dream's NaN is not seen
+            moved = torch.where(now.unsqueeze(-1), found, positions)
+            return moved, now, torch.where((now & seen).unsqueeze(-1), positions, moved)

@@ -10,17 +10,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..perception import Perception
 from .reward import Outcome, RewardFunction, checked_rewards
-from .sight import Sight, Slots
+from .sight import Sight
 
 OBS_TYPES = ("pose", "latent", "latent16", "rgb")
 REWARD_TYPES = ("dense", "sparse")
-_LATENT_DTYPES: dict[str, type[np.floating[Any]]] = {"latent": np.float32, "latent16": np.float16}
+_LATENT_DTYPES = {"latent": torch.float32, "latent16": torch.float16}
 LATENT_LIMIT = 20.0  # latents have unit variance per channel; observations are clipped here, to have finite bounds
 EDGE = 0.05  # share of the workspace by which the object may be outside before it has left
 
@@ -36,6 +37,9 @@ class Task:
         reward_fn: Replaces the reward, not the ends: from an `Outcome` to B finite numbers.
         goal: (x, y) in metres of every episode's goal; drawn anew for each when None.
         max_episode_steps: Time limit; the scene's when None.
+        to_torch: Show the user's `reward_fn` tensors on the perception's device instead of arrays.
+
+    What goes in and comes out are tensors on the perception's device; `to_numpy` makes arrays of them.
 
     Attributes:
         goals: Where the object shall go, metres, (B, 2).
@@ -54,6 +58,7 @@ class Task:
         reward_fn: RewardFunction | None = None,
         goal: ArrayLike | None = None,
         max_episode_steps: int | None = None,
+        to_torch: bool = False,
     ):
         self.scene = scene = perception.scene
         for name, value, known in (("obs_type", obs_type, OBS_TYPES), ("reward_type", reward_type, REWARD_TYPES)):
@@ -70,14 +75,24 @@ class Task:
             )
         self.perception, self.obs_type, self.reward_type, self.reward_fn = perception, obs_type, reward_type, reward_fn
         self.max_episode_steps = max_episode_steps or scene.episode_steps
-        self.goals = np.zeros((num_envs, 2), np.float32)
-        self.steps = np.zeros(num_envs, np.int64)
+        self.device = perception.device
+        self._to_torch = to_torch
+        self.goals = torch.zeros(num_envs, 2, device=self.device)
+        self.steps = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
         if self.sees:
-            low, high = np.array(scene.workspace_low), np.array(scene.workspace_high)
-            self._low, self._high, self._edge = low, high, EDGE * (high - low)
-            self._diagonal = float(np.linalg.norm(high - low))
+            low, high = (
+                torch.tensor(ends, dtype=torch.float64) for ends in (scene.workspace_low, scene.workspace_high)
+            )
+            self._low, self._high, self._edge = (tensor.to(self.device) for tensor in (low, high, EDGE * (high - low)))
+            self._diagonal = float((high - low).norm())
         self.action_space = spaces.Box(np.array(scene.action_low, np.float32), np.array(scene.action_high, np.float32))
         self.observation_space = self._observation_space()
+        self._action_bounds = tuple(
+            torch.tensor(bound, device=self.device) for bound in (self.action_space.low, self.action_space.high)
+        )
+        if isinstance(self.observation_space, spaces.Dict):
+            pose = self.observation_space["observation"]
+            self._pose_bounds = tuple(torch.tensor(bound, device=self.device) for bound in (pose.low, pose.high))  # type: ignore[attr-defined]
         self._goal = None if goal is None else self.check_goals(goal, 1)[0]
 
     @property
@@ -86,12 +101,12 @@ class Task:
         return self.obs_type == "pose" and self.reward_fn is None
 
     def start(
-        self, slots: NDArray[np.int64], latents: Tensor, generators: list[np.random.Generator], goals: Any = None
-    ) -> tuple[Any, dict[str, Any]]:
+        self, slots: Tensor, latents: Tensor, generators: list[np.random.Generator], goals: Any = None
+    ) -> tuple[Any, dict[str, Tensor]]:
         """Begin new episodes in b of the environments.
 
         Args:
-            slots: Which, (b,).
+            slots: Which, indices (b,).
             latents: Their two newest latents, older first, (b, 2, C, h, w).
             generators: One per slot; draws the goal.
             goals: (x, y) in metres for all or (b, 2), instead of drawn ones.
@@ -99,24 +114,21 @@ class Task:
         Returns:
             Observations and infos of these b environments.
         """
-        if goals is not None:
-            goals = self.check_goals(goals, len(slots))
-        self.steps[slots] = 0
-        self._sight.forget(slots)
-        self._sight.look(latents[:, 0], slots)
-        self._sight.look(latents[:, 1], slots)
-        if goals is not None:
-            self.goals[slots] = goals
-        elif self._goal is not None:
-            self.goals[slots] = self._goal
-        elif self.sees:
-            for slot, generator in zip(slots, generators, strict=True):
-                self.goals[slot] = self._draw_goal(generator, self._sight.positions[slot, 0])
-        return self.observe(latents[:, 1], slots), self._info(slots)
+        chosen = None if goals is None else self.check_goals(goals, len(slots))
+        self.steps = self.steps.index_fill(0, slots, 0)
+        self._sight.begin(latents, slots)
+        if chosen is None and self._goal is not None:
+            chosen = self._goal.expand(len(slots), 2)
+        if chosen is None and self.sees:
+            objects = self._sight.positions[slots, 0].cpu().numpy()
+            drawn = [self._draw_goal(rng, place) for rng, place in zip(generators, objects, strict=True)]
+            chosen = self._tensor(np.array(drawn), torch.float32)
+        if chosen is not None:
+            self.goals = self.goals.index_copy(0, slots, chosen)
+        info = {key: value[slots] for key, value in self._info().items()}
+        return self.observe(latents[:, 1], slots), info
 
-    def advance(
-        self, latents: Tensor, actions: NDArray[np.float32]
-    ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    def advance(self, latents: Tensor, actions: Tensor) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Tensor]]:
         """Judge one step of all environments.
 
         Args:
@@ -126,42 +138,45 @@ class Task:
         Returns:
             Observations, rewards, terminated, truncated, infos.
         """
-        before = self._sight.by_name()
+        before = self._sight.by_name() if self.reward_fn is not None else {}
         self._sight.look(latents)
-        self.steps += 1
+        self.steps = self.steps + 1
         observation, info = self.observe(latents), self._info()
         truncated = self.steps >= self.max_episode_steps
         if self.sees:
-            achieved = self._achieved()
+            achieved = self._achieved().double()
             terminated = info["is_success"] | self._left(achieved)
             lost = ~self._sight.seen[:, 0]
         else:
-            terminated = np.zeros(len(self.steps), bool)
-            lost = ~latents.flatten(1).isfinite().all(dim=1).cpu().numpy()
+            terminated = torch.zeros_like(truncated)
+            lost = ~latents.flatten(1).isfinite().all(dim=1)
         if self.reward_fn is None:
-            rewards = np.asarray(self.compute_reward(achieved, self.goals, info))
+            rewards = self._reward(achieved, self.goals.double())
         else:
-            goals = self.goals.copy() if self.sees else None
-            outcome = Outcome(latents, actions, self._sight.by_name(), before, goals, self.perception.decode)
-            rewards = checked_rewards(self.reward_fn(outcome), lost)
+            goals = self.goals.clone() if self.sees else None
+            shown = (actions, self._sight.by_name(), before, goals)
+            if not self._to_torch:
+                shown = to_numpy(shown)
+            rewards = checked_rewards(self.reward_fn(Outcome(latents, *shown, self.perception.decode)), lost)
         return observation, rewards, terminated, truncated | lost, info
 
-    def observe(self, latents: Tensor, slots: Slots = slice(None)) -> Any:
-        """The current observations of some environments, from their newest latents (b, C, h, w)."""
+    def observe(self, latents: Tensor, slots: Tensor | None = None) -> Any:
+        """The current observations of some environments (all when None), from their newest latents (b, C, h, w)."""
         if self.obs_type == "rgb":
-            return self.perception.decode(latents).cpu().numpy()
+            return self.perception.decode(latents)
         if self.obs_type in _LATENT_DTYPES:
-            bounded = latents.nan_to_num(0.0).clamp(-LATENT_LIMIT, LATENT_LIMIT)
-            return bounded.cpu().numpy().astype(_LATENT_DTYPES[self.obs_type], copy=False)
-        space = self.observation_space["observation"]  # type: ignore[index]
-        pose = np.concatenate([self._sight.positions[slots], self._sight.velocities(slots)], axis=1)
-        return {  # in the order of the space, which sorts its keys
-            "achieved_goal": self._achieved(slots),
-            "desired_goal": self.goals[slots].copy(),
-            "observation": np.clip(pose.reshape(len(pose), -1), space.low, space.high),
+            return latents.nan_to_num(0.0).clamp(-LATENT_LIMIT, LATENT_LIMIT).to(_LATENT_DTYPES[self.obs_type])
+        pose = torch.cat([self._sight.positions, self._sight.velocities()], dim=1).flatten(1).clamp(*self._pose_bounds)
+        whole = {  # in the order of the space, which sorts its keys
+            "achieved_goal": self._achieved(),
+            "desired_goal": self.goals.clone(),
+            "observation": pose,
         }
+        return whole if slots is None else {key: value[slots] for key, value in whole.items()}
 
-    def compute_reward(self, achieved_goal: ArrayLike, desired_goal: ArrayLike, info: Any = None) -> Any:
+    def compute_reward(
+        self, achieved_goal: ArrayLike | Tensor, desired_goal: ArrayLike | Tensor, info: Any = None
+    ) -> Any:
         """The reward of being at `achieved_goal` (..., 2) when `desired_goal` (..., 2) was meant, both in metres.
 
         Sparse: 0 within the goal radius, else -1. Dense: minus the distance as a share of the workspace's diagonal,
@@ -174,35 +189,38 @@ class Task:
             info: Ignored; part of the goal environments' signature.
 
         Returns:
-            Rewards (...), float64.
+            Rewards (...), float64; a tensor for tensors.
         """
-        achieved, distance = np.asarray(achieved_goal, np.float64), _distance(achieved_goal, desired_goal)
-        if self.reward_type == "sparse":
-            reward = (distance < self.scene.goal_radius) - 1.0
-        else:
-            reward = -distance / self._diagonal
-        return reward - self.scene.episode_steps * self._left(achieved)
+        achieved, desired = (self._tensor(goal, torch.float64) for goal in (achieved_goal, desired_goal))
+        rewards = self._reward(achieved, desired)
+        return rewards if isinstance(achieved_goal, Tensor) else rewards.cpu().numpy()[()]
 
-    def check_actions(self, actions: ArrayLike) -> NDArray[np.float32]:
-        """Actions (B, A) as float32, inside the bounds.
+    def check_actions(self, actions: ArrayLike | Tensor) -> Tensor:
+        """Actions (B, A) as float32 on the perception's device, inside the bounds.
 
         Raises:
-            ValueError: If the shape is another, or a value is not finite or out of bounds; names the environment.
+            ValueError: If the shape or device is another, or a value is not finite or out of bounds; names the
+                environment.
         """
-        space = self.action_space
-        values = np.asarray(actions, dtype=np.float32)
-        if values.shape != (len(self.steps), *space.shape):
-            raise ValueError(f"expected actions of shape {(len(self.steps), *space.shape)}, got {values.shape}")
-        inside = (values >= space.low - 1e-6) & (values <= space.high + 1e-6)  # NaN is on neither side
-        if not inside.all():
-            index = int(np.flatnonzero(~inside.all(axis=1))[0])
+        if not isinstance(actions, Tensor):
+            values = self._tensor(actions, torch.float32)
+        elif actions.device.type != self.device.type:
+            raise ValueError(f"expected actions on {self.device.type}, where the world model is, got {actions.device}")
+        else:
+            values = actions.float()
+        low, high = self._action_bounds
+        if values.shape != (len(self.steps), *low.shape):
+            raise ValueError(f"expected actions of shape {(len(self.steps), *low.shape)}, got {tuple(values.shape)}")
+        inside = (values >= low - 1e-6) & (values <= high + 1e-6)  # NaN is on neither side
+        if not bool(inside.all()):
+            index = int((~inside.all(dim=1)).nonzero()[0])
             raise ValueError(
                 f"the action of environment {index} is {values[index].tolist()}, which is not within the bounds "
-                f"{space.low.tolist()} and {space.high.tolist()}; clip it, and look for NaN in the policy"
+                f"{low.tolist()} and {high.tolist()}; clip it, and look for NaN in the policy"
             )
-        return np.clip(values, space.low, space.high)
+        return values.clamp(low, high)
 
-    def check_goals(self, goals: Any, count: int) -> NDArray[np.float32]:
+    def check_goals(self, goals: Any, count: int) -> Tensor:
         """Goals (count, 2) from one (x, y) in metres or `count` of them.
 
         Raises:
@@ -210,23 +228,24 @@ class Task:
         """
         if not self.sees:
             raise ValueError(f"the bundle of scene {self.scene.name!r} knows no positions, so it can have no goal")
-        values = np.asarray(goals, dtype=np.float32)
+        values = self._tensor(goals, torch.float32)
         if values.shape not in ((2,), (count, 2)):
-            raise ValueError(f"a goal is (x, y) in metres, one or {count} of them; got shape {values.shape}")
-        if not ((values >= np.float32(self._low)) & (values <= np.float32(self._high))).all():
+            raise ValueError(f"a goal is (x, y) in metres, one or {count} of them; got shape {tuple(values.shape)}")
+        if not bool(((values >= self._low.float()) & (values <= self._high.float())).all()):
             raise ValueError(
                 f"goals must lie in the workspace from {self._low.tolist()} to {self._high.tolist()} metres, "
                 f"got {values.tolist()}"
             )
-        return np.broadcast_to(values, (count, 2))
+        return values.expand(count, 2)
 
     def draw_goal_marker(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Frames (B, H, W, 3) with a green ring of the goal radius around each goal, where the scene has a camera."""
         if not self.sees or self.scene.camera is None:
             return frames
         height, width = self.scene.image_size
-        centre = self.scene.to_pixels(self.goals)
-        rim = self.scene.to_pixels(self.goals + np.array([self.scene.goal_radius, 0.0]))
+        goals = self.goals.cpu().numpy()
+        centre = self.scene.to_pixels(goals)
+        rim = self.scene.to_pixels(goals + np.array([self.scene.goal_radius, 0.0]))
         rows, columns = np.ogrid[:height, :width]
         distance = np.hypot(columns - centre[:, :1, None], rows - centre[:, 1:, None])  # (B, H, W)
         ring = np.abs(distance - (rim - centre)[:, :1, None]) < max(0.75, height / 128)
@@ -236,8 +255,13 @@ class Task:
         if self.obs_type == "rgb":
             return spaces.Box(0, 255, (*self.scene.image_size, 3), np.uint8)
         if self.obs_type in _LATENT_DTYPES:
-            return spaces.Box(-LATENT_LIMIT, LATENT_LIMIT, self.perception.latent_shape, _LATENT_DTYPES[self.obs_type])
-        low, high = np.float32(self._low - 2 * self._edge), np.float32(self._high + 2 * self._edge)
+            return spaces.Box(
+                -LATENT_LIMIT,
+                LATENT_LIMIT,
+                self.perception.latent_shape,
+                np.float16 if self.obs_type == "latent16" else np.float32,
+            )
+        low, high = ((ends).float().cpu().numpy() for ends in self._bounds())
         count, speed = len(self.scene.markers), np.float32(self.scene.max_speed)
         velocity = np.full(2 * count, speed)
         place = spaces.Box(low, high)
@@ -246,45 +270,74 @@ class Task:
         )
         return spaces.Dict({"observation": whole, "achieved_goal": place, "desired_goal": place})
 
-    def _info(self, slots: Slots = slice(None)) -> dict[str, NDArray[Any]]:
+    def _info(self) -> dict[str, Tensor]:
         """Infos in Gymnasium's vector form: for every key also a mask `_key` of the environments that have it."""
-        info: dict[str, NDArray[Any]] = {}
         if not self.sees:
-            return info
-        positions, present = self._sight.positions[slots], self._sight.seen[slots]
+            return {}
+        positions, present = self._sight.positions, self._sight.seen
+        info: dict[str, Tensor] = {}
         for index, name in enumerate(self._sight.names):
-            info |= {f"{name}_position": positions[:, index], f"_{name}_position": present[:, index]}
-        goals, everywhere = self.goals[slots], np.ones(len(present), bool)
-        at_goal = _distance(self._achieved(slots), goals) < self.scene.goal_radius
-        info |= {"goal": goals, "_goal": everywhere}
-        info |= {"is_success": at_goal & present[:, 0], "_is_success": everywhere}
-        return {key: value.copy() for key, value in info.items()}
+            info |= {f"{name}_position": positions[:, index].clone(), f"_{name}_position": present[:, index].clone()}
+        at_goal = _distance(self._achieved().double(), self.goals.double()) < self.scene.goal_radius
+        everywhere = torch.ones_like(at_goal)
+        return info | {
+            "goal": self.goals.clone(),
+            "_goal": everywhere,
+            "is_success": at_goal & present[:, 0],
+            "_is_success": everywhere.clone(),
+        }
 
-    def _achieved(self, slots: Slots = slice(None)) -> NDArray[np.float32]:
-        """Where the object is, kept within the bounds of the observation, (b, 2)."""
-        return np.clip(
-            self._sight.positions[slots, 0],
-            np.float32(self._low - 2 * self._edge),
-            np.float32(self._high + 2 * self._edge),
-        )
+    def _tensor(self, values: ArrayLike | Tensor, dtype: torch.dtype) -> Tensor:
+        """Values of the user's on the perception's device."""
+        if isinstance(values, Tensor):
+            return values.to(self.device, dtype)
+        return torch.tensor(np.asarray(values), dtype=dtype, device=self.device)  # a copy: theirs may be read-only
 
-    def _left(self, achieved: NDArray[Any]) -> NDArray[np.bool_]:
+    def _bounds(self) -> tuple[Tensor, Tensor]:
+        """Of observed positions: the workspace and a little more."""
+        return self._low - 2 * self._edge, self._high + 2 * self._edge
+
+    def _achieved(self) -> Tensor:
+        """Where the object is, kept within the bounds of the observation, (B, 2)."""
+        low, high = self._bounds()
+        return self._sight.positions[:, 0].clamp(low.float(), high.float())
+
+    def _reward(self, achieved: Tensor, desired: Tensor) -> Tensor:
+        """See `compute_reward`."""
+        distance = _distance(achieved, desired)
+        if self.reward_type == "sparse":
+            reward = (distance < self.scene.goal_radius).double() - 1.0
+        else:
+            reward = -distance / self._diagonal
+        return reward - self.scene.episode_steps * self._left(achieved).double()
+
+    def _left(self, achieved: Tensor) -> Tensor:
         """Whether the object is beyond the workspace by more than the edge, (...)."""
-        return np.asarray(((achieved < self._low - self._edge) | (achieved > self._high + self._edge)).any(-1))
+        return ((achieved < self._low - self._edge) | (achieved > self._high + self._edge)).any(-1)
 
     def _draw_goal(self, generator: np.random.Generator, away_from: NDArray[np.float32]) -> NDArray[np.float64]:
         """A goal that can be pushed to (off the walls) and is no success yet."""
-        margin = np.minimum(3 * self.scene.goal_radius, (self._high - self._low) / 4)
-        candidates = generator.uniform(self._low + margin, self._high - margin, (64, 2))
+        low, high = np.array(self.scene.workspace_low), np.array(self.scene.workspace_high)
+        margin = np.minimum(3 * self.scene.goal_radius, (high - low) / 4)
+        candidates = generator.uniform(low + margin, high - margin, (64, 2))
         distance = np.linalg.norm(candidates - away_from, axis=1)
         far = distance >= 2 * self.scene.goal_radius
         return np.asarray(candidates[far.argmax() if far.any() else distance.argmax()])
 
 
-def _distance(achieved: ArrayLike, desired: ArrayLike) -> NDArray[np.float64]:
+def _distance(achieved: Tensor, desired: Tensor) -> Tensor:
     """Metres between (..., 2) and (..., 2), the same to the last bit for one and for many."""
-    delta = np.asarray(achieved, np.float64) - np.asarray(desired, np.float64)
-    return np.hypot(delta[..., 0], delta[..., 1])
+    across, along = (achieved - desired).unbind(-1)
+    return (across * across + along * along).sqrt()
+
+
+def to_numpy(tree: Any) -> Any:
+    """The tensors of nested dicts and tuples as arrays."""
+    if isinstance(tree, Tensor):
+        return tree.cpu().numpy()
+    if isinstance(tree, dict):
+        return {key: to_numpy(value) for key, value in tree.items()}
+    return tuple(to_numpy(value) for value in tree) if isinstance(tree, tuple) else tree
 
 
 def unbatch(observation: Any, info: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -1,6 +1,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
@@ -194,6 +195,61 @@ def test_stepping_or_masking_before_the_first_reset_is_an_error(model):
         envs.step(actions(1)[0])
     with pytest.raises(ResetNeeded, match="all dreams"):
         envs.reset(options={"reset_mask": np.array([True, False, False])})
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_tensors_are_those_of_the_arrays(model, mode):
+    kwargs = {"world_model": model, "goal": FAR, "max_episode_steps": 3, "autoreset_mode": mode}
+    arrays, tensors = DreamVectorEnv(N, **kwargs), DreamVectorEnv(N, to_torch=True, **kwargs)
+
+    def compare(tree, expected):
+        if isinstance(expected, dict):
+            assert set(tree) == set(expected)
+            for key, value in expected.items():
+                compare(tree[key], value)
+        elif expected.dtype == object:  # "final_obs": one by one there, a batch here
+            for index, last in enumerate(expected):
+                compare({key: value[index] for key, value in tree.items()}, last)
+        else:
+            assert isinstance(tree, torch.Tensor)
+            assert np.array_equal(tree.numpy(), expected)
+
+    for first, expected in zip(tensors.reset(seed=0), arrays.reset(seed=0), strict=True):
+        compare(first, expected)
+    for number, step in enumerate(actions(8)):
+        if mode == AutoresetMode.DISABLED and number in (3, 6):
+            mask = np.ones(N, bool)
+            tensors.reset(options={"reset_mask": torch.from_numpy(mask)}), arrays.reset(options={"reset_mask": mask})
+        for ours, expected in zip(tensors.step(torch.from_numpy(step)), arrays.step(step), strict=True):
+            compare(ours, expected)
+
+
+def test_in_tensor_mode_the_users_reward_sees_tensors(model):
+    def reward_fn(outcome):
+        assert all(isinstance(value, torch.Tensor) for value in (outcome.actions, outcome.goals))
+        return -(outcome.positions["cube"] - outcome.goals).norm(dim=1)
+
+    envs = DreamVectorEnv(N, world_model=model, reward_fn=reward_fn, to_torch=True)
+    envs.reset(seed=0)
+    assert (envs.step(torch.zeros(N, 2))[1] < 0).all()
+
+
+def test_actions_on_another_device_are_refused(model):
+    envs = DreamVectorEnv(N, world_model=model, to_torch=True)
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match="expected actions on cpu, where the world model is, got meta"):
+        envs.step(torch.zeros(N, 2, device="meta"))
+
+
+def test_what_is_done_to_returned_arrays_does_not_change_the_dream(model):
+    careful, careless = (DreamVectorEnv(N, world_model=model) for _ in range(2))
+    for envs in (careful, careless):
+        envs.reset(seed=0)
+    for step in actions(4):
+        observation, rewards, _, _, info = careless.step(step)
+        assert np.array_equal(rewards, careful.step(step)[1])
+        for array in (*observation.values(), *info.values(), rewards):
+            array[:] = 1
 
 
 def test_what_was_returned_is_not_changed_by_later_steps(model):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from cosmos_isaac_wm.envs.task import Task
+from cosmos_isaac_wm.envs.task import Task, to_numpy
 from cosmos_isaac_wm.readout import Located
 
 
@@ -10,6 +10,7 @@ class Eyes:
     """Stands in for a perception: the latent's first numbers are cube x, y, pusher x, y and the two presences."""
 
     readout = True
+    device = torch.device("cpu")
 
     def __init__(self, scene):
         self.scene = scene
@@ -32,11 +33,11 @@ def latent(cube, pusher=(0.3, 0.3), presence=(1.0, 1.0)):
 def started(scene, cube=(0.0, 0.0), before=(0.0, 0.0), goal=(0.2, 0.0), **kwargs):
     task = Task(Eyes(scene), **kwargs)
     rng = np.random.default_rng(0)
-    first = task.start(np.arange(1), torch.stack([latent(before), latent(cube)], dim=1), [rng], goal)
+    first = task.start(torch.arange(1), torch.stack([latent(before), latent(cube)], dim=1), [rng], goal)
     return task, first
 
 
-ACTION = np.zeros((1, 2), np.float32)
+ACTION = torch.zeros(1, 2)
 
 
 def test_the_pose_holds_positions_in_metres_then_velocities_in_metres_per_second(scene):
@@ -47,13 +48,13 @@ def test_the_pose_holds_positions_in_metres_then_velocities_in_metres_per_second
 
 def test_velocities_are_clipped_to_the_scenes_top_speed(scene):
     _, (observation, _) = started(scene, cube=(0.3, 0.0), before=(-0.3, 0.0))
-    assert observation["observation"][0, 4] == np.float32(scene.max_speed)
+    assert observation["observation"][0, 4] == scene.max_speed
 
 
 def test_a_marker_that_was_never_seen_is_at_zero_and_has_no_position_in_info(scene):
     task = Task(Eyes(scene))
     there = latent((0.1, 0.1), presence=(1.0, 0.0))
-    observation, info = task.start(np.arange(1), torch.stack([there, there], dim=1), [np.random.default_rng(0)])
+    observation, info = task.start(torch.arange(1), torch.stack([there, there], dim=1), [np.random.default_rng(0)])
     assert not observation["observation"][0, [2, 3, 6, 7]].any()
     assert not info["_pusher_position"][0]
     assert info["_cube_position"][0]
@@ -69,8 +70,8 @@ def test_an_object_that_fades_stays_where_it_was_and_ends_the_episode_as_untrust
 def test_a_latent_of_nan_ends_the_episode_and_shows_no_nan(scene):
     task, _ = started(scene)
     observation, reward, terminated, truncated, _ = task.advance(latent((0, 0)) * torch.nan, ACTION)
-    assert np.isfinite(observation["observation"]).all()
-    assert np.isfinite(reward).all()
+    assert observation["observation"].isfinite().all()
+    assert reward.isfinite().all()
     assert (terminated[0], truncated[0]) == (False, True)
 
 
@@ -94,7 +95,7 @@ def test_leaving_the_workspace_ends_the_episode_and_costs_more_than_staying(scen
 
 def test_an_object_far_outside_still_gives_observations_inside_their_space(scene):
     task, _ = started(scene)
-    observation = task.advance(latent((9.0, -9.0), pusher=(9.0, 9.0)), ACTION)[0]
+    observation = to_numpy(task.advance(latent((9.0, -9.0), pusher=(9.0, 9.0)), ACTION)[0])
     assert {key: value[0] for key, value in observation.items()} in task.observation_space
 
 
@@ -110,7 +111,7 @@ def test_drawn_goals_lie_off_the_walls_and_away_from_the_object(scene):
     task = Task(Eyes(scene))
     rng = np.random.default_rng(0)
     pair = torch.stack([latent((0.1, 0.1))] * 2, dim=1)
-    goals = np.concatenate([task.start(np.arange(1), pair, [rng])[0]["desired_goal"] for _ in range(300)])
+    goals = np.concatenate([task.start(torch.arange(1), pair, [rng])[0]["desired_goal"] for _ in range(300)])
     assert np.abs(goals).max() <= 0.28
     assert np.linalg.norm(goals - 0.1, axis=1).min() >= 2 * scene.goal_radius
     assert goals.std(axis=0).min() > 0.1
@@ -119,7 +120,7 @@ def test_drawn_goals_lie_off_the_walls_and_away_from_the_object(scene):
 def test_a_fixed_goal_is_the_goal_of_every_episode(scene):
     task = Task(Eyes(scene), goal=(0.1, -0.1))
     pair = torch.stack([latent((0.2, 0.2))] * 2, dim=1)
-    assert np.allclose(task.start(np.arange(1), pair, [np.random.default_rng(0)])[1]["goal"], [[0.1, -0.1]])
+    assert np.allclose(task.start(torch.arange(1), pair, [np.random.default_rng(0)])[1]["goal"], [[0.1, -0.1]])
 
 
 def test_the_users_reward_sees_positions_before_and_after_and_decodes_frames_only_when_asked(scene):
