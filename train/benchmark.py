@@ -37,7 +37,7 @@ from cosmos_isaac_wm.policies.sb3 import DreamVecEnv
 from cosmos_isaac_wm.precision import has_bfloat16
 from cosmos_isaac_wm.rollout import DreamEngine
 from cosmos_isaac_wm.sims.mujoco import OpenGLError
-from cosmos_isaac_wm.train import cli
+from cosmos_isaac_wm.train import cli, peers
 from cosmos_isaac_wm.world_model import Contexts, WorldModel
 
 # Figure: (bar, aim). More is better, but for the seconds.
@@ -48,6 +48,7 @@ BARS = {
     "seed_speedup_64_b1": (8.0, 12.0),
     "seed_speedup_64_b8": (1.9, 2.05),
     "default_over_seed_16_b64": (2.5, 4.0),
+    "over_simulusion": (2.5, 5.0),
     "over_real": (10.0, 30.0),
     "fit_speedup": (2.5, 4.0),
     "import_s": (0.5, 0.2),
@@ -216,6 +217,7 @@ def run(
         lambda: environments(bench, model, batches or [1, 8, 64, 256, 1024], options, numbers, seed),
         lambda: observations(bench, model, options, seed),
         lambda: seed_form(bench, model, options),
+        lambda: other_libraries(bench, model, options, seed),
         lambda: real_simulator(bench, model, options, seed),
         lambda: growth(model, growth_steps, options, seed),
         lambda: training(model, seed),
@@ -364,6 +366,22 @@ def seed_form(bench: Bench, model: WorldModel, options: dict[str, Any]) -> dict[
                 (other.step(actions).latent - expected).abs().max()
             )
     return found
+
+
+def other_libraries(
+    bench: Bench, model: WorldModel, options: dict[str, Any], seed: int, batch: int = 32
+) -> dict[str, float]:
+    """Other libraries' environments for learned models, around the same network, beside our adapter."""
+    actions = draw_actions(model, batch, seed)
+    theirs = peers.installed(model, batch, actions)
+    env = DreamVectorEnv(batch, world_model=model, autoreset_mode=AutoresetMode.SAME_STEP, **options)
+    ours = DreamVecEnv(env)
+    ours.seed(seed)
+    ours.reset()
+    over = bench.compare(
+        f"other libraries, {batch}", batch, {"Stable-Baselines3 adapter, pose": partial(ours.step, actions), **theirs}
+    )
+    return {f"over_{name}": 1 / over[name] for name in theirs}
 
 
 def real_simulator(

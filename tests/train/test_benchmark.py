@@ -1,10 +1,13 @@
 import json
+from importlib.util import find_spec
 
+import numpy as np
 import pytest
 import torch
 
 from cosmos_isaac_wm.dynamics import ResNetRollout
-from cosmos_isaac_wm.train import benchmark
+from cosmos_isaac_wm.rollout import DreamEngine
+from cosmos_isaac_wm.train import benchmark, peers
 
 
 def test_the_report_of_a_short_run_is_complete(bundle, tmp_path, capsys):
@@ -16,14 +19,21 @@ def test_the_report_of_a_short_run_is_complete(bundle, tmp_path, capsys):
     printed, said = capsys.readouterr()
     assert "training was not measured: " in said  # the toy bundle has no episodes
     drawn = "the real simulator was not measured" not in said  # no OpenGL here
-    assert set(benchmark.BARS) - set(numbers) == ({"fit_speedup"} if drawn else {"fit_speedup", "over_real"})
+    missing = {
+        "fit_speedup",
+        *(() if drawn else ("over_real",)),
+        *(() if find_spec("simulusion") else ("over_simulusion",)),
+    }
+    assert set(benchmark.BARS) - set(numbers) == missing
     assert all(value >= 0 for value in numbers.values())
     assert numbers["seed_difference_64_b8_float32"] < 1e-3
     assert 0 < numbers["vector_env_over_forward"] < 1.2
     report = json.loads((tmp_path / "out" / "benchmark.json").read_text())
     assert report["figures"] == numbers
     assert report["machine"]["torch"] == torch.__version__
-    assert len(report["rows"]) == 2 + 2 * 3 + 5 + 2 + 2 + 3 + 3 * drawn
+    assert (
+        len(report["rows"]) == 2 + 2 * 3 + 5 + 2 + 2 + 3 + 1 + sum(map(bool, map(find_spec, peers.PEERS))) + 3 * drawn
+    )
     for row in report["rows"]:
         assert len(row["seconds"]) == 2
         assert row["name"] in printed
@@ -48,3 +58,28 @@ def test_calls_are_measured_in_turns():
     assert over["a"] == 1
     assert over["b"] == pytest.approx(bench.rows[1].over)
     assert bench.rows[0].steps_per_s > 0
+
+
+def test_a_dream_in_another_library_takes_the_same_step(world_model):
+    dream = peers.Dream(world_model)
+    context, actions = dream.start(3), torch.full((3, 2), 0.5)
+    expected = DreamEngine(world_model, 3)
+    expected.reset(context)
+    expected.step(actions)
+    torch.testing.assert_close(dream.advance(context, actions), expected.context)
+    assert dream.pose(context).shape == (3, 4)
+    assert (dream.reward(dream.pose(context)) < 0).all()
+
+
+def test_libraries_that_are_not_installed_are_named(world_model, monkeypatch, capsys):
+    monkeypatch.setattr(peers, "find_spec", lambda module: None)
+    assert peers.installed(world_model, 2, np.zeros((2, 2), np.float32)) == {}
+    assert "pip install torchrl" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", peers.PEERS)
+def test_an_installed_library_steps(world_model, module):
+    pytest.importorskip(module)
+    step = getattr(peers, module)(peers.Dream(world_model), 2, np.zeros((2, 2), np.float32))
+    for _ in range(3):
+        step()
