@@ -12,7 +12,7 @@ import pytest
 from cosmos_isaac_wm.data import Episode, EpisodeDataset, write_dataset
 from cosmos_isaac_wm.recorder import DreamRecorder
 from cosmos_isaac_wm.scene import Marker, Scene
-from cosmos_isaac_wm.train import fit_dynamics, fit_tokenizer
+from cosmos_isaac_wm.train import cli, fit_dynamics, fit_tokenizer
 from cosmos_isaac_wm.world_model import WorldModel
 
 TINY_PERCEPTION = ["--tokenizer.widths=[16,16]", "--tokenizer.blocks=1", "--fit.updates=30", "--fit.batch_size=8"]
@@ -116,3 +116,14 @@ def test_other_peoples_data_becomes_a_steppable_dream(tmp_path, with_positions):
     rows = (tmp_path / "log" / "cube_positions.csv").read_text().splitlines()
     assert len(rows) == 1 + len(episode) - 3  # four context frames, then one row a step
     assert (WorldModel.load(bundle).perception.readout is not None) == with_positions
+
+
+@pytest.mark.parametrize(
+    ("name", "rollouts"), [("default.yaml", [1, 2, 4, 4, 8, 8]), ("refresh.yaml", [1, 2, 4, 8]), ("seed.yaml", [4])]
+)
+def test_the_shipped_recipes_are_understood(name, rollouts):
+    parser = cli.parser_for(fit_dynamics.run, "fit-dynamics", "default.yaml")
+    arguments = parser.parse_args(cli._expand(["--config", name, "--data", "[table]", "--out", "bundle"]))
+    fit = parser.instantiate(arguments).fit
+    assert [stage.rollout for stage in fit.stages] == rollouts
+    assert fit.updates + fit.epochs > 0
