@@ -18,7 +18,7 @@ from tqdm import tqdm
 from .baselines import simulator_for
 from .data.episodes import DatasetError, Episode, EpisodeDataset
 from .open_loop import Floats, OpenLoop, divergences, dream, measure, reference, rmse
-from .rollout import Precision
+from .precision import Precision
 from .scene import Scene
 from .world_model import WorldModel
 

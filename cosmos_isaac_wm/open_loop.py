@@ -17,7 +17,8 @@ from torch import Tensor
 
 from .baselines import RestartableSimulator, constant_velocity, predictability_floor, resimulate
 from .data.episodes import Episode
-from .rollout import DreamEngine, Precision
+from .precision import Precision
+from .rollout import DreamEngine
 from .scene import Scene
 from .tracking import REFERENCE_WIDTH, detect, errors_px512, hold_last
 from .world_model import WorldModel

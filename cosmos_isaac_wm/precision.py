@@ -1,8 +1,19 @@
-"""Where the processor or GPU computes in bfloat16, and the autocast context of a training step."""
+"""In which precision networks compute, and whether compiled."""
 
 from __future__ import annotations
 
+import copy
+import warnings
+from typing import Any, Literal
+
 import torch
+from torch import nn
+
+Precision = torch.dtype | Literal["auto", "float32", "bfloat16"]
+Compile = bool | Literal["auto"]
+
+_LARGE_BATCH = 8  # dreams from which arithmetic outweighs the overhead of each operation
+_LONG_RUN = 2000  # steps after which it pays to have waited for a compiler
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -28,3 +39,65 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
         raise ValueError(f"unknown precision {precision!r}; expected 'auto', 'bf16' or 'fp32'")
     enabled = precision == "bf16" or (precision == "auto" and has_bfloat16(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+class FastModule:
+    """A network for inference in a precision of its own, and compiled when that pays; the original stays as it is.
+
+    Args:
+        network: What to call.
+        batch: How many it is called with.
+        dtype: "float32", "bfloat16", or "auto": bfloat16 for batches of 8 and more where the device has it.
+        compile: True compiles with the first call, "auto" for batches of 8 and more with call 2,000, when the run has
+            shown to be a long one. Without a working compiler the network goes on as it is, and a warning says so.
+
+    Attributes:
+        dtype: The precision.
+
+    Raises:
+        ValueError: If `dtype` or `compile` is none of these.
+    """
+
+    def __init__(self, network: nn.Module, batch: int, dtype: Precision = "float32", compile: Compile = False):
+        self._device = next(network.parameters()).device
+        self.dtype = choose_dtype(dtype, self._device, batch)
+        if compile not in (True, False, "auto"):
+            raise ValueError(f"unknown compile {compile!r}; expected True, False or 'auto'")
+        self._network: Any = network
+        if self.dtype != torch.float32:  # the weights are converted once; buffers hold sizes and stay exact
+            self._network = copy.deepcopy(network)
+            for parameter in self._network.parameters():
+                parameter.data = parameter.data.to(self.dtype)
+        self._calls = 0
+        never = -1
+        self._compile_at = {True: 0, False: never, "auto": _LONG_RUN if batch >= _LARGE_BATCH else never}[compile]
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What the network returns for these arguments."""
+        self._calls += 1
+        with torch.autocast(self._device.type, self.dtype, enabled=self.dtype != torch.float32):
+            if self._calls == self._compile_at + 1:
+                try:
+                    compiled: Any = torch.compile(self._network, dynamic=False)
+                    result = compiled(*arguments)
+                    self._network = compiled
+                    return result
+                except Exception as error:  # whatever a compiler may raise: the network itself is there
+                    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                    warnings.warn(f"the dreams go on without compilation: {reason}", RuntimeWarning, stacklevel=2)
+            return self._network(*arguments)
+
+
+def choose_dtype(dtype: Precision, device: torch.device, batch: int) -> torch.dtype:
+    """The precision of a batch; see `FastModule`.
+
+    Raises:
+        ValueError: If `dtype` is unknown.
+    """
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if dtype == "auto":
+        return torch.bfloat16 if batch >= _LARGE_BATCH and has_bfloat16(device) else torch.float32
+    chosen = dtype if isinstance(dtype, torch.dtype) else known.get(dtype)
+    if chosen is None or chosen not in known.values():
+        raise ValueError(f"unknown dtype {dtype!r}; expected 'auto' or one of {sorted(known)}")
+    return chosen

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import copy
-import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .precision import has_bfloat16
+from .precision import Compile, FastModule, Precision
 from .protocols import Prediction
 
 if TYPE_CHECKING:
     from .world_model import WorldModel
 
-Precision = torch.dtype | Literal["auto", "float32", "bfloat16"]
-Compile = bool | Literal["auto"]
 
-_LARGE_BATCH = 8  # dreams from which arithmetic outweighs the overhead of each operation
-_LONG_RUN = 2000  # steps after which it pays to have waited for a compiler
+_CHUNK = 64  # dreams whose activations a processor's caches hold: larger batches are slower in one piece
 
 
 class DreamEngine:
@@ -28,15 +23,11 @@ class DreamEngine:
     Args:
         world_model: What to dream with; the dreams live on its device.
         num_dreams: B.
-        dtype: Precision of the dynamics network: "float32", "bfloat16", or "auto": bfloat16 for batches of 8 and more
-            where the processor or GPU computes in it. The latents themselves are always float32.
-        compile: Whether to compile the network (`torch.compile`): True with the first step, "auto" for batches of 8
-            and more when 2,000 steps show that the run is a long one. Without a working compiler the network goes on
-            as it is, and a warning says so.
+        dtype: Precision of the dynamics network, as of `FastModule`. The latents themselves are always float32.
+        compile: Whether to compile that network, as of `FastModule`.
 
     Attributes:
-        network: The dynamics network in its precision, compiled when it is.
-        dtype: Its precision.
+        network: The dynamics network as it is called.
 
     Raises:
         ValueError: If an argument is none of these.
@@ -49,17 +40,12 @@ class DreamEngine:
             raise ValueError(f"expected at least one dream, got {num_dreams}")
         self.world_model = world_model
         self.num_dreams = num_dreams
-        self.dtype = choose_dtype(dtype, world_model.device, num_dreams)
-        if compile not in (True, False, "auto"):
-            raise ValueError(f"unknown compile {compile!r}; expected True, False or 'auto'")
-        never = 2**63
-        self._compile_at = {True: 0, False: never, "auto": _LONG_RUN if num_dreams >= _LARGE_BATCH else never}[compile]
-        self._steps = 0
-        self.network: Any = world_model.dynamics
-        if self.dtype != torch.float32:  # weights converted once, not with every step
-            self.network = copy.deepcopy(world_model.dynamics).to(self.dtype)
+        self.network = FastModule(world_model.dynamics, num_dreams, dtype, compile)
+        pieces = -(-num_dreams // _CHUNK) if world_model.device.type == "cpu" else 1
+        size = -(-num_dreams // pieces)  # of equal size, for a compiler
+        self._pieces = [slice(first, first + size) for first in range(0, num_dreams, size)]
         # The contexts are a window that moves along a history of twice their length: a step writes one latent and moves
-        # none, except that every K + 1 steps the window returns to the beginning.
+        # none, except that every K steps the window returns to the beginning.
         self._length = world_model.dynamics.context_length
         shape = (num_dreams, 2 * self._length, *world_model.perception.latent_shape)
         self._history = torch.zeros(shape, device=world_model.device)
@@ -111,14 +97,14 @@ class DreamEngine:
                 f"expected {self.num_dreams} actions on {self._history.device.type}, got {len(actions)} "
                 f"on {actions.device.type}"
             )
-        prediction = self._predict(self.world_model.perception.scale_actions(actions))
-        prediction.latent = prediction.latent.float()
-        if self._end == self._history.shape[1]:
-            self._history[:, : self._length - 1] = self._history[:, self._length + 1 :]
-            self._end = self._length - 1
+        scaled = self.world_model.perception.scale_actions(actions)
+        if self._end == self._history.shape[1]:  # back to the beginning, with room for one more
+            self._history[:, : self._length] = self._history[:, self._length :]
+            self._end = self._length
+        context = self.context
+        prediction = _joined([self.network(context[piece], scaled[piece]) for piece in self._pieces])
         self._history[:, self._end] = prediction.latent
         self._end += 1
-        self._steps += 1
         return prediction
 
     @torch.inference_mode()
@@ -130,31 +116,10 @@ class DreamEngine:
             dreamed[:, step] = self.step(actions[:, step]).latent
         return dreamed
 
-    def _predict(self, actions: Tensor) -> Prediction:
-        """One call of the network, compiled from the step on from which that pays."""
-        with torch.autocast(self._history.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            if self._steps == self._compile_at:
-                try:
-                    compiled: Any = torch.compile(self.network, dynamic=False)
-                    prediction: Prediction = compiled(self.context, actions)
-                    self.network = compiled
-                    return prediction
-                except Exception as error:  # whatever a compiler may raise: the network itself is there
-                    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                    warnings.warn(f"the dreams go on without compilation: {reason}", RuntimeWarning, stacklevel=3)
-            return self.network(self.context, actions)
 
-
-def choose_dtype(dtype: Precision, device: torch.device, num_dreams: int) -> torch.dtype:
-    """The precision of a batch; see `DreamEngine`.
-
-    Raises:
-        ValueError: If `dtype` is unknown.
-    """
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if dtype == "auto":
-        return torch.bfloat16 if num_dreams >= _LARGE_BATCH and has_bfloat16(device) else torch.float32
-    chosen = dtype if isinstance(dtype, torch.dtype) else known.get(dtype)
-    if chosen is None or chosen not in known.values():
-        raise ValueError(f"unknown dtype {dtype!r}; expected 'auto' or one of {sorted(known)}")
-    return chosen
+def _joined(parts: list[Prediction]) -> Prediction:
+    """The predictions for parts of a batch as one, float32."""
+    if len(parts) == 1:
+        return Prediction(parts[0].latent.float(), parts[0].uncertainty)
+    doubts = [part.uncertainty for part in parts if part.uncertainty is not None]
+    return Prediction(torch.cat([part.latent.float() for part in parts]), torch.cat(doubts) if doubts else None)

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ..rollout import Precision
+from ..precision import Precision
 from ..world_model import WorldModel
 from .dream_vector_env import DreamVectorEnv
 from .reward import RewardFunction
@@ -117,7 +117,7 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
             max_episode_steps: Time limit; the bundle's own when None.
             device: "auto", "cpu", "cuda", ...; a `WorldModel` that is passed in stays where it is.
             kind: Kind of stored contexts to start from; the first that shows the agent when None.
-            dtype: Precision of the dynamics network, "float32", "bfloat16" or "auto" (float32 for a single dream).
+            dtype: Precision of dynamics and readout, "float32", "bfloat16" or "auto" (float32 for a single dream).
 
         Raises:
             ValueError: If an argument is unknown or the bundle does not support it.

@@ -15,7 +15,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ..rollout import Compile, DreamEngine, Precision
+from ..precision import Compile, Precision
+from ..rollout import DreamEngine
 from ..world_model import WorldModel
 from .reward import RewardFunction
 from .starts import check_options, default_kind, encode_frames, matching_contexts
@@ -55,8 +56,8 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         autoreset_mode: An `AutoresetMode` or its value.
         device: "auto", "cpu", "cuda", ...; a `WorldModel` that is passed in stays where it is.
         kind: Kind of stored contexts to start from; the first that shows the agent when None.
-        dtype: Precision of the dynamics network, "float32", "bfloat16" or "auto", as of `DreamEngine`.
-        compile: Whether to compile that network, True, False or "auto", as of `DreamEngine`.
+        dtype: Precision of dynamics and readout, "float32", "bfloat16" or "auto", as of `FastModule`.
+        compile: Whether to compile them, True, False or "auto", as of `FastModule`.
         to_torch: Tensors instead of arrays.
 
     Attributes:
@@ -93,7 +94,16 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model, device)
         self.world_model = model
         self.task = Task(
-            model.perception, num_envs, obs_type, reward_type, reward_fn, goal, max_episode_steps, to_torch
+            model.perception,
+            num_envs,
+            obs_type,
+            reward_type,
+            reward_fn,
+            goal,
+            max_episode_steps,
+            to_torch=to_torch,
+            dtype=dtype,
+            compile=compile,
         )
         self.engine = DreamEngine(model, num_envs, dtype, compile)
         self._kind = kind or default_kind(model)

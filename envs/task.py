@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..perception import Perception
+from ..precision import Compile, Precision
 from .reward import Outcome, RewardFunction, checked_rewards
 from .sight import Sight
 
@@ -38,6 +39,8 @@ class Task:
         goal: (x, y) in metres of every episode's goal; drawn anew for each when None.
         max_episode_steps: Time limit; the scene's when None.
         to_torch: Show the user's `reward_fn` tensors on the perception's device instead of arrays.
+        dtype: Precision of the readout in `advance`, as of `FastModule`.
+        compile: Whether to compile it for that.
 
     What goes in and comes out are tensors on the perception's device; `to_numpy` makes arrays of them.
 
@@ -59,6 +62,8 @@ class Task:
         goal: ArrayLike | None = None,
         max_episode_steps: int | None = None,
         to_torch: bool = False,
+        dtype: Precision = "float32",
+        compile: Compile = False,
     ):
         self.scene = scene = perception.scene
         for name, value, known in (("obs_type", obs_type, OBS_TYPES), ("reward_type", reward_type, REWARD_TYPES)):
@@ -66,7 +71,7 @@ class Task:
                 raise ValueError(f"unknown {name} {value!r}; expected one of {known}")
         if max_episode_steps is not None and max_episode_steps < 1:
             raise ValueError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
-        self._sight = Sight(perception, num_envs)
+        self._sight = Sight(perception, num_envs, dtype, compile)
         self.sees = bool(self._sight.names)
         if not self.sees and (obs_type == "pose" or reward_fn is None or goal is not None):
             raise ValueError(

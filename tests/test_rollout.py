@@ -4,7 +4,7 @@ import warnings
 import pytest
 import torch
 
-from cosmos_isaac_wm import rollout
+from cosmos_isaac_wm import precision, rollout
 from cosmos_isaac_wm.rollout import DreamEngine
 
 
@@ -31,6 +31,25 @@ def test_a_batch_dreams_what_each_would_dream_alone(world_model, contexts):
     for index in range(6):
         alone = DreamEngine(world_model, 1).open_loop(contexts[index : index + 1], ACTIONS[index : index + 1])
         torch.testing.assert_close(together[index : index + 1], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_large_batch_is_dreamed_in_pieces_of_equal_size(world_model, contexts, monkeypatch):
+    sizes = []
+    forward = type(world_model.dynamics).forward
+
+    def counting(self, context, action):
+        sizes.append(len(context))
+        prediction = forward(self, context, action)
+        prediction.uncertainty = action[:, 0]
+        return prediction
+
+    whole = DreamEngine(world_model, 6).open_loop(contexts, ACTIONS)
+    monkeypatch.setattr(rollout, "_CHUNK", 2)
+    monkeypatch.setattr(type(world_model.dynamics), "forward", counting)
+    engine = DreamEngine(world_model, 6)
+    torch.testing.assert_close(engine.open_loop(contexts, ACTIONS), whole, atol=1e-5, rtol=1e-5)
+    assert sizes == [2] * 30
+    torch.testing.assert_close(engine.step(ACTIONS[:, 0]).uncertainty, ACTIONS[:, 0, 0])
 
 
 def test_the_action_changes_the_dream(world_model, contexts):
@@ -99,9 +118,9 @@ def test_in_bfloat16_the_dream_is_nearly_the_same_and_its_latents_stay_float32(w
 
 def test_auto_takes_bfloat16_for_large_batches_where_the_device_has_it(world_model, monkeypatch):
     for there, large in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(rollout, "has_bfloat16", lambda device, there=there: there)
-        assert DreamEngine(world_model, 1, dtype="auto").dtype == torch.float32
-        assert DreamEngine(world_model, 64, dtype="auto").dtype == large
+        monkeypatch.setattr(precision, "has_bfloat16", lambda device, there=there: there)
+        assert DreamEngine(world_model, 1, dtype="auto").network.dtype == torch.float32
+        assert DreamEngine(world_model, 64, dtype="auto").network.dtype == large
 
 
 @pytest.mark.parametrize("option", [{"dtype": "float16"}, {"dtype": torch.float64}, {"compile": "always"}])
@@ -129,7 +148,7 @@ def test_a_compiled_dream_is_the_same(world_model, contexts):
 
 def test_auto_compiles_large_batches_in_long_runs_only(world_model, contexts, monkeypatch):
     calls = []
-    monkeypatch.setattr(rollout, "_LONG_RUN", 5)
+    monkeypatch.setattr(precision, "_LONG_RUN", 5)
     monkeypatch.setattr(torch, "compile", lambda network, **options: calls.append(len(done)) or network)
     for number, expected in ((1, []), (8, [5])):
         engine, done = DreamEngine(world_model, number, compile="auto"), []

@@ -295,7 +295,7 @@ def environments(
             },
         )
         row = bench.rows[-3]
-        precision = str(env.engine.dtype).removeprefix("torch.")
+        precision = str(env.engine.network.dtype).removeprefix("torch.")
         flops = count_flops(model, actions)
         shares.append(flops / statistics.median(row.seconds) / 1e9 / peaks[f"matmul_{precision}_gflops"])
         found[f"forward_b{batch}_steps_per_s"] = row.steps_per_s
@@ -394,7 +394,8 @@ def real_simulator(
     except (OpenGLError, ValueError) as error:
         print(f"the real simulator was not measured: {error}", file=sys.stderr)
         return {}
-    threads = torch.get_num_threads()
+    threads = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that start now: two of them, two cores
     two = gym.make_vec(
         "CosmosReal-v0",
         num_envs=2,
@@ -403,6 +404,10 @@ def real_simulator(
         world_model=str(model.path),
     )
     two.reset(seed=seed)
+    if threads is None:
+        del os.environ["OMP_NUM_THREADS"]
+    else:
+        os.environ["OMP_NUM_THREADS"] = threads
     dream = DreamVectorEnv(batch, world_model=model, **options)
     dream.reset(seed=seed)
     actions = draw_actions(model, batch, seed)
@@ -428,7 +433,6 @@ def real_simulator(
     ]
     two.close()
     real.close()
-    torch.set_num_threads(threads)
     found = {"real_steps_per_s": 1 / one, "real_2_processes_steps_per_s": 2 / pair}
     return found | {"over_real": batch / dreams / max(found.values())}
 
@@ -542,8 +546,7 @@ def bare_forward(engine: DreamEngine, actions: Any, compiled_by: DreamVectorEnv 
 
     @torch.inference_mode()
     def call() -> None:
-        with torch.autocast(context.device.type, engine.dtype, enabled=engine.dtype != torch.float32):
-            engine.network(context, scaled)
+        engine.network(context, scaled)
 
     return call
 
