@@ -43,17 +43,21 @@ class Sight:
         if not self.names:
             return
         nothing = self.positions.new_zeros(len(slots), len(self.names), 2)
-        locate = self._perception.locate
-        first, there, _ = self._look(latents[:, 0], nothing, nothing[..., 0] > 0, locate)
-        second, seen, previous = self._look(latents[:, 1], first, there, locate)
+        (first, second), (there, here) = self._read(latents.transpose(0, 1).flatten(0, 1), self._perception.locate, 2)
+        first = torch.where(there.unsqueeze(-1), first, nothing)
+        second = torch.where(here.unsqueeze(-1), second, first)
+        previous = torch.where((there & here).unsqueeze(-1), first, second)
         self.positions = self.positions.index_copy(0, slots, second)
-        self.seen = self.seen.index_copy(0, slots, seen)
+        self.seen = self.seen.index_copy(0, slots, here)
         self._previous = self._previous.index_copy(0, slots, previous)
 
     def look(self, latents: Tensor) -> None:
         """Follow the markers of all environments into their next frames' latents (B, C, h, w)."""
         if self.names:
-            self.positions, self.seen, self._previous = self._look(latents, self.positions, self.seen, self._locate)
+            (found,), (seen,) = self._read(latents, self._locate, 1)
+            now = torch.where(seen.unsqueeze(-1), found, self.positions)
+            self._previous = torch.where((seen & self.seen).unsqueeze(-1), self.positions, now)
+            self.positions, self.seen = now, seen
 
     def velocities(self) -> Tensor:
         """Of all environments' markers in m/s, (B, N, 2); zero for one that was not seen in both newest frames."""
@@ -64,13 +68,13 @@ class Sight:
         positions = torch.where(self.seen.unsqueeze(-1), self.positions, torch.nan)
         return {name: positions[:, index] for index, name in enumerate(self.names)}
 
-    def _look(
-        self, latents: Tensor, positions: Tensor, seen: Tensor, locate: Callable[[Tensor], Located]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """New positions, what is seen, and where it was before; from latents and from what was seen so far."""
+    @staticmethod
+    def _read(
+        latents: Tensor, locate: Callable[[Tensor], Located], frames: int
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Positions, and whether they are seen, in the latents of that many frames after one another."""
         with torch.inference_mode():
             located = locate(latents)
             found = located.positions.float()
-            now = (located.presence > PRESENT) & found.isfinite().all(-1)  # a broken dream's NaN is not seen
-            moved = torch.where(now.unsqueeze(-1), found, positions)
-            return moved, now, torch.where((now & seen).unsqueeze(-1), positions, moved)
+            seen = (located.presence > PRESENT) & found.isfinite().all(-1)  # a broken dream's NaN is not seen
+        return found.chunk(frames), seen.chunk(frames)
