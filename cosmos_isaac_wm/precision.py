@@ -59,7 +59,7 @@ class FastModule:
     """
 
     def __init__(self, network: nn.Module, batch: int, dtype: Precision = "float32", compile: Compile = False):
-        self._device = next(network.parameters()).device
+        self._device = next(network.parameters(), torch.empty(0)).device
         self.dtype = choose_dtype(dtype, self._device, batch)
         if compile not in (True, False, "auto"):
             raise ValueError(f"unknown compile {compile!r}; expected True, False or 'auto'")
