@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from torch import nn
 Precision = torch.dtype | Literal["auto", "float32", "bfloat16"]
 Compile = bool | Literal["auto"]
 
+_LOG = logging.getLogger(__name__)
 _LARGE_BATCH = 8  # dreams from which arithmetic outweighs the overhead of each operation
 _LONG_RUN = 2000  # steps after which it pays to have waited for a compiler
 
@@ -77,6 +79,7 @@ class FastModule:
         self._calls += 1
         with torch.autocast(self._device.type, self.dtype, enabled=self.dtype != torch.float32):
             if self._calls == self._compile_at + 1:
+                _LOG.info("compiling %s, which takes some seconds", type(self._network).__name__)
                 try:
                     compiled: Any = torch.compile(self._network, dynamic=False)
                     result = compiled(*arguments)
