@@ -43,6 +43,11 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
     `cube_position` and `pusher_position` are the simulator's true ones, in metres; `goal`; and `is_success`, which is
     judged by what the readout sees.
 
+    ## Several at once
+
+    `gym.make_vec("CosmosReal-v0", num_envs=2, vectorization_mode="async", vector_kwargs={"context": "spawn"})`, with
+    `OMP_NUM_THREADS=1` for the processes it starts. A forked process would inherit running threads' locks, and hang.
+
     ## Version history
 
     - v0: first version.
