@@ -213,13 +213,13 @@ def run(
     options: dict[str, Any] = {"dtype": dtype, "compile": compile}
     parts: list[Callable[[], dict[str, float]]] = [
         lambda: start_up(world_model, repeats),
+        lambda: growth(model, growth_steps, options, seed),  # first: the peak of memory must not be another part's
         lambda: matrix_peak(bench, model.device),
         lambda: environments(bench, model, batches or [1, 8, 64, 256, 1024], options, numbers, seed),
         lambda: observations(bench, model, options, seed),
         lambda: seed_form(bench, model, options),
         lambda: other_libraries(bench, model, options, seed),
         lambda: real_simulator(bench, model, options, seed),
-        lambda: growth(model, growth_steps, options, seed),
         lambda: training(model, seed),
     ]
     for part in tqdm(parts, desc="benchmark", unit="part"):
