@@ -110,6 +110,9 @@ class Evaluation:
             low, high = confidence_interval(errors, statistic, self.seed)
             found |= {f"{name}_{figure}_px512_ci_low": low, f"{name}_{figure}_px512_ci_high": high}
         found |= {f"{name}_rmse_px512_at_{n}": rmse(errors[:, :n]) for n in SHORT_HORIZONS if n <= self.horizon}
+        turned = self._padded([track.turned_deg for track in tracks])
+        found |= {f"{name}_heading_deg_at_{n}": _mean(turned[:, :n]) for n in SHORT_HORIZONS if n <= self.horizon}
+        found[f"{name}_heading_deg"] = _mean(turned)
         for baseline in ("static", "constant_velocity", "floor"):
             found[f"{baseline}_rmse_px512"] = rmse(self.baseline_errors(kind, baseline))
         if found["floor_rmse_px512"] > 0:

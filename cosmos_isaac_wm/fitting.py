@@ -7,6 +7,7 @@ gradients. And the loss adds a weight on whatever is not background, and the pos
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from pytorch_optimizer import Muon
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -25,9 +27,11 @@ from .checkpoint import Checkpoint
 from .data.windows import EncodedEpisodes, WindowSampler
 from .perception import Perception
 from .precision import autocast
+from .readout import Located
 from .tracking import REFERENCE_WIDTH
 
 _FARTHEST = 0.1  # metres of position error beyond which contact has gone another way and there is nothing to learn
+_TURNED_AWAY = math.cos(math.radians(80))  # of symmetry x angle: a cube is given up when it is off by 20 degrees
 _STILL = 1e-3  # metres a step: what moves less is at rest
 _AFTER_REST = 8  # steps that a dream goes on after everything has come to rest, to learn that it stays there
 
@@ -69,8 +73,10 @@ class FitConfig:
         foreground_weight: Weight of latent cells that differ from the background, moving or not; 0 for none.
         position_weight: Weight of the position error in decimetres that the readout sees in dreamed latents, counted
             from where the dream was when the update began.
-        divergence: Distance in metres from the truth at which a dream is given up: it is restarted, and trained on no
-            further, because the one answer to a picture of somewhere else is a blur.
+        heading_weight: Weight of the heading's error, as the distance of unit vectors, counted like the position's.
+        divergence: Distance in metres from the truth at which a dream is given up, as it is when its cube has turned
+            away: it is restarted, and trained on no further, because the one answer to a picture of somewhere else is
+            a blur.
         ema: Decay of the weights' moving average that is validated and kept; 0 for none.
         clip: Greatest norm of the gradient.
         mirror: Use every episode a second time in the mirror, where the scene allows it.
@@ -91,6 +97,7 @@ class FitConfig:
     motion_threshold: float = 0.1
     foreground_weight: float = 4.0
     position_weight: float = 5.0
+    heading_weight: float = 1.0
     divergence: float = 0.03
     ema: float = 0.999
     clip: float = 1.0
@@ -160,12 +167,13 @@ class _Dreams:
         offsets = np.arange(-self._context_length + 1, 1)
         self.context[fresh] = self._gather(self._episodes.latents, places, offsets).float()
 
-    def targets(self, steps: int) -> tuple[Tensor, Tensor, Tensor]:
-        """True latents (B, R + 1, C, h, w) and positions (B, R + 1, N, 2) of frames 0..R, actions (B, R, A)."""
+    def targets(self, steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """True latents (B, R + 1, C, h, w), positions, headings (B, R + 1, N, 2) of frames 0..R, actions (B, R, A)."""
         ahead = np.arange(steps + 1)
         return (
             self._gather(self._episodes.latents, self.place, ahead).float(),
             self._gather(self._episodes.positions, self.place, ahead),
+            self._gather(self._episodes.headings, self.place, ahead),
             self._gather(self._episodes.actions, self.place, ahead[:-1]),
         )
 
@@ -323,33 +331,45 @@ def _update(
     accelerator: Accelerator,
 ) -> Tensor:
     """Advance the dreams by `steps`, accumulate the gradient, and return the loss."""
-    latents, positions, actions = (tensor.to(accelerator.device) for tensor in dreams.targets(steps))
+    latents, positions, headings, actions = (tensor.to(accelerator.device) for tensor in dreams.targets(steps))
     context = dreams.context.to(accelerator.device)
     actions = perception.scale_actions(actions)
     readout = perception.readout if positions.shape[2] else None
-    offset = latents.new_zeros(())
+    begun: Located | None = None
     if readout is not None:  # what is off already is not this update's to mend, and cannot be seen from the context
         with torch.no_grad(), autocast(config.precision, accelerator.device):
-            offset = readout(context[:, -1]).positions.float() - positions[:, 0]
+            begun = readout(context[:, -1])
     loss = latents.new_zeros(())
     alive = torch.ones(len(latents), dtype=torch.bool, device=accelerator.device)
     for step in range(steps):
         with autocast(config.precision, accelerator.device):
             predicted = model(context, actions[:, step]).latent.float()
-            located = readout(predicted) if readout is not None else None
+            located: Located | None = readout(predicted) if readout is not None else None
         counted = alive / alive.sum().clamp(min=1)
         loss = loss + counted @ rollout_loss(predicted, latents[:, step + 1], latents[:, step], background, config)
-        if located is not None:
-            off = located.positions.float() - positions[:, step + 1]  # (B, N, 2) metres, NaN where absent
-            error = off.norm(dim=-1).nan_to_num()
-            strayed = torch.where(off.isnan(), 0.0, off - offset).norm(dim=-1)
-            loss = loss + config.position_weight * 10 * (counted @ strayed.clamp(max=_FARTHEST).mean(dim=1))
+        if located is not None and begun is not None:
+            moved = positions[:, step + 1] - positions[:, 0]  # (B, N, 2) metres, NaN where absent
+            strayed = (located.positions - begun.positions - moved).nan_to_num().norm(dim=-1).clamp(max=_FARTHEST)
+            loss = loss + config.position_weight * 10 * (counted @ strayed.mean(dim=1))
+            if located.headings is not None and begun.headings is not None:
+                turned = _turned(begun.headings, headings[:, 0], headings[:, step + 1])
+                missed = (located.headings - turned).nan_to_num().norm(dim=-1)
+                loss = loss + config.heading_weight * (counted @ missed.mean(dim=1))
+                agreement = F.cosine_similarity(located.headings.detach(), headings[:, step + 1], dim=-1)
+                alive = alive & (agreement.nan_to_num(nan=1.0).amin(dim=1) > _TURNED_AWAY)
+            error = (located.positions.detach() - positions[:, step + 1]).norm(dim=-1).nan_to_num()
             alive = alive & (error.amax(dim=1) < config.divergence)
         context = torch.cat([context[:, 1:], predicted.unsqueeze(1)], dim=1)
     loss = loss / steps
     accelerator.backward(loss)
     dreams.advance(context, alive, steps)
     return loss.detach()
+
+
+def _turned(begun: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """Where headings (B, N, 2) end up that turn as others do from `before` to `after`; unit vectors, NaN if unknown."""
+    start, first, last = (torch.view_as_complex(F.normalize(each.float(), dim=-1)) for each in (begun, before, after))
+    return torch.view_as_real(start * last * first.conj())
 
 
 @torch.inference_mode()

@@ -62,6 +62,7 @@ class OpenLoop:
         figures: Per frame, of tokenizer and readout on real frames (see `perception_figures`), and for scenes without
             markers `latent_l1`, the mean distance of dreamed from real latents.
         divergence: How far dreamed and real positions go apart under opposite actions, in metres, NaN where unknown.
+        turned_deg: Between dreamed and true heading of the object, in degrees, (T,), NaN where unknown.
     """
 
     number: int
@@ -72,6 +73,7 @@ class OpenLoop:
     dream_m: Floats
     figures: dict[str, Floats] = field(default_factory=dict)
     divergence: tuple[float, float] = (np.nan, np.nan)
+    turned_deg: Floats = field(default_factory=lambda: np.empty(0))
 
     def errors_px(self, marker: int = 0) -> Floats:
         """Distance between dreamed and real centroid per step, px at 512, (T,); NaN where the real one is hidden."""
@@ -118,6 +120,24 @@ def locate(world_model: WorldModel, latents: Tensor) -> Floats:
         return np.full((len(latents), len(world_model.scene.markers), 2), np.nan)
     with torch.inference_mode():
         return world_model.locate(latents).positions.double().cpu().numpy()
+
+
+def heading_errors(world_model: WorldModel, latents: Tensor, episode: Episode, frames: slice) -> Floats:
+    """Degrees between the object's heading in latents (T, C, h, w) and in these frames of an episode, (T,).
+
+    NaN where one is unknown. Headings that look alike count as equal: a cube is never off by more than 45 degrees.
+    """
+    if world_model.perception.readout is None:
+        return np.full(len(latents), np.nan)
+    with torch.inference_mode():
+        headings = world_model.locate(latents).headings
+    symmetry = world_model.scene.symmetries[0]
+    if headings is None or not symmetry:
+        return np.full(len(latents), np.nan)
+    seen = headings[:, 0].double().cpu().numpy()
+    true = episode.marker_headings(world_model.scene)[frames, 0][: len(seen)].astype(np.float64)
+    across = seen[:, 0] * true[:, 1] - seen[:, 1] * true[:, 0]
+    return np.asarray(np.rad2deg(np.abs(np.arctan2(across, (seen * true).sum(-1)))) / symmetry)
 
 
 def detect_all(frames: NDArray[np.uint8], scene: Scene) -> Floats:
@@ -198,6 +218,7 @@ def measure(
         locate(world_model, latents),
         figures,
         divergence,
+        heading_errors(world_model, latents, episode, slice(length, None)),
     )
 
 
@@ -206,7 +227,8 @@ def perception_figures(world_model: WorldModel, episode: Episode) -> dict[str, F
 
     Returns:
         `frame_squared_error` on the scale of 255; `tokenizer_<object>_px512`, how far its centroid moves in the round
-        trip (where it vanishes, as far as the picture's centre); `readout_<object>_mm` for every marker.
+        trip (where it vanishes, as far as the picture's centre); `readout_<object>_mm` for every marker, and
+        `readout_<object>_deg`.
     """
     scene, frames = world_model.scene, episode.frames[::PERCEPTION_STRIDE]
     latents = world_model.encode(frames)
@@ -224,6 +246,7 @@ def perception_figures(world_model: WorldModel, episode: Episode) -> dict[str, F
         scene.marker_names, np.linalg.norm(locate(world_model, latents) - true_m, axis=-1).T, strict=True
     ):
         figures[f"readout_{marker}_mm"] = 1000 * errors
+    figures[f"readout_{name}_deg"] = heading_errors(world_model, latents, episode, slice(0, None, PERCEPTION_STRIDE))
     return figures
 
 

@@ -1,7 +1,7 @@
-"""Where things are, read from a latent: one small network for real and dreamed latents alike.
+"""Where things are and how they are turned, read from a latent: one network for real and dreamed latents alike.
 
-Every cell votes for a position and says how sure it is; the answer is the weighted mean vote. Trained on latents of
-real frames against the simulator's positions, with noise, so that dreamed latents are read as well.
+Every cell votes for a position and a heading and says how sure it is; the answer is the weighted mean vote. Trained on
+latents of real frames against the simulator's poses, with noise, so that dreamed latents are read as well.
 """
 
 from __future__ import annotations
@@ -23,25 +23,30 @@ class ReadoutConfig:
         markers: Number of tracked objects, N.
         patch: Latent cells are gathered in patch x patch blocks first.
         width: Hidden channels.
+        headings: Whether headings are read as well.
     """
 
     channels: int = 16
     markers: int = 2
     patch: int = 2
     width: int = 64
+    headings: bool = False
 
 
 @dataclass
 class Located:
-    """Positions of the tracked objects.
+    """Positions of the tracked objects, and how they are turned.
 
     Attributes:
         positions: (x, y) in metres, (B, N, 2).
         presence: Probability in [0, 1] that the object is in the scene, (B, N).
+        headings: Cosine and sine of the marker's symmetry x its angle, (B, N, 2), shorter than 1 the less sure it is;
+            meaningless for a marker without a heading; None if none was learned.
     """
 
     positions: Tensor
     presence: Tensor
+    headings: Tensor | None = None
 
 
 class Readout(nn.Module):
@@ -56,43 +61,52 @@ class Readout(nn.Module):
     def __init__(self, config: ReadoutConfig, low: tuple[float, float], high: tuple[float, float]):
         super().__init__()
         self.config = config
+        self._votes = 6 if config.headings else 4
         cell = config.channels * config.patch**2 + 2
         self.features = nn.Sequential(
             nn.Conv2d(cell, config.width, 3, padding=1),
             nn.SiLU(),
             nn.Conv2d(config.width, config.width, 3, padding=1),
             nn.SiLU(),
-            nn.Conv2d(config.width, 4 * config.markers, 1),
+            nn.Conv2d(config.width, self._votes * config.markers, 1),
         )
         self.register_buffer("centre", (torch.tensor(low) + torch.tensor(high)) / 2)
         self.register_buffer("scale", (torch.tensor(high) - torch.tensor(low)) / 2)
 
     def forward(self, latent: Tensor) -> Located:
-        """Latent (B, C, h, w), normalised, to positions (B, N, 2) and presence (B, N)."""
+        """Latent (B, C, h, w), normalised, to what is in it."""
         x = F.pixel_unshuffle(latent, self.config.patch)
         rows = torch.linspace(-1, 1, x.shape[-2], dtype=x.dtype, device=x.device)
         columns = torch.linspace(-1, 1, x.shape[-1], dtype=x.dtype, device=x.device)
         grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(len(x), -1, -1, -1)
         votes = self.features(torch.cat([x, grid], dim=1)).float()
-        votes = votes.unflatten(1, (self.config.markers, 4)).flatten(3)  # (B, N, 4, cells): x, y, weight, presence
+        # (B, N, 4 or 6, cells): x, y, weight, presence, cosine, sine
+        votes = votes.unflatten(1, (self.config.markers, self._votes)).flatten(3)
         weight = votes[:, :, 2].softmax(dim=-1)
         offset = torch.stack([grid[:, 1], -grid[:, 0]], dim=1).flatten(2).unsqueeze(1)  # a cell's own place
         place = ((votes[:, :, :2] + offset) * weight.unsqueeze(2)).sum(-1)
         presence = torch.sigmoid((votes[:, :, 3] * weight).sum(-1))
-        return Located(place * self.scale + self.centre, presence)
+        headings = (votes[:, :, 4:] * weight.unsqueeze(2)).sum(-1) if self.config.headings else None
+        return Located(place * self.scale + self.centre, presence, headings)
 
 
-def readout_loss(located: Located, positions: Tensor) -> Tensor:
-    """L1 in decimetres of what is present, plus cross-entropy of presence.
+def readout_loss(located: Located, positions: Tensor, headings: Tensor | None = None) -> Tensor:
+    """L1 in decimetres of what is present, plus cross-entropy of presence, plus L1 of the headings.
 
     Args:
         located: What was read.
         positions: True (x, y) in metres, (B, N, 2), NaN for an absent object.
+        headings: True headings as in `Located`, NaN where unknown; None if they are not read.
     """
     present = ~positions.isnan().any(-1)
     error = (located.positions - positions.nan_to_num()).abs().sum(-1) * 10
     presence = F.binary_cross_entropy(located.presence.clamp(1e-6, 1 - 1e-6), present.float())
-    return (error * present).sum() / present.sum().clamp(min=1) + 0.1 * presence
+    loss = (error * present).sum() / present.sum().clamp(min=1) + 0.1 * presence
+    if located.headings is not None and headings is not None:
+        known = ~headings.isnan().any(-1)
+        turned = (located.headings - headings.nan_to_num()).abs().sum(-1)
+        loss = loss + 0.2 * (turned * known).sum() / known.sum().clamp(min=1)
+    return loss
 
 
 @dataclass(frozen=True)
@@ -113,7 +127,13 @@ class ReadoutFitConfig:
 
 
 def fit_readout(
-    readout: Readout, latents: Tensor, positions: Tensor, config: ReadoutFitConfig, seed: int, device: torch.device
+    readout: Readout,
+    latents: Tensor,
+    positions: Tensor,
+    headings: Tensor,
+    config: ReadoutFitConfig,
+    seed: int,
+    device: torch.device,
 ) -> float:
     """Train `readout` in place.
 
@@ -121,6 +141,7 @@ def fit_readout(
         readout: The network.
         latents: Normalised latents of real frames, (n, C, h, w).
         positions: True positions in metres, (n, N, 2), NaN where absent.
+        headings: True headings as in `Located`, (n, N, 2), NaN where unknown.
         config: The recipe.
         seed: Seed of batches and noise.
         device: Where to train.
@@ -138,7 +159,7 @@ def fit_readout(
         picks = torch.randint(len(latents), (config.batch_size,), generator=generator)
         batch = latents[picks].float()
         batch = (batch + config.latent_noise * torch.randn(batch.shape, generator=generator)).to(device)
-        loss = readout_loss(readout(batch), positions[picks].to(device))
+        loss = readout_loss(readout(batch), positions[picks].to(device), headings[picks].to(device))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(readout.parameters(), 1.0)

@@ -46,6 +46,8 @@ _KIND_FIGURES = (
     ("{object}_max_px512", "{object} greatest error", "px"),
     ("{object}_rmse_px512_at_16", "{object} RMSE, first 16 steps", "px"),
     ("{object}_rmse_px512_at_32", "{object} RMSE, first 32 steps", "px"),
+    ("{object}_heading_deg_at_16", "{object} mean heading error, first 16 steps", "°"),
+    ("{object}_heading_deg", "{object} mean heading error", "°"),
     ("detection_rate", "strict detection rate", ""),
     ("{agent}_rmse_px512", "{agent} RMSE", "px"),
     ("static_rmse_px512", "baseline: nothing moves, RMSE", "px"),
@@ -59,6 +61,7 @@ _SHARED_FIGURES = (
     ("tokenizer_{object}_px512", "tokenizer: {object} centroid error", "px"),
     ("readout_{object}_mm", "readout on real latents: {object}", "mm"),
     ("readout_{agent}_mm", "readout on real latents: {agent}", "mm"),
+    ("readout_{object}_deg", "readout on real latents: {object} heading", "°"),
     ("latent_l1", "mean distance of dreamed from real latents", ""),
     ("action_sensitivity", "action sensitivity (1 is perfect)", "times"),
 )

@@ -23,12 +23,15 @@ class Marker:
         hue: Lowest and highest hue in degrees; a lower bound above the upper one wraps through 0 (red).
         min_saturation: Least HSV saturation in [0, 1] of a pixel that counts.
         min_value: Least HSV value in [0, 1] of a pixel that counts.
+        symmetry: Number of headings that look alike: 4 for a cube, 1 for a car; 0 for an object without a heading, or
+            one whose heading is not known.
     """
 
     name: str
     hue: tuple[float, float]
     min_saturation: float = 0.5
     min_value: float = 0.2
+    symmetry: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,11 @@ class Scene:
         return tuple(marker.name for marker in self.markers)
 
     @property
+    def symmetries(self) -> tuple[int, ...]:
+        """Number of headings that look alike, of every tracked object; 0 where it has none."""
+        return tuple(marker.symmetry for marker in self.markers)
+
+    @property
     def agent_index(self) -> int | None:
         """Index of the agent among the markers, or None."""
         return None if self.agent is None else self.marker_names.index(self.agent)
@@ -205,7 +213,7 @@ TABLE = Scene(
     image_size=(128, 128),
     action_low=(-1.0, -1.0),
     action_high=(1.0, 1.0),
-    markers=(Marker("cube", hue=(345.0, 15.0)), Marker("pusher", hue=(205.0, 245.0))),
+    markers=(Marker("cube", hue=(345.0, 15.0), symmetry=4), Marker("pusher", hue=(205.0, 245.0))),
     agent="pusher",
     workspace_low=(-TABLE_HALF_WIDTH, -TABLE_HALF_WIDTH),
     workspace_high=(TABLE_HALF_WIDTH, TABLE_HALF_WIDTH),

@@ -47,10 +47,10 @@ def toy_world_model(scene: Scene = TOY, seed: int = 0) -> WorldModel:
     tokenizer = TinyTokenizer(TinyTokenizerConfig(widths=(16, 16), blocks=1))
     assert scene.workspace_low is not None
     assert scene.workspace_high is not None
-    readout = Readout(ReadoutConfig(markers=len(scene.markers), width=8), scene.workspace_low, scene.workspace_high)
+    config = ReadoutConfig(markers=len(scene.markers), width=8, headings=any(scene.symmetries))
+    readout = Readout(config, scene.workspace_low, scene.workspace_high)
     perception = Perception(scene, tokenizer, readout).eval().requires_grad_(False)
-    config = ResNetRolloutConfig(action_dim=scene.action_dim, width=16, blocks=1, patch=2, blend=True)
-    dynamics = ResNetRollout(config)
+    dynamics = ResNetRollout(ResNetRolloutConfig(action_dim=scene.action_dim, width=16, blocks=1, patch=2, blend=True))
     torch.nn.init.normal_(dynamics.out_projection.weight, std=0.02)
     episodes = [toy_episode(scene, number) for number in range(6)]
     contexts = Contexts(

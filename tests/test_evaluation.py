@@ -94,14 +94,14 @@ def physics(tmp_path, scene):
         simulator = MujocoTable(kind)
         simulator.reset(seed, {"cube": (0.0, 0.1), "pusher": (0.02 * seed, -0.05)})
         actions = np.tile(np.float32([0.0, 0.8]), (40, 1))
-        rows = [{**simulator.positions(), "state": simulator.get_state()}]
+        rows = [{**simulator.positions(), "state": simulator.get_state(), "pose": simulator.cube_pose()}]
         for action in actions:
             simulator.step(action)
-            rows.append({**simulator.positions(), "state": simulator.get_state()})
+            rows.append({**simulator.positions(), "state": simulator.get_state(), "pose": simulator.cube_pose()})
         columns = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-        state = columns.pop("state")
+        infos = {"state": columns.pop("state"), "cube_pose": columns.pop("pose")}
         positions = {name: track.astype(np.float32) for name, track in columns.items()}
-        episodes.append(Episode(drawn(scene, positions), actions, kind, seed, positions, {"state": state}))
+        episodes.append(Episode(drawn(scene, positions), actions, kind, seed, positions, infos))
     return write(tmp_path / "physics", scene, episodes, simulator="mujoco")
 
 
@@ -155,8 +155,9 @@ def test_the_figures_are_those_that_others_rely_on(world_model, physics):
     cube += ["cube_rmse_px512_at_16", "cube_rmse_px512_at_32"]
     cube += [f"cube_{figure}_px512_ci_{end}" for figure in ("rmse", "median") for end in ("low", "high")]
     others = [f"{name}_rmse_px512" for name in ("static", "constant_velocity", "floor")]
+    cube += ["cube_heading_deg", "cube_heading_deg_at_16", "cube_heading_deg_at_32"]
     per_kind = [*cube, *others, "over_floor", "detection_rate", "episodes"]
-    shared = ["tokenizer_psnr_db", "tokenizer_cube_px512", "readout_cube_mm", "readout_pusher_mm"]
+    shared = ["tokenizer_psnr_db", "tokenizer_cube_px512", "readout_cube_mm", "readout_pusher_mm", "readout_cube_deg"]
     shared += ["action_sensitivity", "horizon"]
     expected = {f"{kind}_{key}" for kind in ("slide", "push") for key in per_kind}
     numbers = evaluate(world_model, physics).numbers()

@@ -36,6 +36,18 @@ class PositionReadout(nn.Module):
         return Located(latent.mean(dim=(2, 3)).unsqueeze(1) / 10, torch.ones(len(latent), 1))
 
 
+class TurningReadout(nn.Module):
+    """The first latent channel is the angle."""
+
+    def forward(self, latent: Tensor) -> Located:
+        angle = latent.mean(dim=(2, 3))[:, :1]
+        return Located(torch.zeros(len(latent), 1, 2), torch.ones(len(latent), 1), angles(angle))
+
+
+def angles(angle: Tensor) -> Tensor:
+    return torch.stack([angle.cos(), angle.sin()], dim=-1)
+
+
 class Oracle(nn.Module):
     """Knows the dynamics: the last latent plus what the action does, times a gain of one."""
 
@@ -59,6 +71,7 @@ def walk(episodes: int, length: int = 30, seed: int = 0, kinds: tuple[str, ...] 
         latents=latents.half(),
         actions=torch.tensor(actions, dtype=torch.float32),
         positions=torch.tensor(positions, dtype=torch.float32).unsqueeze(2),
+        headings=torch.full((episodes, length, 1, 2), torch.nan),
         lengths=torch.full((episodes,), length),
         sources=torch.arange(episodes),
         kinds=[kinds[i % len(kinds)] for i in range(episodes)],
@@ -121,7 +134,7 @@ def test_without_positions_the_validation_error_is_that_of_the_latents(perceptio
 def test_dreams_start_from_true_contexts_and_their_actions_lead_to_their_targets():
     batch = dreams(walk(5))
     batch.prepare(Stage(3, 0.0), np.random.default_rng(0))
-    latents, positions, actions = batch.targets(3)
+    latents, positions, _headings, actions = batch.targets(3)
     torch.testing.assert_close(batch.context[:, -1], latents[:, 0])
     torch.testing.assert_close(latents[..., 0, 0] / 10, positions[:, :, 0], atol=2e-3, rtol=0)
     torch.testing.assert_close(latents.diff(dim=1)[..., 0, 0], 10 * SPEED * actions, atol=5e-3, rtol=0)
@@ -138,7 +151,7 @@ def test_persistent_dreams_go_on_and_diverged_ones_restart():
     assert (batch.context[alive] == 7.0).all()
     assert (batch.place[alive, 1] == place[alive, 1] + 2).all()
     assert (batch.context[~alive] != 7.0).any(dim=(1, 2, 3, 4)).all()
-    latents, _, _ = batch.targets(2)
+    latents, *_ = batch.targets(2)
     torch.testing.assert_close(batch.context[~alive][:, -1], latents[~alive][:, 0])
 
 
@@ -188,6 +201,40 @@ def test_a_dream_that_is_off_already_is_judged_by_what_it_adds(perception):
 
     assert position_loss(1.0) < 0.01  # decimetres
     assert position_loss(0.0) > 0.1
+
+
+@pytest.fixture
+def turning(scene):
+    """Training on headings: episodes whose only change is how the cube is turned."""
+    alone = dataclasses.replace(scene, markers=scene.markers[:1], agent=None)
+    tokenizer = TinyTokenizer(TinyTokenizerConfig(channels=2, widths=(8, 8), blocks=1))
+    perception = Perception(alone, tokenizer, TurningReadout())
+
+    def update(gain, weight, off=0.0):
+        episodes = walk(5)
+        episodes.headings = angles(10 * episodes.positions[..., 0])
+        episodes.positions[:] = 0.0
+        config = dataclasses.replace(CONFIG, divergence=np.inf, heading_weight=weight)
+        batch = dreams(episodes, config)
+        batch.prepare(Stage(3, 0.0), np.random.default_rng(0))
+        batch.context += off
+        background = torch.zeros(1, 2, 4, 4)
+        loss = fitting._update(Oracle(gain), perception, batch, background, config, 3, Accelerator(cpu=True))
+        return float(loss), batch.alive
+
+    return update
+
+
+@pytest.mark.parametrize("off", [0.0, 0.5])
+def test_a_dream_is_judged_by_how_it_turns(turning, off):
+    right, wrong = (turning(gain, 1.0, off)[0] - turning(gain, 0.0, off)[0] for gain in (1.0, 0.0))
+    assert right < 0.01
+    assert wrong > 0.1
+
+
+def test_a_dream_whose_object_has_turned_away_is_given_up(turning):
+    assert turning(1.0, 1.0, off=1.2)[1].all()
+    assert not turning(1.0, 1.0, off=1.6)[1].any()
 
 
 def test_without_persistence_every_dream_restarts():

@@ -17,6 +17,20 @@ def test_it_gives_a_position_and_a_presence_per_marker(readout):
     assert ((located.presence >= 0) & (located.presence <= 1)).all()
 
 
+def test_headings_are_read_where_they_are_learned(readout):
+    assert readout(torch.randn(5, 16, 8, 12)).headings is None
+    turned = Readout(ReadoutConfig(markers=2, width=8, headings=True), (-0.4, -0.2), (0.4, 0.6))
+    assert turned(torch.randn(5, 16, 8, 12)).headings.shape == (5, 2, 2)
+
+
+def test_the_loss_counts_known_headings_only():
+    positions, presence = torch.zeros(1, 2, 2), torch.ones(1, 2)
+    truth = torch.tensor([[[1.0, 0.0], [float("nan"), float("nan")]]])
+    right, wrong = (Located(positions, presence, torch.tensor([[[c, 0.0], [5.0, 5.0]]])) for c in (1.0, -1.0))
+    assert float(readout_loss(right, positions, truth)) == pytest.approx(0.0, abs=1e-4)
+    assert float(readout_loss(wrong, positions, truth)) == pytest.approx(0.4, abs=1e-4)
+
+
 def test_a_blank_latent_is_read_near_the_centre_of_the_workspace(readout):
     for parameter in readout.parameters():
         torch.nn.init.zeros_(parameter)

@@ -46,7 +46,8 @@ def run(
         data: Dataset folders, as written by `cosmos-wm collect`; the first one's test split judges the result.
         out: Bundle folder to write; must not exist.
         perception: Folder written by `cosmos-wm fit-tokenizer`.
-        init: Instead of `perception`: a bundle to continue from (its perception, dynamics and weights).
+        init: A bundle to continue from: its dynamics and weights, and its perception unless `perception` is given too,
+            which must see the same latents (`cosmos-wm fit-tokenizer --init`).
         dynamics: Shape of a new dynamics model; not with `init`. `action_dim` and `channels` follow the data.
         fit: The training recipe.
         contexts: Number of real start contexts to store in the bundle.
@@ -56,17 +57,22 @@ def run(
     """
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} exists and is not empty; a bundle is never overwritten, choose another name")
-    if (perception is None) == (init is None):
-        raise ValueError("give either --perception (a new model) or --init (refresh a bundle)")
+    if perception is None and init is None:
+        raise ValueError("give --perception (a new model) or --init (refresh a bundle)")
     where = choose_device(device)
     datasets = [EpisodeDataset(folder) for folder in data]
     torch.manual_seed(seed)
+    sight = Perception.load(perception, where) if perception is not None else None
     if init is not None:
         base = WorldModel.load(init, device)
-        sight, model = base.perception, base.dynamics.requires_grad_(True)
+        sight, model = sight or base.perception, base.dynamics.requires_grad_(True)
+        if sight.fingerprint() != base.perception.fingerprint():
+            raise ValueError(
+                f"the latents of {perception} ({sight.fingerprint()}) are not those of {init} "
+                f"({base.perception.fingerprint()}); make the perception with fit-tokenizer --init {init}"
+            )
     else:
-        assert perception is not None
-        sight = Perception.load(perception, where)
+        assert sight is not None
         scene = sight.scene
         actions = scene.action_dim if dynamics.action_dim else 0
         model = ResNetRollout(dataclasses.replace(dynamics, channels=sight.tokenizer.channels, action_dim=actions))

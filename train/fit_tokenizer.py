@@ -26,6 +26,7 @@ from cosmos_isaac_wm.world_model import choose_device
 def run(
     data: Path,
     out: Path,
+    init: Path | None = None,
     tokenizer: TinyTokenizerConfig = TinyTokenizerConfig(),  # noqa: B008  (frozen)
     fit: TokenizerFitConfig = TokenizerFitConfig(),  # noqa: B008
     readout: ReadoutFitConfig = ReadoutFitConfig(),  # noqa: B008
@@ -40,6 +41,8 @@ def run(
     Args:
         data: Dataset folder, as written by `cosmos-wm collect`.
         out: Folder to write perception to; an interrupted fit in it is continued.
+        init: A perception or bundle whose tokenizer and statistics are kept: only the readout is fitted, so that what
+            has been encoded, and the dynamics fitted to it, stay good.
         tokenizer: Shape of the embedded tokenizer.
         fit: How the embedded tokenizer is trained.
         readout: How the readout is trained.
@@ -55,26 +58,30 @@ def run(
     dataset, where = EpisodeDataset(data), choose_device(device)
     results: dict[str, float] = {}
     torch.manual_seed(seed)
-    model: TinyTokenizer | CosmosTokenizer
-    if cosmos_encoder is not None and cosmos_decoder is not None:
-        model = CosmosTokenizer(str(cosmos_encoder.resolve()), str(cosmos_decoder.resolve()), cosmos_video)
-    elif cosmos_encoder is not None or cosmos_decoder is not None:
-        raise ValueError("a Cosmos tokenizer needs both --cosmos_encoder and --cosmos_decoder")
+    if init is not None:
+        seen = Perception.load(init, where)
+        perception = Perception(dataset.scene, seen.tokenizer, None, seen.mean, seen.std).to(where)
     else:
-        model = TinyTokenizer(tokenizer)
-        curve = fit_tokenizer(model, dataset, out, fit, seed, where.type)
-        results["tokenizer_loss"] = curve[-1][1]
-    perception = Perception(dataset.scene, model.eval().requires_grad_(False)).to(where)
-    perception.mean, perception.std = _statistics(dataset, perception)
+        model: TinyTokenizer | CosmosTokenizer
+        if cosmos_encoder is not None and cosmos_decoder is not None:
+            model = CosmosTokenizer(str(cosmos_encoder.resolve()), str(cosmos_decoder.resolve()), cosmos_video)
+        elif cosmos_encoder is not None or cosmos_decoder is not None:
+            raise ValueError("a Cosmos tokenizer needs both --cosmos_encoder and --cosmos_decoder")
+        else:
+            model = TinyTokenizer(tokenizer)
+            curve = fit_tokenizer(model, dataset, out, fit, seed, where.type)
+            results["tokenizer_loss"] = curve[-1][1]
+        perception = Perception(dataset.scene, model.eval().requires_grad_(False)).to(where)
+        perception.mean, perception.std = _statistics(dataset, perception)
     scene = dataset.scene
     if scene.workspace_low is not None and scene.workspace_high is not None and scene.markers:
         encoded = encode_dataset(
             dataset, "train", perception.encode, perception.fingerprint(), out, scene.mirror_actions is not None
         )
-        config = ReadoutConfig(model.channels, len(scene.markers))
+        config = ReadoutConfig(perception.tokenizer.channels, len(scene.markers), headings=any(scene.symmetries))
         perception.readout = Readout(config, scene.workspace_low, scene.workspace_high)
-        latents, positions = encoded.latents.flatten(0, 1), encoded.positions.flatten(0, 1)
-        results["readout_loss"] = fit_readout(perception.readout, latents, positions, readout, seed, where)
+        examples = (encoded.latents.flatten(0, 1), encoded.positions.flatten(0, 1), encoded.headings.flatten(0, 1))
+        results["readout_loss"] = fit_readout(perception.readout, *examples, readout, seed, where)
     else:
         print(f"{data} has no positions, so there is no readout: the dream will offer pictures and latents only")
     perception.cpu().save(out)

@@ -40,7 +40,9 @@ class Episode:
         kind: What sort of episode it is, for example "push" or "slide".
         seed: Seed it was collected with, or -1.
         positions: (x, y) in metres by marker name, float32 (T + 1, 2); a marker absent from the scene has no entry.
-        infos: Further arrays with a first axis of T + 1, for example "state" and "cube_pose".
+        infos: Further arrays with a first axis of T + 1, for example "state", or "<marker>_pose" as (x, y, z, qw, qx,
+            qy, qz), from which a stored episode's headings are read.
+        headings: Angle about the vertical in radians by marker name, float32 (T + 1,), where it is known.
     """
 
     frames: NDArray[np.uint8]
@@ -49,14 +51,27 @@ class Episode:
     seed: int = -1
     positions: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     infos: dict[str, NDArray[Any]] = field(default_factory=dict)
+    headings: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.actions)
 
     def marker_positions(self, names: Sequence[str]) -> NDArray[np.float32]:
         """Positions (T + 1, N, 2) of the named markers in metres, NaN where a marker is absent."""
-        absent = np.full((len(self.frames), 2), np.nan, dtype=np.float32)
-        return np.stack([self.positions.get(name, absent) for name in names], axis=1)
+        positions = np.full((len(self.frames), len(names), 2), np.nan, dtype=np.float32)
+        for index, name in enumerate(names):
+            if name in self.positions:
+                positions[:, index] = self.positions[name]
+        return positions
+
+    def marker_headings(self, scene: Scene) -> NDArray[np.float32]:
+        """Headings (T + 1, N, 2) of the scene's markers: cosine and sine of `symmetry` x angle, NaN if unknown."""
+        headings = np.full((len(self.frames), len(scene.markers), 2), np.nan, dtype=np.float32)
+        for index, marker in enumerate(scene.markers):
+            if marker.symmetry and marker.name in self.headings:
+                angle = marker.symmetry * self.headings[marker.name]
+                headings[:, index] = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+        return headings
 
 
 class DatasetError(ValueError):
@@ -146,12 +161,18 @@ class EpisodeDataset:
             for name in sorted(infos)
             if name.endswith("_position")
         }
+        headings = {
+            name.removesuffix("_pose"): _heading(pose)
+            for name, pose in infos.items()
+            if name.endswith("_pose") and np.shape(pose)[1:] == (7,)
+        }
         return Episode(
             frames=np.asarray(data["observations"] if key is None else data["observations"][key]),
             actions=np.asarray(data["actions"], dtype=np.float32),
             kind=self.kinds[index],
             seed=self.seeds[index],
             positions=positions,
+            headings=headings,
             infos=infos,
         )
 
@@ -163,6 +184,12 @@ class EpisodeDataset:
         """A hash of what was collected: sizes, kinds, seeds, splits and metadata; stored with whatever is fitted."""
         content = [self._dataset.total_steps, self.kinds, self.seeds, self._splits, self.metadata]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _heading(poses: NDArray[Any]) -> NDArray[np.float32]:
+    """Angle about the vertical, (T,), of poses (x, y, z, qw, qx, qy, qz), (T, 7)."""
+    w, x, y, z = np.asarray(poses, dtype=np.float64)[:, 3:].T
+    return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y**2 + z**2)).astype(np.float32)
 
 
 def _image_space(space: Any, path: Path) -> tuple[str | None, Box]:

@@ -31,6 +31,7 @@ class EncodedEpisodes:
         latents: Normalised latents, float16 (E, L, C, h, w).
         actions: In the scene's units, float32 (E, L - 1, A); `actions[:, t]` leads from frame t to t + 1.
         positions: Metres, float32 (E, L, N, 2), NaN where absent.
+        headings: Cosine and sine of a marker's symmetry x its angle, float32 (E, L, N, 2), NaN where unknown.
         lengths: Frames of each episode, (E,).
         sources: Episode number in the dataset, (E,).
         kinds: Kind of each episode.
@@ -39,6 +40,7 @@ class EncodedEpisodes:
     latents: Tensor
     actions: Tensor
     positions: Tensor
+    headings: Tensor
     lengths: Tensor
     sources: Tensor
     kinds: list[str]
@@ -48,7 +50,7 @@ class EncodedEpisodes:
 
 
 def mirror_episode(episode: Episode, scene: Scene) -> Episode:
-    """The same episode seen in a mirror: picture and x flipped, actions multiplied by `scene.mirror_actions`."""
+    """The same episode in a mirror: picture, x and headings flipped, actions multiplied by `scene.mirror_actions`."""
     signs = np.array(scene.mirror_actions, np.float32)
     flip = np.array([-1.0, 1.0], np.float32)
     return Episode(
@@ -57,6 +59,7 @@ def mirror_episode(episode: Episode, scene: Scene) -> Episode:
         kind=episode.kind,
         seed=episode.seed,
         positions={name: values * flip for name, values in episode.positions.items()},
+        headings={name: np.float32(np.pi) - values for name, values in episode.headings.items()},
     )
 
 
@@ -84,10 +87,11 @@ def encode_dataset(
             with safe_open(cache / name, framework="pt") as file:
                 kinds = json.loads(file.metadata()["kinds"])
             return EncodedEpisodes(**load_file(cache / name), kinds=kinds)
-        except SafetensorError as error:
+        except (SafetensorError, TypeError) as error:  # cut off, or with the fields of another version
             raise DatasetError(f"{cache / name} is damaged ({error}); delete it, and it is encoded again") from error
     scene, indices = dataset.scene, dataset.indices(split)
-    rows: list[tuple[Tensor, NDArray[np.float32], NDArray[np.float32], int, str]] = []
+    rows: list[dict[str, Tensor]] = []
+    sources, kinds = [], []
     for mirror in (False, True)[: 1 + mirrored]:
         what = f"encode {split}{' mirrored' if mirror else ''}"
         for index in tqdm(indices, desc=what, unit="episode"):
@@ -96,24 +100,30 @@ def encode_dataset(
                 episode = mirror_episode(episode, scene)
             latents = torch.cat([encode(chunk).half().cpu() for chunk in torch.from_numpy(episode.frames).split(32)])
             rows.append(
-                (latents, episode.actions, episode.marker_positions(scene.marker_names), index, episode.kind)
-                if scene.markers
-                else (latents, episode.actions, np.zeros((len(episode.frames), 0, 2), np.float32), index, episode.kind)
+                {
+                    "latents": latents,
+                    "actions": torch.from_numpy(episode.actions),
+                    "positions": torch.from_numpy(episode.marker_positions(scene.marker_names)),
+                    "headings": torch.from_numpy(episode.marker_headings(scene)),
+                }
             )
-    length = max(len(row[0]) for row in rows)
-    encoded = EncodedEpisodes(
-        latents=torch.stack([_pad(row[0], length) for row in rows]),
-        actions=torch.stack([_pad(torch.from_numpy(row[1]), length - 1) for row in rows]),
-        positions=torch.stack([_pad(torch.from_numpy(row[2]), length) for row in rows]),
-        lengths=torch.tensor([len(row[0]) for row in rows]),
-        sources=torch.tensor([row[3] for row in rows]),
-        kinds=[row[4] for row in rows],
-    )
+            sources.append(index)
+            kinds.append(episode.kind)
+    lengths = torch.tensor([len(row["latents"]) for row in rows])
+    padded = {
+        name: torch.stack([_pad(row[name], _frames(name, int(lengths.max()))) for row in rows]) for name in rows[0]
+    }
+    encoded = EncodedEpisodes(**padded, lengths=lengths, sources=torch.tensor(sources), kinds=kinds)
     if cache is not None:
         tensors = {name: value for name, value in vars(encoded).items() if name != "kinds"}
         with replacing(cache / name) as temporary:
             save_file(tensors, temporary, metadata={"kinds": json.dumps(encoded.kinds)})
     return encoded
+
+
+def _frames(name: str, length: int) -> int:
+    """How long a field of `EncodedEpisodes` is for episodes of that many frames."""
+    return length - 1 if name == "actions" else length
 
 
 def _pad(tensor: Tensor, length: int) -> Tensor:
@@ -162,14 +172,15 @@ def join(parts: Sequence[EncodedEpisodes]) -> EncodedEpisodes:
         return parts[0]
     length = max(part.latents.shape[1] for part in parts)
 
-    def stacked(name: str, frames: int) -> Tensor:
-        rows = [_pad(row, frames) for part in parts for row in getattr(part, name)]
+    def stacked(name: str) -> Tensor:
+        rows = [_pad(row, _frames(name, length)) for part in parts for row in getattr(part, name)]
         return torch.stack(rows)
 
     return EncodedEpisodes(
-        latents=stacked("latents", length),
-        actions=stacked("actions", length - 1),
-        positions=stacked("positions", length),
+        latents=stacked("latents"),
+        actions=stacked("actions"),
+        positions=stacked("positions"),
+        headings=stacked("headings"),
         lengths=torch.cat([part.lengths for part in parts]),
         sources=torch.cat([part.sources for part in parts]),
         kinds=[kind for part in parts for kind in part.kinds],

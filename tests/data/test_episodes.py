@@ -59,6 +59,19 @@ def test_a_missing_marker_has_positions_of_nan(scene, make_episode):
     assert np.isnan(positions[:, 1]).all()
 
 
+def test_headings_are_read_from_stored_poses(tmp_path, scene, make_episode):
+    yaw = np.linspace(-1, 1, 17)
+    zero = np.zeros(17)
+    pose = np.stack([zero, zero, zero, np.cos(yaw / 2), zero, zero, np.sin(yaw / 2)], axis=1)
+    turning = dataclasses.replace(make_episode(scene, 0), infos={"cube_pose": pose, "ship_pose": np.zeros((17, 3))})
+    read = EpisodeDataset(write_dataset(tmp_path / "turning", [turning], scene))[0]
+    assert read.headings.keys() == {"cube"}
+    np.testing.assert_allclose(read.headings["cube"], yaw, atol=1e-6)
+    headings = read.marker_headings(scene)
+    np.testing.assert_allclose(headings[:, 0], np.stack([np.cos(4 * yaw), np.sin(4 * yaw)], axis=1), atol=1e-5)
+    assert np.isnan(headings[:, 1]).all()
+
+
 def test_a_dataset_without_a_split_says_how_to_get_one(folder):
     with pytest.raises(DatasetError, match="assign_splits"):
         EpisodeDataset(folder).indices("train")

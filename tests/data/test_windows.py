@@ -78,6 +78,13 @@ def test_a_mirrored_episode_shows_its_objects_at_the_mirrored_positions(scene, m
         assert frame[int(row), int(column)].tolist() == [220, 20, 20]
 
 
+def test_a_mirrored_cube_is_turned_the_other_way(scene, make_episode):
+    angle = np.linspace(0.0, 3.0, 17, dtype=np.float32)
+    episode = dataclasses.replace(make_episode(scene, 0), headings={"cube": angle})
+    seen, mirrored = (each.marker_headings(scene)[:, 0] for each in (episode, mirror_episode(episode, scene)))
+    np.testing.assert_allclose(mirrored, seen * [1.0, -1.0], atol=1e-5)
+
+
 def test_windows_have_a_whole_context_before_and_a_frame_after_them(dataset, counters):
     for episodes in (encode_dataset(data, "train", coarse, "f", None) for data in (dataset, counters)):
         starts = WindowSampler(episodes, episodes.kinds[0], 4, 1.0).draw(2000, np.random.default_rng(0))

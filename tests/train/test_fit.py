@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 from cosmos_isaac_wm.data import Episode, EpisodeDataset, write_dataset
+from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.recorder import DreamRecorder
 from cosmos_isaac_wm.scene import Marker, Scene
 from cosmos_isaac_wm.train import cli, fit_dynamics, fit_tokenizer
@@ -53,6 +56,35 @@ def test_a_refresh_continues_from_a_bundle_and_leaves_it_alone(fitted, dataset, 
     assert WorldModel.load(tmp_path / "new").provenance["init"] == str(fitted)
     numbers = json.loads((tmp_path / "new.json").read_text())
     assert all(isinstance(value, int | float) for value in numbers.values())
+
+
+@pytest.fixture(scope="module")
+def second_look(fitted, dataset, tmp_path_factory):
+    """A perception whose readout alone was fitted again."""
+    out = tmp_path_factory.mktemp("look") / "perception"
+    arguments = [f"--data={dataset.path}", f"--init={fitted}", f"--out={out}", *TINY_PERCEPTION, "--seed=1"]
+    assert fit_tokenizer.main(arguments) == 0
+    return out
+
+
+def test_a_readout_can_be_fitted_again_for_the_same_latents(fitted, second_look):
+    before, after = Perception.load(fitted), Perception.load(second_look)
+    assert after.fingerprint() == before.fingerprint()
+    assert not torch.equal(after.readout.features[0].weight, before.readout.features[0].weight)
+
+
+def test_a_refresh_takes_another_perception_of_the_same_latents_only(fitted, second_look, dataset, tmp_path, capsys):
+    arguments = [f'--data=["{dataset.path}"]', f"--init={fitted}", *TINY_FIT]
+    assert fit_dynamics.main([*arguments, f"--perception={second_look}", f"--out={tmp_path / 'new'}"]) == 0
+    kept, wanted = WorldModel.load(tmp_path / "new").perception.readout, Perception.load(second_look).readout
+    assert torch.equal(kept.features[0].weight, wanted.features[0].weight)
+    other = tmp_path / "other"
+    shutil.copytree(second_look, other)
+    perception = Perception.load(other)
+    perception.mean += 1.0
+    perception.save(other)
+    assert fit_dynamics.main([*arguments, f"--perception={other}", f"--out={tmp_path / 'x'}"]) == 1
+    assert "fit-tokenizer --init" in capsys.readouterr().err
 
 
 def test_fitting_never_overwrites_a_bundle(fitted, dataset, capsys):
