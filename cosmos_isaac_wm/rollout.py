@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -31,6 +33,7 @@ class DreamEngine:
 
     Raises:
         ValueError: If an argument is none of these.
+        MemoryError: If there is no room for so many dreams; says how many there is room for.
     """
 
     def __init__(
@@ -47,8 +50,9 @@ class DreamEngine:
         # The contexts are a window that moves along a history of twice their length: a step writes one latent and moves
         # none, except that every K steps the window returns to the beginning.
         self._length = world_model.dynamics.context_length
-        shape = (num_dreams, 2 * self._length, *world_model.perception.latent_shape)
-        self._history = torch.zeros(shape, device=world_model.device)
+        shape = (2 * self._length, *world_model.perception.latent_shape)
+        _check_room(num_dreams, math.prod(shape) * torch.float32.itemsize, world_model.device)
+        self._history = torch.zeros(num_dreams, *shape, device=world_model.device)
         self._end = self._length
 
     @property
@@ -115,6 +119,21 @@ class DreamEngine:
         for step in range(actions.shape[1]):
             dreamed[:, step] = self.step(actions[:, step]).latent
         return dreamed
+
+
+def _check_room(num_dreams: int, size: int, device: torch.device) -> None:
+    """Refuse dreams of `size` bytes each that do not fit; the system would grant them, and kill the process later."""
+    if device.type == "cpu":
+        free = psutil.virtual_memory().available
+    elif device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        return
+    if num_dreams * size > free:
+        raise MemoryError(
+            f"{num_dreams} dreams need {num_dreams * size / 2**30:.1f} GiB for their contexts alone, but {device} has "
+            f"{free / 2**30:.1f} GiB free; {int(free // (2 * size))} would fit with room to work in"
+        )
 
 
 def _joined(parts: list[Prediction]) -> Prediction:

@@ -66,6 +66,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
 
     Raises:
         ValueError: If an argument is unknown or the bundle does not support it.
+        MemoryError: If there is no room for so many dreams; says how many there is room for.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (as in the base class)
@@ -93,6 +94,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             raise ValueError(f"unknown render_mode {render_mode!r}; expected None or 'rgb_array'")
         model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model, device)
         self.world_model = model
+        self.engine = DreamEngine(model, num_envs, dtype, compile)
         self.task = Task(
             model.perception,
             num_envs,
@@ -105,7 +107,6 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             dtype=dtype,
             compile=compile,
         )
-        self.engine = DreamEngine(model, num_envs, dtype, compile)
         self._kind = kind or default_kind(model)
         matching_contexts(model.contexts, self._kind)  # an unknown kind is an error now, not at the first reset
         self.num_envs, self.render_mode, self.to_torch = num_envs, render_mode, to_torch

@@ -33,6 +33,11 @@ def test_a_batch_dreams_what_each_would_dream_alone(world_model, contexts):
         torch.testing.assert_close(together[index : index + 1], alone, atol=1e-5, rtol=1e-5)
 
 
+def test_more_dreams_than_memory_holds_are_refused_with_what_would_fit(world_model):
+    with pytest.raises(MemoryError, match=r"1000000000 dreams need .* GiB free; [0-9]+ would fit"):
+        DreamEngine(world_model, 10**9)
+
+
 def test_a_large_batch_is_dreamed_in_pieces_of_equal_size(world_model, contexts, monkeypatch):
     sizes = []
     forward = type(world_model.dynamics).forward

@@ -69,6 +69,12 @@ def parser_for(function: Callable[..., Any], name: str, defaults: str | None = N
     return parser
 
 
+def recipe(function: Callable[..., Any], name: str, config: str) -> Namespace:
+    """What `function` is called with when a shipped YAML file fills its defaults and nothing else is said."""
+    parser = parser_for(function, name, config)
+    return parser.instantiate(parser.get_defaults())
+
+
 def _shipped(name: str) -> Path:
     """The path of a YAML file in the package's configs."""
     return Path(str(files("cosmos_isaac_wm.configs").joinpath(name)))

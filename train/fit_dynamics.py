@@ -73,9 +73,7 @@ def run(
             )
     else:
         assert sight is not None
-        scene = sight.scene
-        actions = scene.action_dim if dynamics.action_dim else 0
-        model = ResNetRollout(dataclasses.replace(dynamics, channels=sight.tokenizer.channels, action_dim=actions))
+        model = new_dynamics(dynamics, sight)
     work = out.with_name(out.name + ".fit")
     work.mkdir(parents=True, exist_ok=True)
     cache = perception or work  # fit-tokenizer has left the encoded train split with the perception
@@ -103,6 +101,12 @@ def run(
         ship(datasets[0], out / "episodes", ship_episodes)
     print(f"bundle in {out}; checkpoints and curves in {work}")
     return world_model.metrics
+
+
+def new_dynamics(shape: ResNetRolloutConfig, sight: Perception) -> ResNetRollout:
+    """An untrained model of that shape for what `sight` sees; a shape with actions takes as many as the scene has."""
+    actions = sight.scene.action_dim if shape.action_dim else 0
+    return ResNetRollout(dataclasses.replace(shape, channels=sight.tokenizer.channels, action_dim=actions))
 
 
 def _encode(
