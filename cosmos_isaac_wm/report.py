@@ -99,11 +99,17 @@ def rows(evaluation: Evaluation) -> list[Row]:
         bar = aim = verdict = ""
         if key in BARS:
             least, best = BARS[key]
-            sign, symbol = (1, "≤") if best < least else (-1, "≥")
+            symbol = "≤" if best < least else "≥"
             bar, aim = f"{symbol} {least:g}", f"{symbol} {best:g}"
-            verdict = "aim" if sign * value <= sign * best else "bar" if sign * value <= sign * least else "missed"
+            verdict = judge(value, least, best)
         found.append(Row(group, label.format(**names), f"{_short(value)} {unit}".strip(), interval, bar, aim, verdict))
     return found
+
+
+def judge(value: float, bar: float, aim: float) -> str:
+    """ "aim", "bar" or "missed": which of the two a value reaches; more is better where the aim is above the bar."""
+    sign = 1 if aim > bar else -1
+    return "aim" if sign * value >= sign * aim else "bar" if sign * value >= sign * bar else "missed"
 
 
 def _short(value: float) -> str:
