@@ -107,7 +107,7 @@ def rows(evaluation: Evaluation) -> list[Row]:
 
 
 def judge(value: float, bar: float, aim: float) -> str:
-    """ "aim", "bar" or "missed": which of the two a value reaches; more is better where the aim is above the bar."""
+    """Whether a value reaches the "aim", the "bar" or neither ("missed"); more is better where the aim is above it."""
     sign = 1 if aim > bar else -1
     return "aim" if sign * value >= sign * aim else "bar" if sign * value >= sign * bar else "missed"
 
