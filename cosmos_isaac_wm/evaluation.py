@@ -17,12 +17,13 @@ from tqdm import tqdm
 
 from .baselines import simulator_for
 from .data.episodes import DatasetError, Episode, EpisodeDataset
-from .open_loop import Floats, OpenLoop, divergences, dream, measure, reference, rmse
+from .open_loop import Floats, OpenLoop, divergences, dream, first_dreamed, measure, reference, rmse
 from .precision import Precision
 from .scene import Scene
 from .world_model import WorldModel
 
 SHORT_HORIZONS = (16, 32)
+JUMP = 2.0  # a dreamed step this many times as long as the longest real one is a jump
 _CHUNK_EPISODES, _CHUNK_BYTES = 16, 2**28  # episodes dreamed together, and the frames they may occupy
 
 
@@ -110,6 +111,7 @@ class Evaluation:
             low, high = confidence_interval(errors, statistic, self.seed)
             found |= {f"{name}_{figure}_px512_ci_low": low, f"{name}_{figure}_px512_ci_high": high}
         found |= {f"{name}_rmse_px512_at_{n}": rmse(errors[:, :n]) for n in SHORT_HORIZONS if n <= self.horizon}
+        found |= _stability(tracks)
         turned = self._padded([track.turned_deg for track in tracks])
         found |= {f"{name}_heading_deg_at_{n}": _mean(turned[:, :n]) for n in SHORT_HORIZONS if n <= self.horizon}
         found[f"{name}_heading_deg"] = _mean(turned)
@@ -136,6 +138,31 @@ class Evaluation:
         for target, row in zip(padded, rows, strict=True):
             target[: len(row)] = row
         return padded
+
+
+def _stability(tracks: Sequence[OpenLoop]) -> dict[str, float]:
+    """How steady the dreams are, whether right or wrong.
+
+    Returns:
+        `stable_share`: of the dreams in which the object is never lost and never jumps (moves in one step by more than
+        `JUMP` times the longest real step of all these episodes). `jitter_over_real`: mean square of the dreamed
+        tracks' second differences, where motion turns into trembling, as a multiple of the real tracks'.
+    """
+    starts = [track.reference.start_px[None, 0] for track in tracks]
+    real = [np.concatenate([start, track.reference.true_px[:, 0]]) for start, track in zip(starts, tracks, strict=True)]
+    dreamed = [np.concatenate([start, track.dream_px[:, 0]]) for start, track in zip(starts, tracks, strict=True)]
+    longest = max(float(np.nanmax(_lengths(track, 1), initial=0.0)) for track in real)
+    steady = [
+        bool(track.detected[:, 0].all()) and not (_lengths(pixels, 1) > JUMP * longest).any()
+        for track, pixels in zip(tracks, dreamed, strict=True)
+    ]
+    tremble, usual = (_mean(np.concatenate([_lengths(track, 2) ** 2 for track in which])) for which in (dreamed, real))
+    return {"stable_share": float(np.mean(steady)), "jitter_over_real": tremble / usual if usual else np.nan}
+
+
+def _lengths(track: Floats, order: int) -> Floats:
+    """Lengths of the differences of that order along a track (T, 2)."""
+    return np.asarray(np.linalg.norm(np.diff(track, n=order, axis=0), axis=-1))
 
 
 def _mean(values: Floats) -> float:
@@ -205,7 +232,7 @@ def evaluate(
     indices = range(len(dataset)) if indices is None else indices
     if not indices:
         raise DatasetError(f"no episodes of {dataset.path} were chosen; expected at least one")
-    scene, length = world_model.scene, world_model.dynamics.context_length
+    scene, length = world_model.scene, first_dreamed(world_model)
     tracks: list[OpenLoop] = []
     with tqdm(total=len(indices), desc="dream and compare", unit="episode") as progress:
         for numbers, episodes in _chunks(dataset, indices, length):

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from .atomic import replacing
 from .data.episodes import EpisodeDataset
 from .evaluation import Evaluation
-from .open_loop import Floats, OpenLoop, decode_frames, dream
+from .open_loop import Floats, OpenLoop, decode_frames, dream, first_dreamed
 from .tracking import REFERENCE_WIDTH
 from .world_model import WorldModel
 
@@ -65,7 +65,7 @@ def film(
     world_model: WorldModel, dataset: EpisodeDataset, evaluation: Evaluation, titles: dict[int, str]
 ) -> list[Footage]:
     """Dream the chosen episodes once more, with pictures."""
-    length = world_model.dynamics.context_length
+    length = first_dreamed(world_model)
     tracks = {track.number: track for track in evaluation.tracks}
     footage = []
     for number, title in titles.items():

@@ -71,6 +71,10 @@ class FitConfig:
         motion_weight: Weight of latent elements that move by more than `motion_threshold` from frame to frame.
         motion_threshold: In normalised latents.
         foreground_weight: Weight of latent cells that differ from the background, moving or not; 0 for none.
+        gradient_weight: Weight of the gradient-difference loss, the L1 distance between the spatial gradients of
+            predicted and true latents (Mathieu et al., "Deep multi-scale video prediction beyond mean square error").
+        kl_weight: Weight per nat of what a stochastic model's posterior knows beyond its prior.
+        free_bits: Nats of that per noise dimension that cost nothing.
         position_weight: Weight of the position error in decimetres that the readout sees in dreamed latents, counted
             from where the dream was when the update began.
         heading_weight: Weight of the heading's error, as the distance of unit vectors, counted like the position's.
@@ -96,6 +100,9 @@ class FitConfig:
     motion_weight: float = 10.0
     motion_threshold: float = 0.1
     foreground_weight: float = 4.0
+    gradient_weight: float = 0.0
+    kl_weight: float = 0.001
+    free_bits: float = 0.05
     position_weight: float = 5.0
     heading_weight: float = 1.0
     divergence: float = 0.03
@@ -130,6 +137,12 @@ def rollout_loss(predicted: Tensor, target: Tensor, previous: Tensor, background
         occupied = ((target - background).abs().amax(dim=1, keepdim=True) > 1.0).to(weight.dtype)
         weight = weight + config.foreground_weight * occupied
     return (weight * (predicted - target).abs()).mean(dim=(1, 2, 3))
+
+
+def gradient_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean L1 distance between the spatial gradients of latents (B, C, h, w), (B,)."""
+    off = predicted - target
+    return off.diff(dim=2).abs().mean(dim=(1, 2, 3)) + off.diff(dim=3).abs().mean(dim=(1, 2, 3))
 
 
 class _Dreams:
@@ -209,10 +222,12 @@ class FitResult:
     Attributes:
         curve: Per validation: update, training loss since the last, learning rate, rollout, validation errors in px.
         best: The entry of `curve` whose weights were kept.
+        seconds: That the training took, validations included, over all resumed runs.
     """
 
     curve: list[dict[str, float]]
     best: dict[str, float]
+    seconds: float
 
 
 def fit_dynamics(
@@ -263,7 +278,8 @@ def fit_dynamics(
     background = _background(train).to(accelerator.device)
     writer = _tensorboard(out)
     losses: list[float] = list(state.get("losses", []))
-    saved = time.monotonic()
+    saved = began = time.monotonic()
+    spent = float(state.get("seconds", 0.0))
     start = int(state.get("update", 0))
     progress = tqdm(range(start, updates), desc="fit dynamics", unit="update", initial=start, total=updates)
     for update in progress:
@@ -300,11 +316,11 @@ def fit_dynamics(
                     writer.add_scalar(f"fit/{key}", value, update + 1)
             progress.set_postfix(loss=f"{entry['loss']:.4f}", val=f"{entry['error']:.2f}")
         if time.monotonic() - saved > 60 or update + 1 == updates:
-            checkpoint.save(update=update + 1, curve=curve, losses=losses)
             saved = time.monotonic()
+            checkpoint.save(update=update + 1, curve=curve, losses=losses, seconds=spent + saved - began)
     best_weights.load()
     dynamics.load_state_dict(kept.state_dict())
-    return FitResult(curve, min(curve, key=lambda row: row["error"]))
+    return FitResult(curve, min(curve, key=lambda row: row["error"]), spent + time.monotonic() - began)
 
 
 def _optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
@@ -339,14 +355,21 @@ def _update(
     if readout is not None:  # what is off already is not this update's to mend, and cannot be seen from the context
         with torch.no_grad(), autocast(config.precision, accelerator.device):
             begun = readout(context[:, -1])
+    stochastic = getattr(accelerator.unwrap_model(model), "noise_dim", 0) > 0
     loss = latents.new_zeros(())
     alive = torch.ones(len(latents), dtype=torch.bool, device=accelerator.device)
     for step in range(steps):
         with autocast(config.precision, accelerator.device):
-            predicted = model(context, actions[:, step]).latent.float()
+            future = (latents[:, step + 1],) if stochastic else ()
+            prediction = model(context, actions[:, step], *future)
+            predicted = prediction.latent.float()
             located: Located | None = readout(predicted) if readout is not None else None
         counted = alive / alive.sum().clamp(min=1)
         loss = loss + counted @ rollout_loss(predicted, latents[:, step + 1], latents[:, step], background, config)
+        if config.gradient_weight:
+            loss = loss + config.gradient_weight * (counted @ gradient_loss(predicted, latents[:, step + 1]))
+        if prediction.kl is not None:
+            loss = loss + config.kl_weight * (counted @ (prediction.kl - config.free_bits).clamp(min=0).sum(dim=1))
         if located is not None and begun is not None:
             moved = positions[:, step + 1] - positions[:, 0]  # (B, N, 2) metres, NaN where absent
             strayed = (located.positions - begun.positions - moved).nan_to_num().norm(dim=-1).clamp(max=_FARTHEST)

@@ -23,6 +23,7 @@ from .scene import Scene
 from .tracking import REFERENCE_WIDTH, detect, errors_px512, hold_last
 from .world_model import WorldModel
 
+CONTEXT_FRAMES = 4  # before the first dreamed one, also where a model looks back on fewer: all dream the same steps
 SENSITIVITY_STEPS = 16
 PERCEPTION_STRIDE = 10  # every tenth frame measures the tokenizer and the readout
 _DECODE_BATCH = 32
@@ -94,17 +95,23 @@ def rmse(errors: Floats) -> float:
     return float(np.sqrt(np.mean(known**2))) if known.size else np.nan
 
 
+def first_dreamed(world_model: WorldModel) -> int:
+    """Index of the first frame of an episode that is dreamed, not seen."""
+    return max(CONTEXT_FRAMES, int(world_model.dynamics.context_length))
+
+
 def dream(
     world_model: WorldModel, episodes: Sequence[Episode], horizon: int | None = None, dtype: Precision = "float32"
 ) -> Tensor:
-    """Dream episodes of equal length from their first K frames under their actions, in that precision.
+    """Dream episodes of equal length from their first frames under their actions, in that precision.
 
     Returns:
         Normalised latents (B, T, C, h, w); T is `horizon`, or up to the episodes' ends if that is sooner or None.
     """
-    length = world_model.dynamics.context_length
-    actions = np.stack([episode.actions[length - 1 :][:horizon] for episode in episodes])
-    context = torch.stack([world_model.encode(episode.frames[:length]) for episode in episodes])
+    first = first_dreamed(world_model)
+    seen = slice(first - world_model.dynamics.context_length, first)
+    actions = np.stack([episode.actions[first - 1 :][:horizon] for episode in episodes])
+    context = torch.stack([world_model.encode(episode.frames[seen]) for episode in episodes])
     engine = DreamEngine(world_model, len(episodes), dtype)
     return engine.open_loop(context, torch.from_numpy(actions).to(world_model.device))
 
@@ -160,7 +167,7 @@ def reference(
     Args:
         scene: The bundle's.
         episode: The recorded one.
-        context_length: K.
+        context_length: Frames before the first dreamed one.
         horizon: T; to the episode's end when None.
         simulator: Of the episode's kind, for the predictability floor, or None to do without.
         rng: Of the floor's noise.
@@ -203,7 +210,7 @@ def measure(
     divergence: tuple[float, float] = (np.nan, np.nan),
 ) -> OpenLoop:
     """Compare dreamed latents (T, C, h, w) with the episode they belong to."""
-    scene, length = world_model.scene, world_model.dynamics.context_length
+    scene, length = world_model.scene, first_dreamed(world_model)
     seen = detect_all(decode_frames(world_model, latents), scene)
     figures = perception_figures(world_model, episode)
     if not scene.markers:
@@ -268,7 +275,7 @@ def divergences(
         Per episode the mean distance in metres over all markers, dreamed and real; NaN without an agent in the scene,
         a readout or a simulator.
     """
-    scene, last = world_model.scene, world_model.dynamics.context_length - 1
+    scene, last = world_model.scene, first_dreamed(world_model) - 1
     steps = min(SENSITIVITY_STEPS, latents.shape[1])
     if scene.agent is None or not any(simulators):
         return [(np.nan, np.nan)] * len(episodes)

@@ -70,10 +70,12 @@ class Prediction:
     Attributes:
         latent: The next latent, normalised, (B, C, h, w).
         uncertainty: The model's own estimate of its error per dream, (B,), or None when it has none.
+        kl: While a stochastic model is trained: what its posterior knew beyond the prior, in nats, (B, Z).
     """
 
     latent: Tensor
     uncertainty: Tensor | None = None
+    kl: Tensor | None = None
 
 
 @runtime_checkable

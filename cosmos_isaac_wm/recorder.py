@@ -25,7 +25,17 @@ from .baselines import RestartableSimulator
 from .data.episodes import Episode
 from .evaluation import Evaluation
 from .figures import Footage, draw_error_vs_horizon, draw_trajectories, write_video
-from .open_loop import Floats, OpenLoop, decode_frames, detect_all, hold_all, locate, perception_figures, reference
+from .open_loop import (
+    Floats,
+    OpenLoop,
+    decode_frames,
+    detect_all,
+    first_dreamed,
+    hold_all,
+    locate,
+    perception_figures,
+    reference,
+)
 from .report import write_metrics
 from .scene import Scene
 from .world_model import WorldModel
@@ -121,7 +131,7 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
             raise ValueError(f"DreamRecorder records dreams such as CosmosDream-v0, but {dream} has no world model")
         self.world_model: WorldModel = dream.world_model
         self.episode, self.number, self.out = episode, number, Path(out)
-        self._first = self.world_model.dynamics.context_length
+        self._first = first_dreamed(self.world_model)
         if len(episode) < self._first:
             raise ValueError(
                 f"the episode has {len(episode.frames)} frames; {self._first} of context and one more are needed"
@@ -147,7 +157,7 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
         return self.episode.actions[step]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start the dream from the episode's first K frames, and its part of the log anew."""
+        """Start the dream from the episode's first frames, and its part of the log anew."""
         self._frames, self._seen, self._places, self.evaluation = [], [], [], None
         path = self.out / CSV_NAME
         others: list[list[str]] = []
@@ -155,7 +165,7 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
             with path.open(newline="") as file:
                 others = [row for row in csv.reader(file) if row and row[0] not in ("episode", str(self.number))]
         write_csv(path, others)
-        frames = self.episode.frames[: self._first]
+        frames = self.episode.frames[self._first - self.world_model.dynamics.context_length : self._first]
         return self.env.reset(seed=seed, options={**(options or {}), "frames": frames})
 
     def step(self, action: NDArray[np.float32]) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:

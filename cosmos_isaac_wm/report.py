@@ -49,6 +49,8 @@ _KIND_FIGURES = (
     ("{object}_heading_deg_at_16", "{object} mean heading error, first 16 steps", "°"),
     ("{object}_heading_deg", "{object} mean heading error", "°"),
     ("detection_rate", "strict detection rate", ""),
+    ("stable_share", "dreams without a jump or a lost {object}", ""),
+    ("jitter_over_real", "trembling of the {object}'s track against the real one", "times"),
     ("{agent}_rmse_px512", "{agent} RMSE", "px"),
     ("static_rmse_px512", "baseline: nothing moves, RMSE", "px"),
     ("constant_velocity_rmse_px512", "baseline: constant velocity, RMSE", "px"),

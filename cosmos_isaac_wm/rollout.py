@@ -30,6 +30,7 @@ class DreamEngine:
 
     Attributes:
         network: The dynamics network as it is called.
+        noise_dim: Dimensions of the noise that a stochastic network takes, Z; 0 for any other.
 
     Raises:
         ValueError: If an argument is none of these.
@@ -43,6 +44,7 @@ class DreamEngine:
             raise ValueError(f"expected at least one dream, got {num_dreams}")
         self.world_model = world_model
         self.num_dreams = num_dreams
+        self.noise_dim = int(getattr(world_model.dynamics, "noise_dim", 0))
         self.network = FastModule(world_model.dynamics, num_dreams, dtype, compile)
         pieces = -(-num_dreams // _CHUNK) if world_model.device.type == "cpu" else 1
         size = -(-num_dreams // pieces)  # of equal size, for a compiler
@@ -84,40 +86,63 @@ class DreamEngine:
             current[slots] = context
 
     @torch.inference_mode()
-    def step(self, actions: Tensor) -> Prediction:
+    def step(self, actions: Tensor, noise: Tensor | None = None) -> Prediction:
         """Advance every dream by one control step.
 
         Args:
             actions: In the scene's units, (B, A), on the dreams' device.
+            noise: Standard normal (B, Z) for a sample of a stochastic network; without it the mean is dreamed.
 
         Returns:
             The next latents, also the newest of `context` from now on, and the model's uncertainty if it has one.
 
         Raises:
-            ValueError: If there are not B actions, or they are on another device.
+            ValueError: If there are not B actions, or they are on another device, or the noise has another shape.
         """
         if len(actions) != self.num_dreams or actions.device.type != self._history.device.type:
             raise ValueError(
                 f"expected {self.num_dreams} actions on {self._history.device.type}, got {len(actions)} "
                 f"on {actions.device.type}"
             )
+        if noise is not None and noise.shape != (self.num_dreams, self.noise_dim):
+            raise ValueError(
+                f"expected noise of shape {(self.num_dreams, self.noise_dim)}, got {tuple(noise.shape)}"
+                f"{'' if self.noise_dim else ': this dynamics is deterministic'}"
+            )
         scaled = self.world_model.perception.scale_actions(actions)
         if self._end == self._history.shape[1]:  # back to the beginning, with room for one more
             self._history[:, : self._length] = self._history[:, self._length :]
             self._end = self._length
         context = self.context
-        prediction = _joined([self.network(context[piece], scaled[piece]) for piece in self._pieces])
+        inputs: tuple[Tensor | None, ...] = (context, scaled)
+        if noise is not None:  # after the target, which only training has
+            inputs = (*inputs, None, noise)
+        prediction = _joined(
+            [self.network(*(None if each is None else each[piece] for each in inputs)) for piece in self._pieces]
+        )
         self._history[:, self._end] = prediction.latent
         self._end += 1
         return prediction
 
     @torch.inference_mode()
-    def open_loop(self, context: Tensor, actions: Tensor) -> Tensor:
-        """Dream without looking: load contexts (B, K, C, h, w), follow actions (B, T, A), return (B, T, C, h, w)."""
+    def open_loop(self, context: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Dream without looking.
+
+        Args:
+            context: (B, K, C, h, w).
+            actions: To follow, in the scene's units, (B, T, A).
+            generator: Draws the noise of a stochastic network; without one the mean is dreamed.
+
+        Returns:
+            The dreamed latents (B, T, C, h, w).
+        """
         self.reset(context)
         dreamed = self._history.new_empty(len(context), actions.shape[1], *context.shape[2:])
         for step in range(actions.shape[1]):
-            dreamed[:, step] = self.step(actions[:, step]).latent
+            noise = None
+            if generator is not None:
+                noise = torch.randn(self.num_dreams, self.noise_dim, generator=generator).to(context.device)
+            dreamed[:, step] = self.step(actions[:, step], noise).latent
         return dreamed
 
 

@@ -104,6 +104,7 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
         device: str | torch.device = "auto",
         kind: str | None = None,
         dtype: Precision = "auto",
+        sample: bool = False,
     ):
         """Load the world model.
 
@@ -118,6 +119,7 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
             device: "auto", "cpu", "cuda", ...; a `WorldModel` that is passed in stays where it is.
             kind: Kind of stored contexts to start from; the first that shows the agent when None.
             dtype: Precision of dynamics and readout, "float32", "bfloat16" or "auto" (float32 for a single dream).
+            sample: Draw what a stochastic bundle leaves open, from the dream's seed, instead of dreaming its mean.
 
         Raises:
             ValueError: If an argument is unknown or the bundle does not support it.
@@ -136,6 +138,7 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
             kind=kind,
             dtype=dtype,
             compile=False,  # nobody waits for a compiler to dream alone
+            sample=sample,
         )
         self.world_model = self._core.world_model
         self.render_mode = render_mode

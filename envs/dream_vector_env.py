@@ -59,6 +59,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         dtype: Precision of dynamics and readout, "float32", "bfloat16" or "auto", as of `FastModule`.
         compile: Whether to compile them, True, False or "auto", as of `FastModule`.
         to_torch: Tensors instead of arrays.
+        sample: Draw what a stochastic bundle leaves open, from each dream's own seed, instead of dreaming its mean.
 
     Attributes:
         engine: The `DreamEngine` that advances the dreams.
@@ -87,6 +88,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         dtype: Precision = "auto",
         compile: Compile = "auto",
         to_torch: bool = False,
+        sample: bool = False,
     ):
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
@@ -95,6 +97,9 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model, device)
         self.world_model = model
         self.engine = DreamEngine(model, num_envs, dtype, compile)
+        if sample and not self.engine.noise_dim:
+            raise ValueError("sample=True, but the bundle's dynamics is deterministic: there is nothing to sample")
+        self._sample = sample
         self.task = Task(
             model.perception,
             num_envs,
@@ -227,12 +232,17 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         if not self._started:
             raise ResetNeeded("call reset() before the first step")
         checked = self.task.check_actions(actions)
-        prediction = self.engine.step(checked)
+        prediction = self.engine.step(checked, self._noise() if self._sample else None)
         observation, rewards, terminated, truncated, info = self.task.advance(prediction.latent, checked)
         self._add("dream_step", self.task.steps.clone(), info)
         if prediction.uncertainty is not None:
             self._add("uncertainty", prediction.uncertainty.float(), info)
         return observation, rewards, terminated, truncated, info
+
+    def _noise(self) -> Tensor:
+        """Standard normal (B, Z), a row from each dream's own generator."""
+        rows = [generator.standard_normal(self.engine.noise_dim, np.float32) for generator in self.generators]
+        return torch.from_numpy(np.stack(rows)).to(self.context.device)
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:  # type: ignore[override]
         """The decoded newest latent of every dream with its goal marked, B frames (H, W, 3); None without a mode."""

@@ -126,7 +126,7 @@ def model(world_model: WorldModel) -> WorldModel:
     sharp.perception.mean.copy_(raw.mean(dim=(0, 1, 3, 4)))
     sharp.perception.std.fill_(float(raw.std(dim=(0, 1)).max()))
     sharp.contexts.latents = ((raw - sharp.perception.mean[:, None, None]) / sharp.perception.std[0]).half()
-    sharp.perception.readout.features[-1].bias[3::4] = 8.0
+    sharp.perception.readout.features[-1].bias[3::6] = 8.0  # presence
     return sharp
 
 

@@ -150,13 +150,28 @@ def test_real_frames_without_a_cube_are_left_out_and_counted(scene, tmp_path):
     assert "3 real frames" in result.notes()[0]
 
 
+def test_a_dream_that_jumps_or_loses_the_object_is_not_stable(scene, dataset):
+    truth = truth_of(dataset, scene)
+    steady = evaluate(pixel_model(scene, truth), dataset).numbers()
+    assert steady["push_stable_share"] == 1
+    assert steady["push_jitter_over_real"] == pytest.approx(1.0)
+    lost = evaluate(pixel_model(scene, lambda c, step: truth(c, step) if step != 7 else grey(c, step)), dataset)
+    assert lost.numbers()["push_stable_share"] == 0
+    flipped = evaluate(
+        pixel_model(scene, lambda c, step: truth(c, step) if step % 2 else truth(c, step).flip(-1)), dataset
+    ).numbers()
+    assert flipped["push_detection_rate"] == 1
+    assert flipped["push_stable_share"] < 1
+    assert flipped["push_jitter_over_real"] > 10
+
+
 def test_the_figures_are_those_that_others_rely_on(world_model, physics):
     cube = [f"cube_{name}_px512" for name in ("rmse", "median", "mean", "max")]
     cube += ["cube_rmse_px512_at_16", "cube_rmse_px512_at_32"]
     cube += [f"cube_{figure}_px512_ci_{end}" for figure in ("rmse", "median") for end in ("low", "high")]
     others = [f"{name}_rmse_px512" for name in ("static", "constant_velocity", "floor")]
     cube += ["cube_heading_deg", "cube_heading_deg_at_16", "cube_heading_deg_at_32"]
-    per_kind = [*cube, *others, "over_floor", "detection_rate", "episodes"]
+    per_kind = [*cube, *others, "over_floor", "detection_rate", "episodes", "stable_share", "jitter_over_real"]
     shared = ["tokenizer_psnr_db", "tokenizer_cube_px512", "readout_cube_mm", "readout_pusher_mm", "readout_cube_deg"]
     shared += ["action_sensitivity", "horizon"]
     expected = {f"{kind}_{key}" for kind in ("slide", "push") for key in per_kind}

@@ -11,8 +11,15 @@ from torch import Tensor, nn
 
 from cosmos_isaac_wm import fitting
 from cosmos_isaac_wm.data.windows import EncodedEpisodes
-from cosmos_isaac_wm.dynamics import ResNetRollout, ResNetRolloutConfig
-from cosmos_isaac_wm.fitting import FitConfig, Stage, fit_dynamics, rollout_loss, validate
+from cosmos_isaac_wm.dynamics import (
+    LatentUNet,
+    LatentUNetConfig,
+    ProbabilisticPlus,
+    ProbabilisticPlusConfig,
+    ResNetRollout,
+    ResNetRolloutConfig,
+)
+from cosmos_isaac_wm.fitting import FitConfig, Stage, fit_dynamics, gradient_loss, rollout_loss, validate
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.protocols import Prediction
 from cosmos_isaac_wm.readout import Located
@@ -267,6 +274,41 @@ def test_a_short_fit_learns_what_actions_do(perception, tmp_path, optimizer):
     assert result.best["error"] < 0.7 * still
     assert result.curve[-1]["loss"] < result.curve[0]["loss"]
     assert [row["rollout"] for row in result.curve] == [1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: LatentUNet(LatentUNetConfig(channels=2, action_dim=2, width=16, multipliers=(1, 1), blocks=1)),
+        lambda: ProbabilisticPlus(ProbabilisticPlusConfig(channels=2, action_dim=2, width=16, blocks=2, noise_dim=2)),
+    ],
+)
+def test_the_reports_other_systems_learn_what_actions_do(perception, tmp_path, model):
+    torch.manual_seed(0)
+    config = dataclasses.replace(CONFIG, updates=200, validate_every=20, gradient_weight=0.1)
+    result = fit_dynamics(model(), perception, walk(6), walk(2, seed=1), config, tmp_path, seed=0)
+    assert result.best["error"] < 0.7 * result.curve[0]["error"]
+
+
+def test_the_gradient_loss_sees_edges_and_no_offsets():
+    target = torch.randn(2, 3, 4, 4)
+    assert gradient_loss(target + 1.0, target).tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
+    edge = torch.zeros(1, 1, 4, 4)
+    edge[..., 2:] = 1.0  # one of three horizontal steps
+    torch.testing.assert_close(gradient_loss(edge, torch.zeros(1, 1, 4, 4)), torch.tensor([1 / 3]))
+
+
+def test_what_the_posterior_knows_is_charged_beyond_the_free_bits(perception):
+    def loss(free_bits):
+        torch.manual_seed(0)
+        model = ProbabilisticPlus(ProbabilisticPlusConfig(channels=2, action_dim=2, width=16, blocks=2, noise_dim=2))
+        config = dataclasses.replace(CONFIG, kl_weight=10.0, free_bits=free_bits)
+        batch = dreams(walk(5), config)
+        batch.prepare(Stage(1, 0.0), np.random.default_rng(0))
+        background = torch.zeros(1, 2, 4, 4)
+        return float(fitting._update(model, perception, batch, background, config, 1, Accelerator(cpu=True)))
+
+    assert loss(0.0) > loss(1e-3) >= loss(1e3)
 
 
 def test_the_model_ends_with_the_best_validated_weights(perception, tmp_path):

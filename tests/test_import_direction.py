@@ -19,7 +19,7 @@ LAYERS = [
     {"perception"},
     {"world_model"},
     {"rollout"},
-    {"fitting", "baselines", "open_loop", "evaluation", "recorder", "report", "figures"},
+    {"fitting", "baselines", "open_loop", "evaluation", "recorder", "report", "figures", "comparison"},
     {"envs"},
     {"policies"},
     {"train"},

@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from cosmos_isaac_wm.data import EpisodeDataset
-from cosmos_isaac_wm.data.windows import EncodedEpisodes, encode_dataset
+from cosmos_isaac_wm.data.windows import encode_dataset
 from cosmos_isaac_wm.dynamics import ResNetRollout, to_seed_state_dict
 from cosmos_isaac_wm.envs import DreamVectorEnv
 from cosmos_isaac_wm.fitting import fit_dynamics, rollout_loss, validate
@@ -486,7 +486,7 @@ def training(model: WorldModel, seed: int, updates: int = 20) -> dict[str, float
     episodes = encode_dataset(held_out, "test", sight.encode, "", None)
     report = cli.recipe(fit_dynamics_command.run, "fit-dynamics", "seed.yaml").fit
     config = dataclasses.replace(report, epochs=0, validate_every=10**9)
-    few = _chosen(episodes, range(2))
+    few = episodes.select(range(2))
 
     def ours(count: int) -> float:
         start = time.perf_counter()
@@ -537,7 +537,7 @@ def learning(
     """
     encoded = encode_dataset(held_out, "test", model.perception.encode, "", None)
     fourth = np.arange(len(encoded)) % 4 == 3
-    train, val = (_chosen(encoded, np.flatnonzero(rows)) for rows in (~fourth, fourth))
+    train, val = (encoded.select(np.flatnonzero(rows)) for rows in (~fourth, fourth))
     still = validate(_Still(model.dynamics.context_length), model.perception, val)["error"]
     found = {"still_error_px512": still}
     for name, slower in (("default", 1.0), ("seed", loop_speedup)):
@@ -546,7 +546,7 @@ def learning(
             shipped.fit, updates=updates, epochs=0, stages=shipped.fit.stages[:1], validate_every=max(1, updates // 20)
         )
         torch.manual_seed(seed)
-        network = fit_dynamics_command.new_dynamics(shipped.dynamics, model.perception)
+        network = fit_dynamics_command.new_dynamics(shipped.model, shipped.dynamics, model.perception)
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as work:
             curve = fit_dynamics(
@@ -570,14 +570,6 @@ class _Still(nn.Module):
 
     def forward(self, context: Tensor, action: Tensor) -> Prediction:
         return Prediction(context[:, -1])
-
-
-def _chosen(episodes: EncodedEpisodes, rows: Sequence[int] | NDArray[np.int64]) -> EncodedEpisodes:
-    """Some of the episodes."""
-    parts = {field.name: getattr(episodes, field.name) for field in dataclasses.fields(episodes)}
-    names = parts.pop("kinds")
-    chosen = {name: tensor[list(rows)] for name, tensor in parts.items()}
-    return EncodedEpisodes(**chosen, kinds=[names[row] for row in rows])
 
 
 def draw_actions(model: WorldModel, batch: int, seed: int) -> NDArray[np.float32]:

@@ -27,6 +27,7 @@ COMMANDS = {
     "fit-dynamics": "train or refresh the dynamics and write a world model bundle",
     "evaluate": "measure a bundle on held-out episodes",
     "record": "log the dreamed positions of one episode against its ground truth",
+    "compare": "train the report's systems beside ours and judge them alike",
     "benchmark": "measure the speed of the dream",
     "info": "show what a bundle contains",
 }

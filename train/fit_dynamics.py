@@ -11,13 +11,15 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from cosmos_isaac_wm.data import EpisodeDataset, write_dataset
 from cosmos_isaac_wm.data.windows import EncodedEpisodes, encode_dataset, join
-from cosmos_isaac_wm.dynamics import ResNetRollout, ResNetRolloutConfig
+from cosmos_isaac_wm.dynamics import DYNAMICS, LatentUNetConfig, ProbabilisticPlusConfig, ResNetRolloutConfig
 from cosmos_isaac_wm.evaluation import evaluate
 from cosmos_isaac_wm.fitting import FitConfig, FitResult, fit_dynamics
 from cosmos_isaac_wm.perception import Perception
@@ -30,7 +32,10 @@ def run(
     out: Path,
     perception: Path | None = None,
     init: str | None = None,
+    model: Literal["resnet_rollout", "probabilistic_plus", "unet"] = "resnet_rollout",
     dynamics: ResNetRolloutConfig = ResNetRolloutConfig(),  # noqa: B008  (frozen)
+    probabilistic_plus: ProbabilisticPlusConfig = ProbabilisticPlusConfig(),  # noqa: B008
+    unet: LatentUNetConfig = LatentUNetConfig(),  # noqa: B008
     fit: FitConfig = FitConfig(),  # noqa: B008
     contexts: int = 96,
     ship_episodes: int = 0,
@@ -48,7 +53,10 @@ def run(
         perception: Folder written by `cosmos-wm fit-tokenizer`.
         init: A bundle to continue from: its dynamics and weights, and its perception unless `perception` is given too,
             which must see the same latents (`cosmos-wm fit-tokenizer --init`).
-        dynamics: Shape of a new dynamics model; not with `init`. `action_dim` and `channels` follow the data.
+        model: Which dynamics model, where a new one is made (without `init`).
+        dynamics: Shape of a new "resnet_rollout". `action_dim` (if above 0) and `channels` follow the data.
+        probabilistic_plus: Shape of a new "probabilistic_plus".
+        unet: Shape of a new "unet".
         fit: The training recipe.
         contexts: Number of real start contexts to store in the bundle.
         ship_episodes: Held-out episodes to store in the bundle, in equal numbers per kind.
@@ -65,7 +73,7 @@ def run(
     sight = Perception.load(perception, where) if perception is not None else None
     if init is not None:
         base = WorldModel.load(init, device)
-        sight, model = sight or base.perception, base.dynamics.requires_grad_(True)
+        sight, network = sight or base.perception, base.dynamics.requires_grad_(True)
         if sight.fingerprint() != base.perception.fingerprint():
             raise ValueError(
                 f"the latents of {perception} ({sight.fingerprint()}) are not those of {init} "
@@ -73,27 +81,13 @@ def run(
             )
     else:
         assert sight is not None
-        model = new_dynamics(dynamics, sight)
+        shapes = {"resnet_rollout": dynamics, "probabilistic_plus": probabilistic_plus, "unet": unet}
+        network = new_dynamics(model, shapes[model], sight)
     work = out.with_name(out.name + ".fit")
     work.mkdir(parents=True, exist_ok=True)
     cache = perception or work  # fit-tokenizer has left the encoded train split with the perception
-    train, val = (_encode(datasets, split, sight, cache, fit.mirror and split == "train") for split in ("train", "val"))
-    result = fit_dynamics(model, sight, train, val, fit, work, seed, where.type)
-    draw_curves(result, work / "curves.png")
-    provenance = {
-        "command": "cosmos-wm fit-dynamics",
-        "seed": seed,
-        "data": [dataset.fingerprint() for dataset in datasets],
-        "simulator": datasets[0].metadata.get("simulator", "unknown"),
-        "init": init,
-        "fit": {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(fit).items()},
-        "best_update": int(result.best["update"]),
-        "validation_error_px512": result.best["error"],
-        "versions": {name: version(name) for name in ("cosmos-isaac-wm", "torch", "numpy")},
-    }
-    world_model = WorldModel(sight, model, draw_contexts(datasets[0], train, model.context_length, contexts, seed))
-    world_model.eval().requires_grad_(False).to(where)
-    world_model.provenance = provenance
+    train, val = (encode(datasets, split, sight, cache, fit.mirror and split == "train") for split in ("train", "val"))
+    world_model, _ = train_bundle(network, sight, datasets, train, val, fit, work, contexts, seed, where, init)
     world_model.metrics = evaluate(world_model, datasets[0], datasets[0].indices("test"), seed=seed).numbers()
     world_model.save(out)
     shutil.copy(work / "curves.png", out)
@@ -103,15 +97,73 @@ def run(
     return world_model.metrics
 
 
-def new_dynamics(shape: ResNetRolloutConfig, sight: Perception) -> ResNetRollout:
-    """An untrained model of that shape for what `sight` sees; a shape with actions takes as many as the scene has."""
+def train_bundle(
+    network: nn.Module,
+    sight: Perception,
+    datasets: Sequence[EpisodeDataset],
+    train: EncodedEpisodes,
+    val: EncodedEpisodes,
+    fit: FitConfig,
+    work: Path,
+    contexts: int,
+    seed: int,
+    where: torch.device,
+    init: str | None = None,
+) -> tuple[WorldModel, FitResult]:
+    """Train a dynamics in the folder `work`, resumably, and make a world model of it: neither evaluated nor saved.
+
+    Args:
+        network: To train.
+        sight: What it sees with.
+        datasets: Where `train` and `val` come from; start contexts are drawn from the first.
+        train: Training episodes.
+        val: Validation episodes.
+        fit: The recipe.
+        work: For checkpoints and curves.
+        contexts: Number of start contexts.
+        seed: Of batches and contexts.
+        where: The device.
+        init: The bundle that `network` comes from, for the record.
+    """
+    result = fit_dynamics(network, sight, train, val, fit, work, seed, where.type)
+    draw_curves(result, work / "curves.png")
+    length = int(network.context_length)  # type: ignore[arg-type]
+    world_model = WorldModel(sight, network, draw_contexts(datasets[0], train, length, contexts, seed))
+    world_model.eval().requires_grad_(False).to(where)
+    world_model.provenance = {
+        "command": "cosmos-wm fit-dynamics",
+        "seed": seed,
+        "data": [dataset.fingerprint() for dataset in datasets],
+        "simulator": datasets[0].metadata.get("simulator", "unknown"),
+        "init": init,
+        "fit": {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(fit).items()},
+        "minutes": round(result.seconds / 60, 2),
+        "best_update": int(result.best["update"]),
+        "validation_error_px512": result.best["error"],
+        "versions": {name: version(name) for name in ("cosmos-isaac-wm", "torch", "numpy")},
+    }
+    return world_model, result
+
+
+def new_dynamics(kind: str, shape: Any, sight: Perception) -> nn.Module:
+    """An untrained model for what `sight` sees; a shape with actions takes as many as the scene has.
+
+    Args:
+        kind: Its name in `DYNAMICS`.
+        shape: The configuration that belongs to it.
+        sight: Says how many channels and actions there are.
+    """
     actions = sight.scene.action_dim if shape.action_dim else 0
-    return ResNetRollout(dataclasses.replace(shape, channels=sight.tokenizer.channels, action_dim=actions))
+    network: nn.Module = DYNAMICS[kind][0](
+        dataclasses.replace(shape, channels=sight.tokenizer.channels, action_dim=actions)
+    )
+    return network
 
 
-def _encode(
+def encode(
     datasets: Sequence[EpisodeDataset], split: str, sight: Perception, cache: Path, mirror: bool
 ) -> EncodedEpisodes:
+    """A split of several datasets as one, from the cache where it is there; mirrored too where the scene allows it."""
     mirrored = mirror and sight.scene.mirror_actions is not None
     return join(
         [encode_dataset(dataset, split, sight.encode, sight.fingerprint(), cache, mirrored) for dataset in datasets]
@@ -119,20 +171,24 @@ def _encode(
 
 
 def draw_contexts(dataset: EpisodeDataset, encoded: EncodedEpisodes, length: int, count: int, seed: int) -> Contexts:
-    """Random windows of the training episodes, with the simulator state of their last frame where it is known."""
+    """Random windows of encoded training episodes, of which the dataset's own, unmirrored, come first.
+
+    With the simulator state of their last frame where it is known.
+    """
     rng = np.random.default_rng(seed)
-    indices = dataset.indices("train")
-    rows = np.sort(rng.choice(len(indices), min(count, len(indices)), replace=False))
+    available = min(len(dataset.indices("train")), len(encoded))
+    rows = np.sort(rng.choice(available, min(count, available), replace=False))
+    indices = encoded.sources[rows].tolist()
     starts = [int(rng.integers(0, int(encoded.lengths[row]) - length)) for row in rows]
     states = []
-    for row, start in zip(rows, starts, strict=True):
-        known = dataset[indices[row]].infos.get("state")
+    for index, start in zip(indices, starts, strict=True):
+        known = dataset[index].infos.get("state")
         states.append(torch.empty(0, dtype=torch.float64) if known is None else torch.tensor(known[start + length - 1]))
     return Contexts(
         latents=torch.stack([encoded.latents[row, s : s + length] for row, s in zip(rows, starts, strict=True)]),
         positions=torch.stack([encoded.positions[row, s : s + length] for row, s in zip(rows, starts, strict=True)]),
         states=torch.stack([_pad_nan(state, max(map(len, states))) for state in states]),
-        episodes=torch.tensor([indices[row] for row in rows]),
+        episodes=torch.tensor(indices),
         starts=torch.tensor(starts),
         kinds=[encoded.kinds[row] for row in rows],
     )

@@ -48,6 +48,12 @@ class EncodedEpisodes:
     def __len__(self) -> int:
         return len(self.latents)
 
+    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> EncodedEpisodes:
+        """Some of the episodes, in that order."""
+        parts = vars(self) | {"kinds": [self.kinds[row] for row in rows]}
+        chosen = {name: part[list(rows)] for name, part in parts.items() if name != "kinds"}
+        return EncodedEpisodes(**chosen, kinds=parts["kinds"])
+
 
 def mirror_episode(episode: Episode, scene: Scene) -> Episode:
     """The same episode in a mirror: picture, x and headings flipped, actions multiplied by `scene.mirror_actions`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -74,10 +74,10 @@ class _CellNorm(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class _PreNormBlock(nn.Module):
+class PreNormBlock(nn.Module):
     """LN-conv-SiLU-dropout-conv plus the input, starting as the identity."""
 
-    def __init__(self, width: int, dropout: float):
+    def __init__(self, width: int, dropout: float = 0.0):
         super().__init__()
         self.norm = _CellNorm(width)
         self.first = nn.Conv2d(width, width, 3, padding=1)
@@ -87,6 +87,7 @@ class _PreNormBlock(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, width, h, w) to the same."""
         hidden: Tensor = self.second(self.dropout(F.silu(self.first(self.norm(x)))))
         return x + hidden
 
@@ -113,7 +114,7 @@ class ResNetRollout(nn.Module):
             blocks = [_Block(config.width, config.groups, config.dropout) for _ in range(config.blocks)]
         else:
             self.in_norm = nn.Identity()
-            blocks = [_PreNormBlock(config.width, config.dropout) for _ in range(config.blocks)]
+            blocks = [PreNormBlock(config.width, config.dropout) for _ in range(config.blocks)]
         self.blocks = nn.Sequential(*blocks)
         self.out_projection = nn.Conv2d(config.width, cell + config.blend * config.patch**2, 3, padding=1)
         if config.blend:  # start near "nothing moves": a new share of 12 %, and little to blend in
@@ -129,26 +130,8 @@ class ResNetRollout(nn.Module):
             context: The last K normalised latents, oldest first, (B, K, C, h, w).
             action: The action that leads to the next frame, scaled to [-1, 1], (B, A); ignored when A is 0.
         """
-        batch, steps, channels = context.shape[:3]
-        if steps != self.context_length or channels != self.channels:
-            raise ValueError(
-                f"expected a context of {self.context_length} latents with {self.channels} channels, "
-                f"got shape {tuple(context.shape)}"
-            )
-        patch, dtype = self.config.patch, self.in_projection.weight.dtype
-        x = context.flatten(1, 2)
-        if patch > 1:
-            x = F.pixel_unshuffle(x, patch)  # (B, K * C * patch^2, h / patch, w / patch)
-        x = x.to(dtype, memory_format=torch.channels_last)
-        planes = [x]
-        if self.action_dim:
-            planes.append(action.to(dtype)[:, :, None, None].expand(-1, -1, *x.shape[-2:]))
-        if self.config.coordinates:
-            rows = torch.linspace(-1, 1, x.shape[-2], device=x.device)
-            columns = torch.linspace(-1, 1, x.shape[-1], device=x.device)
-            grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).to(dtype)
-            planes.append(grid.expand(batch, -1, -1, -1))
-        x = torch.cat(planes, dim=1).contiguous(memory_format=torch.channels_last)
+        patch, channels = self.config.patch, self.channels
+        x = input_planes(self, context, action, patch, self.config.coordinates)
         x = self.blocks(self.in_norm(self.in_projection(x)))
         latent = self.out_projection(x).float()
         if patch > 1:
@@ -157,6 +140,44 @@ class ResNetRollout(nn.Module):
             latent, share = latent[:, :channels], torch.sigmoid(latent[:, channels:])
             latent = torch.lerp(context[:, -1].float(), latent, share)
         return Prediction(latent)
+
+
+def input_planes(model: Any, context: Tensor, action: Tensor, patch: int = 1, coordinates: bool = False) -> Tensor:
+    """What every dynamics network here begins with: context latents, actions as constant planes, coordinates.
+
+    Args:
+        model: The network, for its `context_length`, `channels`, `action_dim` and the type of its `in_projection`.
+        context: (B, K, C, h, w).
+        action: (B, A); ignored when the model's A is 0.
+        patch: Cells are gathered in patch x patch blocks.
+        coordinates: Add a plane of rows and one of columns, in [-1, 1].
+
+    Returns:
+        (B, planes, h / patch, w / patch), channels last.
+
+    Raises:
+        ValueError: If the context has another length or other channels.
+    """
+    batch, steps, channels = context.shape[:3]
+    if steps != model.context_length or channels != model.channels:
+        raise ValueError(
+            f"expected a context of {model.context_length} latents with {model.channels} channels, "
+            f"got shape {tuple(context.shape)}"
+        )
+    dtype = model.in_projection.weight.dtype
+    x = context.flatten(1, 2)
+    if patch > 1:
+        x = F.pixel_unshuffle(x, patch)  # (B, K * C * patch^2, h / patch, w / patch)
+    x = x.to(dtype, memory_format=torch.channels_last)
+    planes = [x]
+    if model.action_dim:
+        planes.append(action.to(dtype)[:, :, None, None].expand(-1, -1, *x.shape[-2:]))
+    if coordinates:
+        rows = torch.linspace(-1, 1, x.shape[-2], device=x.device)
+        columns = torch.linspace(-1, 1, x.shape[-1], device=x.device)
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).to(dtype)
+        planes.append(grid.expand(batch, -1, -1, -1))
+    return torch.cat(planes, dim=1).contiguous(memory_format=torch.channels_last)
 
 
 def load_seed_checkpoint(path: str | Path) -> ResNetRollout:

@@ -6,7 +6,9 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import cosmos_isaac_wm  # noqa: F401  (registers the environments)
+from cosmos_isaac_wm.dynamics import ProbabilisticPlus, ProbabilisticPlusConfig
 from cosmos_isaac_wm.envs import DreamEnv, DreamVectorEnv
+from cosmos_isaac_wm.world_model import WorldModel
 
 N = 3
 FAR = (0.39, 0.39)  # where the toy cube never comes
@@ -259,6 +261,42 @@ def test_what_was_returned_is_not_changed_by_later_steps(model):
     for step in actions(3):
         envs.step(step)
     assert np.array_equal(kept, copy)
+
+
+@pytest.fixture
+def stochastic(model, tmp_path):
+    """A world model that leaves something open."""
+    torch.manual_seed(0)
+    dynamics = ProbabilisticPlus(ProbabilisticPlusConfig(action_dim=2, width=16, blocks=2, noise_dim=3))
+    torch.nn.init.normal_(dynamics.noise_projection.weight, std=1.0)
+    return WorldModel(model.perception, dynamics, model.contexts).eval().requires_grad_(False)
+
+
+def dreamed(world_model, taken, **options):
+    env = DreamVectorEnv(N, world_model=world_model, obs_type="latent", **options)
+    env.reset(seed=5)
+    return np.stack([env.step(action)[0] for action in taken], axis=1)
+
+
+def test_a_sampled_dream_follows_its_seed_and_leaves_the_mean(stochastic):
+    taken = actions(4)
+    mean, first, second = (dreamed(stochastic, taken, sample=sample) for sample in (False, True, True))
+    assert np.array_equal(first, second)
+    assert np.abs(first - mean).max() > 1e-3
+    alone = DreamEnv(stochastic, obs_type="latent", sample=True)
+    alone.reset(seed=6)
+    for step in range(4):
+        np.testing.assert_allclose(alone.step(taken[step, 1])[0], first[1, step], atol=1e-4)
+
+
+def test_a_stochastic_bundle_is_saved_and_loaded(stochastic, tmp_path):
+    loaded = WorldModel.load(stochastic.save(tmp_path / "open"))
+    assert np.array_equal(*(dreamed(each, actions(2), sample=True) for each in (stochastic, loaded)))
+
+
+def test_a_deterministic_bundle_has_nothing_to_sample(model):
+    with pytest.raises(ValueError, match="nothing to sample"):
+        DreamVectorEnv(2, world_model=model, sample=True)
 
 
 def test_every_dream_is_drawn(model):

@@ -151,7 +151,16 @@ def test_other_peoples_data_becomes_a_steppable_dream(tmp_path, with_positions):
 
 
 @pytest.mark.parametrize(
-    ("name", "rollouts"), [("default.yaml", [1, 2, 4, 4, 8, 8]), ("refresh.yaml", [1, 2, 4, 8]), ("seed.yaml", [4])]
+    ("name", "rollouts"),
+    [
+        ("default.yaml", [1, 2, 4, 4, 8, 8]),
+        ("refresh.yaml", [1, 2, 4, 8]),
+        ("seed.yaml", [4]),
+        ("resnet_rollout.yaml", [4]),
+        ("probabilistic_plus.yaml", [1]),
+        ("rollout.yaml", [4]),
+        ("sharp_shooter.yaml", [1]),
+    ],
 )
 def test_the_shipped_recipes_are_understood(name, rollouts):
     parser = cli.parser_for(fit_dynamics.run, "fit-dynamics", "default.yaml")

@@ -1,0 +1,91 @@
+"""`cosmos-wm compare` end to end, on the toy world with seconds of training."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from cosmos_isaac_wm.comparison import Result, table
+from cosmos_isaac_wm.train import compare, fit_tokenizer
+from cosmos_isaac_wm.world_model import WorldModel
+
+SYSTEMS = ["resnet_rollout", "probabilistic_plus", "context_1", "one_trajectory"]
+
+
+@pytest.fixture(scope="module")
+def compared(dataset, tmp_path_factory):
+    """The arguments of a comparison that has been made, and where it is."""
+    folder = tmp_path_factory.mktemp("compare")
+    shapes = ["--tokenizer.widths=[16,16]", "--tokenizer.blocks=1", "--fit.updates=30", "--fit.crop=32"]
+    shapes += ["--fit.batch_size=8", "--readout.updates=30", "--device=cpu"]
+    assert fit_tokenizer.main([f"--data={dataset.path}", f"--out={folder / 'perception'}", *shapes]) == 0
+    arguments = [f"--data={dataset.path}", f"--perception={folder / 'perception'}", f"--out={folder / 'results'}"]
+    arguments += [f"--systems={json.dumps(SYSTEMS)}", "--minutes_per_model=0.005", "--contexts=4", "--device=cpu"]
+    assert compare.main([*arguments, f"--json={folder / 'first.json'}"]) == 0
+    return arguments, folder
+
+
+def test_everything_is_written_under_the_reports_names(compared):
+    results = compared[1] / "results"
+    expected = ["comparison.md", "comparison.mp4", "dream_push.png", "error_vs_horizon.png", "error_vs_parameters.png"]
+    for name in SYSTEMS:
+        expected += [f"training_{name}.log", f"tracking_metrics_{name}.txt", f"dynamics_ckpts_{name}/checkpoint.pt"]
+    for file in [*expected, "report.html"]:
+        assert (results / file).stat().st_size > 100, file
+    page = (results / "report.html").read_text()
+    assert all(name in page for name in [*SYSTEMS, "71.1", "77.8", "nothing moves"])
+
+
+def test_every_system_is_a_bundle_of_its_shape(compared):
+    models = [WorldModel.load(compared[1] / "results" / f"dynamics_ckpts_{name}" / "bundle") for name in SYSTEMS]
+    assert [type(model.dynamics).__name__ for model in models] == [
+        "ResNetRollout", "ProbabilisticPlus", "ResNetRollout", "ResNetRollout",
+    ]  # fmt: skip
+    assert [model.dynamics.context_length for model in models] == [4, 4, 1, 4]
+    assert all(model.dynamics.action_dim == 2 for model in models)
+
+
+def test_a_second_run_measures_nothing_again_and_says_the_same(compared, monkeypatch):
+    arguments, folder = compared
+    monkeypatch.setattr(compare, "_train", lambda *args: pytest.fail("trained again"))
+    assert compare.main([*arguments, f"--json={folder / 'second.json'}"]) == 0
+    first, second = (json.loads((folder / f"{run}.json").read_text()) for run in ("first", "second"))
+    assert first == second
+    assert first["resnet_rollout_push_episodes"] == 1
+    assert first["context_1_horizon"] == first["resnet_rollout_horizon"]  # all dream the same steps
+
+
+def test_an_unknown_system_is_named_with_the_nearest_ones(compared, capsys):
+    arguments = [argument for argument in compared[0] if not argument.startswith("--systems")]
+    assert compare.main([*arguments, '--systems=["probabilistic"]']) == 1
+    assert "unknown system 'probabilistic'; did you mean probabilistic_plus" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [*compare.SYSTEMS, *compare.ABLATIONS])
+def test_an_ablation_changes_one_thing(name):
+    kind, shape, fit, episodes = compare.recipe(name)
+    assert shape.action_dim > 0
+    if name in compare.ABLATIONS:
+        whole = compare.recipe("resnet_rollout")
+        differing = [
+            field.name
+            for ours, theirs in ((shape, whole[1]), (fit, whole[2]))
+            for field in dataclasses.fields(ours)
+            if getattr(ours, field.name) != getattr(theirs, field.name)
+        ]
+        assert kind == whole[0]
+        assert len(differing) + (episodes is not None) == 1
+
+
+def test_the_table_ranks_by_rmse_and_gives_the_reports_figure():
+    errors = {"push": np.ones((2, 3))}
+    numbers = {"parameters": 1e6, "push_static_rmse_px512": 80.0}
+    first, second = (
+        Result(name, numbers | {"push_cube_rmse_px512": rmse}, errors)
+        for name, rmse in (("rollout", 50.0), ("resnet_rollout", 40.0))
+    )
+    lines = table([first, second], "push", "cube").splitlines()
+    assert lines[2].startswith("| resnet_rollout | 1.00M | 40 |")
+    assert lines[3].endswith("| 165 |")
+    assert lines[4].startswith("| nothing moves |  | 80 |")
