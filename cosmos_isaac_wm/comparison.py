@@ -1,6 +1,6 @@
 """Several world models side by side: one table, one video, and how error goes with the horizon and with size.
 
-What was measured of each is kept in its folder, so that showing it again measures nothing again.
+What was measured of each is kept in its folder.
 """
 
 from __future__ import annotations
@@ -8,13 +8,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import imageio.v2 as imageio
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 from matplotlib import colormaps
@@ -25,7 +23,7 @@ from tqdm import tqdm
 
 from .atomic import replacing
 from .evaluation import Evaluation
-from .figures import CAPTION_HEIGHT, Footage
+from .figures import CAPTION_HEIGHT, Footage, write_frames
 from .open_loop import Floats
 from .report import SEED_REPORT_RMSE
 from .tracking import REFERENCE_WIDTH
@@ -38,7 +36,7 @@ REPORTED = {
     "rollout": (165.20, 84.0),
 }
 _PANEL = 256  # px
-# Figures of one kind of episode: key, heading, whether more is better.
+# Figures of one kind of episode: key, heading.
 _COLUMNS = (
     ("{object}_rmse_px512", "RMSE"),
     ("{object}_median_px512", "median"),
@@ -74,9 +72,10 @@ class Result:
         return cls(name, evaluation.numbers() | more, errors)
 
     def save(self, folder: Path) -> None:
-        """Write `numbers.json` and `errors.npz`."""
+        """Write `numbers.json` and `errors.npz`, the latter first."""
+        folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / "errors.npz") as path, path.open("wb") as file:
-            np.savez(file, allow_pickle=False, **self.errors)
+            np.savez(file, **self.errors)  # type: ignore[arg-type]  # kinds of episodes are no options
         with replacing(folder / "numbers.json") as path:
             path.write_text(json.dumps(self.numbers, indent=2) + "\n")
 
@@ -98,7 +97,8 @@ def table(results: Sequence[Result], kind: str, name: str) -> str:
         name: Of the object whose position is compared.
     """
     columns = [(f"{kind}_{key.format(object=name)}", heading) for key, heading in _COLUMNS]
-    header = ["system", "weights", *(heading for _, heading in columns), "actions", "ms a frame", "minutes", "report"]
+    header = ["system", "weights", *(heading for _, heading in columns), "actions", "ms a frame", "minutes"]
+    header += ["spread of samples (real), mm", "report"]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     best = f"{kind}_{name}_rmse_px512"
     for result in sorted(results, key=lambda result: result.numbers.get(best, np.inf)):
@@ -110,6 +110,8 @@ def table(results: Sequence[Result], kind: str, name: str) -> str:
                 cell += f" ({_short(numbers[f'{key}_ci_low'])} to {_short(numbers[f'{key}_ci_high'])})"
             cells.append(cell)
         cells += [_short(numbers.get(key)) for key in ("action_sensitivity", "ms_a_frame", "train_minutes")]
+        spread = [_short(numbers.get(f"{which}_spread_mm")) for which in ("sampled", "real")]
+        cells.append(f"{spread[0]} ({spread[1]})" if spread[0] else "")
         lines.append("| " + " | ".join([*cells, _short(REPORTED.get(result.name, (None,))[0])]) + " |")
     for baseline, label in (
         ("static", "nothing moves"),
@@ -185,12 +187,11 @@ def draw_dreams(path: str | os.PathLike[str], clips: Mapping[str, Footage], step
 
 def write_comparison_video(path: str | os.PathLike[str], episodes: Sequence[Mapping[str, Footage]], fps: float) -> None:
     """An MP4 in real time: ground truth and every system's dream side by side, each with the object's track so far."""
-    with replacing(path) as temporary:
-        writer: Any = imageio.get_writer(temporary, format="FFMPEG", fps=fps, codec="libx264", quality=7)  # type: ignore[arg-type]
-        with closing(writer):
-            for clips in tqdm(episodes, desc="draw video", unit="episode"):
-                for step in range(len(next(iter(clips.values())).real)):
-                    writer.append_data(_video_frame(clips, step))
+    shown = tqdm(episodes, desc="draw video", unit="episode")
+    lengths = (range(len(next(iter(clips.values())).real)) for clips in episodes)
+    write_frames(
+        path, (_video_frame(clips, step) for clips, steps in zip(shown, lengths, strict=True) for step in steps), fps
+    )
 
 
 def write_page(path: str | os.PathLike[str], results: Sequence[Result], kinds: Sequence[str], name: str) -> None:

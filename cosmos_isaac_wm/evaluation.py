@@ -36,12 +36,14 @@ class Evaluation:
         horizon: Greatest number of dreamed steps.
         tracks: One per episode, in order of their numbers.
         seed: Of noise and bootstrap.
+        first: Index of the first dreamed frame.
     """
 
     scene: Scene
     horizon: int
     tracks: tuple[OpenLoop, ...]
     seed: int = 0
+    first: int | None = None
 
     @property
     def kinds(self) -> list[str]:
@@ -215,6 +217,7 @@ def evaluate(
     horizon: int | None = None,
     seed: int = 0,
     dtype: Precision = "float32",
+    first: int | None = None,
 ) -> Evaluation:
     """Dream episodes open loop under their recorded actions and measure everything that can be.
 
@@ -225,6 +228,7 @@ def evaluate(
         horizon: Greatest number of dreamed steps; to the episodes' ends when None.
         seed: Of the floor's noise and the bootstrap.
         dtype: Precision of the dynamics network, as of `DreamEngine`.
+        first: Index of the first dreamed frame; frame 4, or later where the model looks back on more, when None.
 
     Raises:
         DatasetError: If an episode is too short to be dreamed, or none was chosen.
@@ -232,20 +236,20 @@ def evaluate(
     indices = range(len(dataset)) if indices is None else indices
     if not indices:
         raise DatasetError(f"no episodes of {dataset.path} were chosen; expected at least one")
-    scene, length = world_model.scene, first_dreamed(world_model)
+    scene, length = world_model.scene, first or first_dreamed(world_model)
     tracks: list[OpenLoop] = []
     with tqdm(total=len(indices), desc="dream and compare", unit="episode") as progress:
         for numbers, episodes in _chunks(dataset, indices, length):
             simulators = [simulator_for(dataset.metadata, episode, scene) for episode in episodes]
-            latents = dream(world_model, episodes, horizon, dtype)
-            apart = divergences(world_model, episodes, latents, simulators)
+            latents = dream(world_model, episodes, horizon, dtype, length)
+            apart = divergences(world_model, episodes, latents, simulators, length)
             for row, (number, episode, simulator) in enumerate(zip(numbers, episodes, simulators, strict=True)):
                 rng = np.random.default_rng((seed, number))
                 truth = reference(scene, episode, length, horizon, simulator, rng)
-                tracks.append(measure(world_model, episode, number, latents[row], truth, apart[row]))
+                tracks.append(measure(world_model, episode, number, latents[row], truth, apart[row], length))
                 progress.update()
     tracks.sort(key=lambda track: track.number)
-    return Evaluation(scene, max(len(track.dream_px) for track in tracks), tuple(tracks), seed)
+    return Evaluation(scene, max(len(track.dream_px) for track in tracks), tuple(tracks), seed, length)
 
 
 def _chunks(

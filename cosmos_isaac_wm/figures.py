@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -65,25 +65,30 @@ def film(
     world_model: WorldModel, dataset: EpisodeDataset, evaluation: Evaluation, titles: dict[int, str]
 ) -> list[Footage]:
     """Dream the chosen episodes once more, with pictures."""
-    length = first_dreamed(world_model)
+    length = evaluation.first or first_dreamed(world_model)
     tracks = {track.number: track for track in evaluation.tracks}
     footage = []
     for number, title in titles.items():
         track, episode = tracks[number], dataset[number]
         steps = len(track.dream_px)
-        dreamed = decode_frames(world_model, dream(world_model, [episode], steps)[0])
+        dreamed = decode_frames(world_model, dream(world_model, [episode], steps, first=length)[0])
         footage.append(Footage(track, title, episode.frames[length : length + steps], dreamed))
     return footage
 
 
 def write_video(path: str | os.PathLike[str], footage: Sequence[Footage], fps: float) -> None:
     """An MP4 in real time: ground truth, dream, and both tracks of the first marker over the real picture."""
+    clips = tqdm(footage, desc="draw video", unit="episode")
+    write_frames(path, (_video_frame(clip, step) for clip in clips for step in range(len(clip.real))), fps)
+
+
+def write_frames(path: str | os.PathLike[str], frames: Iterable[NDArray[np.uint8]], fps: float) -> None:
+    """An MP4 of frames (H, W, 3), whose sides must be multiples of 16."""
     with replacing(path) as temporary:
         writer: Any = imageio.get_writer(temporary, format="FFMPEG", fps=fps, codec="libx264", quality=7)  # type: ignore[arg-type]
         with closing(writer):
-            for clip in tqdm(footage, desc="draw video", unit="episode"):
-                for step in range(len(clip.real)):
-                    writer.append_data(_video_frame(clip, step))
+            for frame in frames:
+                writer.append_data(frame)
 
 
 def _video_frame(clip: Footage, step: int) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from pytorch_optimizer import Muon
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from .checkpoint import Checkpoint
@@ -78,10 +79,10 @@ class FitConfig:
         position_weight: Weight of the position error in decimetres that the readout sees in dreamed latents, counted
             from where the dream was when the update began.
         heading_weight: Weight of the heading's error, as the distance of unit vectors, counted like the position's.
-        divergence: Distance in metres from the truth at which a dream is given up, as it is when its cube has turned
-            away: it is restarted, and trained on no further, because the one answer to a picture of somewhere else is
-            a blur.
-        ema: Decay of the weights' moving average that is validated and kept; 0 for none.
+        divergence: Distance in metres from the truth at which a dream is given up, as it is (with a heading weight)
+            when its cube has turned away: it is restarted, and trained on no further, because the one answer to a
+            picture of somewhere else is a blur.
+        ema: Decay of the weights' moving average that is validated and kept; less in the first updates; 0 for none.
         clip: Greatest norm of the gradient.
         mirror: Use every episode a second time in the mirror, where the scene allows it.
         precision: "bf16", "fp32", or "auto": bf16 where the processor or GPU has it.
@@ -267,7 +268,7 @@ def fit_dynamics(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda update: min(1.0, (update + 1) / warmup, (updates - update) / cooldown)
     )
-    average = AveragedModel(dynamics, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
+    average = AveragedModel(dynamics, multi_avg_fn=_moving_average(config.ema)) if config.ema else None
     kept = average.module if average is not None else dynamics
     parts: dict[str, Any] = {"model": dynamics, "optimizer": optimizer, "schedule": schedule, "dreams": dreams}
     checkpoint = Checkpoint(out / "checkpoint.pt", **parts, **({"average": average} if average is not None else {}))
@@ -323,6 +324,16 @@ def fit_dynamics(
     return FitResult(curve, min(curve, key=lambda row: row["error"]), spent + time.monotonic() - began)
 
 
+def _moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
+    """For `AveragedModel`; forgets faster at first, or a short run would be judged by its first weights."""
+
+    @torch.no_grad()
+    def update(averaged: Any, current: Any, count: Tensor | int) -> None:
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+
+    return update
+
+
 def _optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
     if config.optimizer == "adamw":
         return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
@@ -374,7 +385,7 @@ def _update(
             moved = positions[:, step + 1] - positions[:, 0]  # (B, N, 2) metres, NaN where absent
             strayed = (located.positions - begun.positions - moved).nan_to_num().norm(dim=-1).clamp(max=_FARTHEST)
             loss = loss + config.position_weight * 10 * (counted @ strayed.mean(dim=1))
-            if located.headings is not None and begun.headings is not None:
+            if config.heading_weight and located.headings is not None and begun.headings is not None:
                 turned = _turned(begun.headings, headings[:, 0], headings[:, step + 1])
                 missed = (located.headings - turned).nan_to_num().norm(dim=-1)
                 loss = loss + config.heading_weight * (counted @ missed.mean(dim=1))

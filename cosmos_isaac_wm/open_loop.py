@@ -23,7 +23,7 @@ from .scene import Scene
 from .tracking import REFERENCE_WIDTH, detect, errors_px512, hold_last
 from .world_model import WorldModel
 
-CONTEXT_FRAMES = 4  # before the first dreamed one, also where a model looks back on fewer: all dream the same steps
+CONTEXT_FRAMES = 4  # before the first dreamed one, also where a model looks back on fewer
 SENSITIVITY_STEPS = 16
 PERCEPTION_STRIDE = 10  # every tenth frame measures the tokenizer and the readout
 _DECODE_BATCH = 32
@@ -101,14 +101,18 @@ def first_dreamed(world_model: WorldModel) -> int:
 
 
 def dream(
-    world_model: WorldModel, episodes: Sequence[Episode], horizon: int | None = None, dtype: Precision = "float32"
+    world_model: WorldModel,
+    episodes: Sequence[Episode],
+    horizon: int | None = None,
+    dtype: Precision = "float32",
+    first: int | None = None,
 ) -> Tensor:
-    """Dream episodes of equal length from their first frames under their actions, in that precision.
+    """Dream episodes of equal length under their actions from frame `first` on (see `first_dreamed`).
 
     Returns:
         Normalised latents (B, T, C, h, w); T is `horizon`, or up to the episodes' ends if that is sooner or None.
     """
-    first = first_dreamed(world_model)
+    first = first or first_dreamed(world_model)
     seen = slice(first - world_model.dynamics.context_length, first)
     actions = np.stack([episode.actions[first - 1 :][:horizon] for episode in episodes])
     context = torch.stack([world_model.encode(episode.frames[seen]) for episode in episodes])
@@ -208,9 +212,10 @@ def measure(
     latents: Tensor,
     truth: Reference,
     divergence: tuple[float, float] = (np.nan, np.nan),
+    first: int | None = None,
 ) -> OpenLoop:
-    """Compare dreamed latents (T, C, h, w) with the episode they belong to."""
-    scene, length = world_model.scene, first_dreamed(world_model)
+    """Compare dreamed latents (T, C, h, w) with the episode they belong to, from frame `first` on."""
+    scene, length = world_model.scene, first or first_dreamed(world_model)
     seen = detect_all(decode_frames(world_model, latents), scene)
     figures = perception_figures(world_model, episode)
     if not scene.markers:
@@ -262,6 +267,7 @@ def divergences(
     episodes: Sequence[Episode],
     latents: Tensor,
     simulators: Sequence[RestartableSimulator | None],
+    first: int | None = None,
 ) -> list[tuple[float, float]]:
     """How far opposite actions lead away from the recorded ones within 16 steps, in the dream and in reality.
 
@@ -270,18 +276,19 @@ def divergences(
         episodes: B of equal length.
         latents: Their dreams under the recorded actions, (B, T, C, h, w).
         simulators: Per episode the one it was recorded with, or None.
+        first: Index of the first dreamed frame; see `first_dreamed`.
 
     Returns:
         Per episode the mean distance in metres over all markers, dreamed and real; NaN without an agent in the scene,
         a readout or a simulator.
     """
-    scene, last = world_model.scene, first_dreamed(world_model) - 1
+    scene, last = world_model.scene, (first or first_dreamed(world_model)) - 1
     steps = min(SENSITIVITY_STEPS, latents.shape[1])
     if scene.agent is None or not any(simulators):
         return [(np.nan, np.nan)] * len(episodes)
     ends = np.add(scene.action_low, scene.action_high, dtype=np.float32)
     opposed = [dataclasses.replace(episode, actions=ends - episode.actions) for episode in episodes]
-    dreamed = locate(world_model, dream(world_model, opposed, steps)[:, -1]) - locate(
+    dreamed = locate(world_model, dream(world_model, opposed, steps, first=first)[:, -1]) - locate(
         world_model, latents[:, steps - 1]
     )
     found = []

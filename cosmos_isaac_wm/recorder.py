@@ -17,6 +17,7 @@ from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -31,6 +32,7 @@ from .open_loop import (
     decode_frames,
     detect_all,
     first_dreamed,
+    heading_errors,
     hold_all,
     locate,
     perception_figures,
@@ -142,6 +144,7 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
         self._frames: list[NDArray[np.uint8]] = []
         self._seen: list[Floats] = []
         self._places: list[Floats] = []
+        self._latents: list[torch.Tensor] = []
         self.evaluation: Evaluation | None = None
 
     @property
@@ -158,7 +161,7 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start the dream from the episode's first frames, and its part of the log anew."""
-        self._frames, self._seen, self._places, self.evaluation = [], [], [], None
+        self._frames, self._seen, self._places, self._latents, self.evaluation = [], [], [], [], None
         path = self.out / CSV_NAME
         others: list[list[str]] = []
         if path.exists():
@@ -181,7 +184,8 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
             )
         result = self.env.step(action)
         dream: Any = self.env.unwrapped
-        latent = dream.context[-1:]
+        latent = dream.context[-1:].clone()
+        self._latents.append(latent)
         self._frames.append(decode_frames(self.world_model, latent)[0])
         self._seen.append(detect_all(self._frames[-1][None], self.world_model.scene)[0])
         self._places.append(locate(self.world_model, latent)[0])
@@ -214,7 +218,12 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
         )
 
     def _finish(self, track: OpenLoop) -> None:
-        whole = dataclasses.replace(track, figures=perception_figures(self.world_model, self.episode))
+        latents = torch.cat(self._latents)
+        whole = dataclasses.replace(
+            track,
+            figures=perception_figures(self.world_model, self.episode),
+            turned_deg=heading_errors(self.world_model, latents, self.episode, slice(self._first, None)),
+        )
         self.evaluation = Evaluation(self.world_model.scene, len(self._frames), (whole,))
         real = self.episode.frames[self._first :]
         clip = Footage(whole, f"{whole.kind}: episode {self.number}", real, np.stack(self._frames))

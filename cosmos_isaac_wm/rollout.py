@@ -104,7 +104,7 @@ class DreamEngine:
                 f"expected {self.num_dreams} actions on {self._history.device.type}, got {len(actions)} "
                 f"on {actions.device.type}"
             )
-        if noise is not None and noise.shape != (self.num_dreams, self.noise_dim):
+        if noise is not None and (not self.noise_dim or noise.shape != (self.num_dreams, self.noise_dim)):
             raise ValueError(
                 f"expected noise of shape {(self.num_dreams, self.noise_dim)}, got {tuple(noise.shape)}"
                 f"{'' if self.noise_dim else ': this dynamics is deterministic'}"
@@ -141,7 +141,7 @@ class DreamEngine:
         for step in range(actions.shape[1]):
             noise = None
             if generator is not None:
-                noise = torch.randn(self.num_dreams, self.noise_dim, generator=generator).to(context.device)
+                noise = torch.randn(self.num_dreams, self.noise_dim, generator=generator).to(self._history.device)
             dreamed[:, step] = self.step(actions[:, step], noise).latent
         return dreamed
 
@@ -152,6 +152,7 @@ def _check_room(num_dreams: int, size: int, device: torch.device) -> None:
         free = psutil.virtual_memory().available
     elif device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # what PyTorch keeps to reuse
     else:
         return
     if num_dreams * size > free:

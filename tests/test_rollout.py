@@ -38,6 +38,12 @@ def test_more_dreams_than_memory_holds_are_refused_with_what_would_fit(world_mod
         DreamEngine(world_model, 10**9)
 
 
+def test_a_deterministic_dream_takes_no_noise(world_model, contexts):
+    engine = DreamEngine(world_model, 6)
+    with pytest.raises(ValueError, match="this dynamics is deterministic"):
+        engine.open_loop(contexts, ACTIONS, torch.Generator())
+
+
 def test_a_large_batch_is_dreamed_in_pieces_of_equal_size(world_model, contexts, monkeypatch):
     sizes = []
     forward = type(world_model.dynamics).forward

@@ -9,7 +9,6 @@ import dataclasses
 import math
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
+import psutil
 import torch
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
@@ -219,7 +219,7 @@ def run(
     options: dict[str, Any] = {"dtype": dtype, "compile": compile}
     parts: list[Callable[[], dict[str, float]]] = [
         lambda: start_up(world_model, repeats),
-        lambda: growth(model, growth_steps, options, seed),  # first: the peak of memory must not be another part's
+        lambda: growth(model, growth_steps, options, seed),  # first: what other parts leave behind would hide a leak
         lambda: matrix_peak(bench, model.device),
         lambda: environments(bench, model, batches or [1, 8, 64, 256, 1024], options, numbers, seed),
         lambda: observations(bench, model, options, seed),
@@ -451,15 +451,17 @@ def growth(model: WorldModel, steps: int, options: dict[str, Any], seed: int, ba
     actions = draw_actions(model, batch, seed)
     for _ in range(100):
         env.step(actions)
-    before, blocks = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, []
+    process = psutil.Process()
+    before, blocks = process.memory_info().rss, []
     for _ in range(10):
         start = time.perf_counter()
         for _ in range(max(1, steps // 10)):
             env.step(actions)
         blocks.append(time.perf_counter() - start)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = {"horizon_last_over_first": blocks[-1] / blocks[0], "horizon_growth_mib": (after - before) / 1024}
-    for many in (1, 4, 16, 64, 256, 1024, 4096):  # in this order the peak is always the newest's
+    after = process.memory_info().rss
+    found = {"horizon_last_over_first": blocks[-1] / blocks[0], "horizon_growth_mib": (after - before) / 2**20}
+    for many in (1, 4, 16, 64, 256, 1024, 4096):
+        del env
         env = DreamVectorEnv(many, world_model=model, **(options | {"compile": False}))
         env.reset(seed=seed)
         actions, times = draw_actions(model, many, seed), []
@@ -469,7 +471,7 @@ def growth(model: WorldModel, steps: int, options: dict[str, Any], seed: int, ba
             env.step(actions)
             times.append(time.perf_counter() - start)
         found[f"growth_b{many}_ms_a_step"] = 1000 * statistics.median(times)
-        found[f"growth_b{many}_peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        found[f"growth_b{many}_process_mib"] = process.memory_info().rss / 2**20
     return found
 
 
@@ -552,7 +554,10 @@ def learning(
             curve = fit_dynamics(
                 network, model.perception, train, val, recipe, Path(work), seed, model.device.type
             ).curve
-        seconds = (time.perf_counter() - start) / updates * slower
+        total = time.perf_counter() - start
+        start = time.perf_counter()
+        validate(network, model.perception, val)
+        seconds = (total - len(curve) * (time.perf_counter() - start)) / updates * slower
         found[f"{name}_best_error_px512"] = min(row["error"] for row in curve)
         found[f"{name}_fit_s"] = seconds * updates
         reached = next((row["update"] for row in curve if row["error"] <= _LEARNED * still), None)

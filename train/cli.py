@@ -121,7 +121,7 @@ def run(
     except KeyboardInterrupt:
         print("\ninterrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
         return 130
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if os.environ.get("COSMOS_WM_TRACEBACK"):
             raise
         print(f"cosmos-wm {name}: {error}", file=sys.stderr)

@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from cosmos_isaac_wm.atomic import replacing
 from cosmos_isaac_wm.baselines import resimulate, simulator_for
 from cosmos_isaac_wm.comparison import (
     Result,
@@ -43,18 +44,20 @@ from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.report import write_metrics
 from cosmos_isaac_wm.rollout import DreamEngine
 from cosmos_isaac_wm.train import cli
-from cosmos_isaac_wm.train import fit_dynamics as fitting
+from cosmos_isaac_wm.train.benchmark import Bench
+from cosmos_isaac_wm.train.fit_dynamics import SHAPE_OPTIONS, encode, new_dynamics, train_bundle
+from cosmos_isaac_wm.train.fit_dynamics import run as fit_command
 from cosmos_isaac_wm.world_model import WorldModel, choose_device
 
 SYSTEMS = ("default", "resnet_rollout", "probabilistic_plus", "rollout", "sharp_shooter")
-# What is changed about resnet_rollout.yaml, one thing at a time; "episodes" is how many there are to learn from.
+# What is changed about resnet_rollout.yaml, one thing at a time; "episodes" of each kind are all that is learned from
 ABLATIONS: dict[str, dict[str, Any]] = {
     "context_1": {"dynamics": {"context_length": 1}},
     "context_8": {"dynamics": {"context_length": 8}},
     "one_step": {"fit": {"stages": (Stage(1, motion_bias=0.0),)}},
     "unweighted": {"fit": {"motion_weight": 1.0}},
-    "ten_times_wider": {"dynamics": {"width": 216}},
-    "one_trajectory": {"episodes": 1},
+    "ten_times_the_weights": {"dynamics": {"width": 216}},
+    "one_trajectory_a_kind": {"episodes": 1},
     "motion_weight_3": {"fit": {"motion_weight": 3.0}},
     "motion_weight_30": {"fit": {"motion_weight": 30.0}},
     "rate_0.0003": {"fit": {"lr": 3e-4}},
@@ -62,6 +65,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 _VALIDATED = 12  # episodes of each kind: a large network would spend its time on validation otherwise
 _SAMPLES, _SAMPLED_EPISODES, _SAMPLED_STEP = 16, 12, 32
+_TIMED_S = 2.0  # how much longer the longer of two timed trainings takes, at least
 _PICTURED_STEPS = (1, 8, 16, 32, 64, 97)
 
 
@@ -84,44 +88,88 @@ def run(
         data: Dataset folder, as written by `cosmos-wm collect`; its test split judges.
         perception: Folder written by `cosmos-wm fit-tokenizer`, or a bundle.
         out: Folder for everything.
-        systems: Which ones; all of the report's and ours when not given.
-        ablation: ResNet-Rollout minus each of its ideas as well.
+        systems: Which ones, of default, resnet_rollout, probabilistic_plus, rollout, sharp_shooter (all when not
+            given) and of the ablations.
+        ablation: ResNet-Rollout with one thing changed at a time as well. One of them looks back on eight frames, so
+            then all dreams begin at frame 8.
         minutes_per_model: Training time of each, counted without validations: as many updates as fit into it.
         contexts: Number of start contexts in each bundle.
         device: "auto", "cpu" or "cuda".
         seed: Of weights, batches and noise.
     """
-    names = [*(systems or SYSTEMS), *(ABLATIONS if ablation else ())]
+    names = list(dict.fromkeys([*(systems or SYSTEMS), *(ABLATIONS if ablation else ())]))
     for name in names:
         if name not in (*SYSTEMS, *ABLATIONS):
             near = difflib.get_close_matches(name, (*SYSTEMS, *ABLATIONS), n=2)
             hint = f"did you mean {' or '.join(near)}?" if near else f"expected some of {[*SYSTEMS, *ABLATIONS]}"
             raise ValueError(f"unknown system {name!r}; {hint}")
     dataset, where = EpisodeDataset(data), choose_device(device)
-    if dataset.scene.action_dim == 0:
-        raise ValueError(f"{data} has no actions, and all systems here are driven by actions")
     sight = Perception.load(perception, where)
+    _check(dataset, sight)
     out.mkdir(parents=True, exist_ok=True)
+    _claim(out / "comparison.json", dataset, sight, minutes_per_model, seed)
     bundles = {name: out / f"dynamics_ckpts_{name}" / "bundle" for name in names}
     if missing := [name for name in names if not bundles[name].is_dir()]:
-        train = fitting.encode([dataset], "train", sight, out, mirror=True)
-        val = fitting.encode([dataset], "val", sight, out, mirror=False)
+        cache = out if (perception / "config.yaml").exists() else perception  # as fit-tokenizer left it
+        train = encode([dataset], "train", sight, cache, mirror=True)
+        val = encode([dataset], "val", sight, cache, mirror=False)
         for name in missing:
             _train(name, bundles[name], sight, dataset, train, val, minutes_per_model, contexts, seed, where)
     models = {name: WorldModel.load(bundles[name], device) for name in names}
-    results = [_judge(name, models[name], dataset, out, seed) for name in names]
-    for result, milliseconds in zip(results, _speeds(models, seed), strict=True):
-        result.numbers.setdefault("ms_a_frame", milliseconds)
-        result.save(out / f"dynamics_ckpts_{result.name}")
-    _show(results, models, dataset, out, seed)
+    first = max(first_dreamed(model) for model in models.values())
+    results = [_judge(name, models[name], dataset, out, first, seed) for name in names]
+    if any("ms_a_frame" not in result.numbers for result in results):
+        _measure_speed(results, models)
+        for result in results:
+            result.save(_folder(out, result.name, first))
+    _show(results, models, dataset, out, first, seed)
     return {f"{result.name}_{key}": value for result in results for key, value in result.numbers.items()}
 
 
+def _check(dataset: EpisodeDataset, sight: Perception) -> None:
+    """Say now what would otherwise be found out after hours of training."""
+    scene = dataset.scene
+    dataset.indices("test")
+    if not scene.action_dim:
+        raise ValueError(f"{dataset.path} has no actions, and all systems here are driven by actions")
+    if not scene.markers:
+        raise ValueError(f"{dataset.path} has no tracked objects, and systems are compared by where these are dreamed")
+    for name in ("image_size", "action_low", "action_high", "marker_names"):
+        if getattr(scene, name) != getattr(sight.scene, name):
+            raise ValueError(
+                f"the perception was made for {name} {getattr(sight.scene, name)}, but {dataset.path} has "
+                f"{getattr(scene, name)}; make one for it with `cosmos-wm fit-tokenizer --data {dataset.path}`"
+            )
+
+
+def _claim(path: Path, dataset: EpisodeDataset, sight: Perception, minutes: float, seed: int) -> None:
+    """Bind the folder to what is compared in it, or refuse if that is something else."""
+    content = {
+        "data": dataset.fingerprint(),
+        "perception": sight.fingerprint(),
+        "minutes_per_model": minutes,
+        "seed": seed,
+    }
+    if not path.exists():
+        cli.write_json(path, content)
+    elif (held := json.loads(path.read_text())) != content:
+        pairs = [(key, held.get(key), value) for key, value in content.items() if held.get(key) != value]
+        differing = ", ".join(f"{key} {there} instead of {here}" for key, there, here in pairs)
+        raise ValueError(
+            f"{path.parent} holds another comparison ({differing}); repeat its arguments or choose another --out"
+        )
+
+
+def _folder(out: Path, name: str, first: int) -> Path:
+    """Where a system's figures are kept that count from that frame on."""
+    return out / f"dynamics_ckpts_{name}" / f"from_frame_{first}"
+
+
 def recipe(name: str) -> tuple[str, Any, FitConfig, int | None]:
-    """Kind of model, its shape, its training and the number of episodes (all when None) of a system or an ablation."""
-    shipped = cli.recipe(fitting.run, "fit-dynamics", f"{'resnet_rollout' if name in ABLATIONS else name}.yaml")
+    """Kind of model, shape, training, and episodes of each kind (all when None) of a system or an ablation."""
+    shipped = cli.recipe(fit_command, "fit-dynamics", f"{'resnet_rollout' if name in ABLATIONS else name}.yaml")
     changes = ABLATIONS.get(name, {})
-    shape = shipped.dynamics if shipped.model == "resnet_rollout" else getattr(shipped, shipped.model)
+    shape = getattr(shipped, SHAPE_OPTIONS[shipped.model])
     shape = dataclasses.replace(shape, **changes.get("dynamics", {}))
     return shipped.model, shape, dataclasses.replace(shipped.fit, **changes.get("fit", {})), changes.get("episodes")
 
@@ -144,8 +192,8 @@ def _train(
     work.mkdir(parents=True, exist_ok=True)
     print(f"{name}: training for {minutes:g} minutes", flush=True)
     if episodes is not None:
-        train = train.select([train.kinds.index(sorted(set(train.kinds))[-1]) + n for n in range(episodes)])
-    val = val.select(np.sort([row for k in sorted(set(val.kinds)) for row in _rows(val, k)[:_VALIDATED]]))
+        train = _first_of_each_kind(train, episodes)
+    val = _first_of_each_kind(val, _VALIDATED)
     plan = work / "plan.json"
     if not plan.exists():
         seconds = _seconds_an_update(kind, shape, sight, train, val, fit, seed, where)
@@ -153,15 +201,17 @@ def _train(
     updates = int(json.loads(plan.read_text())["updates"])
     fit = dataclasses.replace(fit, updates=updates, epochs=0, validate_every=max(1, updates // 8))
     torch.manual_seed(seed)
-    network = fitting.new_dynamics(kind, shape, sight)
-    model, result = fitting.train_bundle(network, sight, [dataset], train, val, fit, work, contexts, seed, where)
-    model.save(bundle)
+    network = new_dynamics(kind, shape, sight)
+    model, result = train_bundle(network, sight, [dataset], train, val, fit, work, contexts, seed, where)
     lines = [" ".join(f"{key}={value:.5g}" for key, value in row.items()) for row in result.curve]
-    (work.parent / f"training_{name}.log").write_text("\n".join(lines) + "\n")
+    with replacing(work.parent / f"training_{name}.log") as log:
+        log.write_text("\n".join(lines) + "\n")
+    model.save(bundle)  # last: what has a bundle is finished
 
 
-def _rows(episodes: EncodedEpisodes, kind: str) -> list[int]:
-    return [row for row, other in enumerate(episodes.kinds) if other == kind]
+def _first_of_each_kind(episodes: EncodedEpisodes, count: int) -> EncodedEpisodes:
+    rows = [[row for row, own in enumerate(episodes.kinds) if own == kind][:count] for kind in set(episodes.kinds)]
+    return episodes.select(np.sort(np.concatenate(rows)))
 
 
 def _seconds_an_update(
@@ -173,29 +223,35 @@ def _seconds_an_update(
     fit: FitConfig,
     seed: int,
     where: torch.device,
-    updates: int = 3,
 ) -> float:
     """Of a recipe, the mean over its stages; what is done once cancels out between a short and a longer run."""
 
     def spent(stage: Stage, count: int) -> float:
         config = dataclasses.replace(fit, stages=(stage,), updates=count, epochs=0, validate_every=10**9)
         with tempfile.TemporaryDirectory() as work:
-            network = fitting.new_dynamics(kind, shape, sight)
+            network = new_dynamics(kind, shape, sight)
             start = time.perf_counter()
             fit_dynamics(network, sight, train, val.select([0]), config, Path(work), seed, where.type)
             return time.perf_counter() - start
 
-    costs = [(spent(stage, 2 * updates) - spent(stage, updates)) / updates for stage in fit.stages]
-    return max(float(np.average(costs, weights=[stage.share for stage in fit.stages])), 1e-4)
+    def cost(stage: Stage) -> float:
+        updates = 4
+        while (difference := spent(stage, 2 * updates) - spent(stage, updates)) < _TIMED_S:
+            updates *= 2
+        return difference / updates
+
+    spent(fit.stages[0], 1)  # what the process does once is not this recipe's
+    return float(np.average([cost(stage) for stage in fit.stages], weights=[stage.share for stage in fit.stages]))
 
 
-def _judge(name: str, model: WorldModel, dataset: EpisodeDataset, out: Path, seed: int) -> Result:
+def _judge(name: str, model: WorldModel, dataset: EpisodeDataset, out: Path, first: int, seed: int) -> Result:
     """What was measured of a system, or measure it now, which also writes `tracking_metrics_<name>.txt`."""
-    folder = out / f"dynamics_ckpts_{name}"
+    folder = _folder(out, name, first)
     known = Result.load(name, folder)
     if known is not None:
         return known
-    evaluation = evaluate(model, dataset, dataset.indices("test"), seed=seed)
+    evaluation = evaluate(model, dataset, dataset.indices("test"), seed=seed, first=first)
+    folder.mkdir(parents=True, exist_ok=True)
     write_metrics(folder, evaluation)
     shutil.copy(folder / "tracking_metrics.txt", out / f"tracking_metrics_{name}.txt")
     more = {
@@ -209,7 +265,10 @@ def _judge(name: str, model: WorldModel, dataset: EpisodeDataset, out: Path, see
 
 
 def _diversity(model: WorldModel, dataset: EpisodeDataset, seed: int) -> dict[str, float]:
-    """How far samples of a stochastic dream spread, beside the simulator restarted with perception-sized noise."""
+    """How far samples of a stochastic dream have spread by step `_SAMPLED_STEP`.
+
+    Beside it how far the simulator's outcomes have, restarted with perception-sized noise as often.
+    """
     engine = DreamEngine(model, _SAMPLES)
     if not engine.noise_dim or model.perception.readout is None:
         return {}
@@ -232,8 +291,7 @@ def _diversity(model: WorldModel, dataset: EpisodeDataset, seed: int) -> dict[st
         real.append(_spread(np.stack([resimulate(simulator, state, actions, rng)[-1, 0] for _ in range(_SAMPLES)])))
     if not dreamed:
         return {}
-    key = f"spread_mm_at_{_SAMPLED_STEP}"
-    return {f"sampled_{key}": 1000 * float(np.mean(dreamed)), f"real_{key}": 1000 * float(np.mean(real))}
+    return {"sampled_spread_mm": 1000 * float(np.mean(dreamed)), "real_spread_mm": 1000 * float(np.mean(real))}
 
 
 def _spread(points: NDArray[np.float64]) -> float:
@@ -241,26 +299,26 @@ def _spread(points: NDArray[np.float64]) -> float:
     return float(np.sqrt(np.square(points - points.mean(axis=0)).sum(axis=1).mean()))
 
 
-def _speeds(models: Mapping[str, WorldModel], seed: int, repeats: int = 5) -> list[float]:
+def _measure_speed(results: Sequence[Result], models: Mapping[str, WorldModel]) -> None:
     """Milliseconds a frame of a single dream in float32, medians of measurements in turns."""
-    steps = []
-    for model in models.values():
+    steps: dict[str, Callable[[], Any]] = {}
+    for name, model in models.items():
         engine = DreamEngine(model, 1)
         engine.reset(model.contexts.latents[:1].float())
-        steps.append(partial(engine.step, torch.zeros(1, model.scene.action_dim, device=model.device)))
-    times: list[list[float]] = [[] for _ in steps]
-    for repeat in range(repeats + 1):
-        for step, own in zip(steps, times, strict=True):
-            start = time.perf_counter()
-            for _ in range(10):
-                step()
-            if repeat:  # the first one warms up
-                own.append((time.perf_counter() - start) * 100)
-    return [statistics.median(own) for own in times]
+        steps[name] = partial(engine.step, torch.zeros(1, model.scene.action_dim, device=model.device))
+    bench = Bench(repeats=5, seconds=0.1, device=next(iter(models.values())).device)
+    bench.compare("systems", 1, steps)
+    for result, row in zip(results, bench.rows, strict=True):
+        result.numbers["ms_a_frame"] = 1000 * statistics.median(row.seconds)
 
 
 def _show(
-    results: Sequence[Result], models: Mapping[str, WorldModel], dataset: EpisodeDataset, out: Path, seed: int
+    results: Sequence[Result],
+    models: Mapping[str, WorldModel],
+    dataset: EpisodeDataset,
+    out: Path,
+    first: int,
+    seed: int,
 ) -> None:
     """Tables, plots, pictures, video and the page that shows them."""
     scene = dataset.scene
@@ -278,7 +336,7 @@ def _show(
         number = sorted(numbers)[int(np.argsort(errors)[len(errors) // 2])]  # the median one of the first system
         clips = {}
         for system, model in tqdm(models.items(), desc=f"dream {kind} {number}", unit="system"):
-            evaluation = evaluate(model, dataset, [number], seed=seed)
+            evaluation = evaluate(model, dataset, [number], seed=seed, first=first)
             clips[system] = film(model, dataset, evaluation, typical(evaluation))[0]
         episodes.append(clips)
         draw_dreams(out / f"dream_{kind}.png", clips, _PICTURED_STEPS)

@@ -26,6 +26,8 @@ from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import Contexts, WorldModel, choose_device
 
+SHAPE_OPTIONS = {"resnet_rollout": "dynamics", "probabilistic_plus": "probabilistic_plus", "unet": "unet"}
+
 
 def run(
     data: list[Path],
@@ -81,8 +83,8 @@ def run(
             )
     else:
         assert sight is not None
-        shapes = {"resnet_rollout": dynamics, "probabilistic_plus": probabilistic_plus, "unet": unet}
-        network = new_dynamics(model, shapes[model], sight)
+        shapes = {"dynamics": dynamics, "probabilistic_plus": probabilistic_plus, "unet": unet}
+        network = new_dynamics(model, shapes[SHAPE_OPTIONS[model]], sight)
     work = out.with_name(out.name + ".fit")
     work.mkdir(parents=True, exist_ok=True)
     cache = perception or work  # fit-tokenizer has left the encoded train split with the perception

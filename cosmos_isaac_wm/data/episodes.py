@@ -42,7 +42,8 @@ class Episode:
         positions: (x, y) in metres by marker name, float32 (T + 1, 2); a marker absent from the scene has no entry.
         infos: Further arrays with a first axis of T + 1, for example "state", or "<marker>_pose" as (x, y, z, qw, qx,
             qy, qz), from which a stored episode's headings are read.
-        headings: Angle about the vertical in radians by marker name, float32 (T + 1,), where it is known.
+        headings: Angle about the vertical in radians by marker name, float32 (T + 1,), where it is known; stored as
+            "<marker>_heading" where there is no pose.
     """
 
     frames: NDArray[np.uint8]
@@ -162,10 +163,13 @@ class EpisodeDataset:
             if name.endswith("_position")
         }
         headings = {
-            name.removesuffix("_pose"): _heading(pose)
-            for name, pose in infos.items()
-            if name.endswith("_pose") and np.shape(pose)[1:] == (7,)
+            name.removesuffix("_heading"): np.asarray(infos.pop(name), dtype=np.float32)
+            for name in sorted(infos)
+            if name.endswith("_heading")
         }
+        for name, pose in infos.items():
+            if name.endswith("_pose") and np.shape(pose)[1:] == (7,):
+                headings[name.removesuffix("_pose")] = _heading(pose)
         return Episode(
             frames=np.asarray(data["observations"] if key is None else data["observations"][key]),
             actions=np.asarray(data["actions"], dtype=np.float32),
@@ -266,7 +270,10 @@ def _append(storage: MinariStorage, index: int, episode: Episode, shape: tuple[i
             f"episode {index} has actions {episode.actions.shape}; expected {(steps, *storage.action_space.shape)}"
         )
     positions = {f"{name}_position": values for name, values in episode.positions.items()}
-    infos = {**positions, **episode.infos}
+    headings = {
+        f"{name}_heading": values for name, values in episode.headings.items() if f"{name}_pose" not in episode.infos
+    }
+    infos = {**positions, **headings, **episode.infos}
     for name, values in infos.items():
         if len(values) != steps + 1:
             raise DatasetError(

@@ -72,6 +72,14 @@ def test_headings_are_read_from_stored_poses(tmp_path, scene, make_episode):
     assert np.isnan(headings[:, 1]).all()
 
 
+def test_headings_without_a_pose_are_stored(tmp_path, scene, make_episode):
+    angles = {"cube": np.linspace(0, 1, 17, dtype=np.float32)}
+    turning = dataclasses.replace(make_episode(scene, 0), headings=angles)
+    read = EpisodeDataset(write_dataset(tmp_path / "turning", [turning], scene))[0]
+    np.testing.assert_array_equal(read.headings["cube"], angles["cube"])
+    assert not read.infos
+
+
 def test_a_dataset_without_a_split_says_how_to_get_one(folder):
     with pytest.raises(DatasetError, match="assign_splits"):
         EpisodeDataset(folder).indices("train")

@@ -3,20 +3,20 @@
 import dataclasses
 import json
 
-import numpy as np
 import pytest
 
-from cosmos_isaac_wm.comparison import Result, table
+from cosmos_isaac_wm.data import write_dataset
 from cosmos_isaac_wm.train import compare, fit_tokenizer
 from cosmos_isaac_wm.world_model import WorldModel
 
-SYSTEMS = ["resnet_rollout", "probabilistic_plus", "context_1", "one_trajectory"]
+SYSTEMS = ["resnet_rollout", "probabilistic_plus", "context_8", "one_trajectory_a_kind"]
 
 
 @pytest.fixture(scope="module")
 def compared(dataset, tmp_path_factory):
     """The arguments of a comparison that has been made, and where it is."""
     folder = tmp_path_factory.mktemp("compare")
+    compare._TIMED_S = 0.01
     shapes = ["--tokenizer.widths=[16,16]", "--tokenizer.blocks=1", "--fit.updates=30", "--fit.crop=32"]
     shapes += ["--fit.batch_size=8", "--readout.updates=30", "--device=cpu"]
     assert fit_tokenizer.main([f"--data={dataset.path}", f"--out={folder / 'perception'}", *shapes]) == 0
@@ -42,7 +42,7 @@ def test_every_system_is_a_bundle_of_its_shape(compared):
     assert [type(model.dynamics).__name__ for model in models] == [
         "ResNetRollout", "ProbabilisticPlus", "ResNetRollout", "ResNetRollout",
     ]  # fmt: skip
-    assert [model.dynamics.context_length for model in models] == [4, 4, 1, 4]
+    assert [model.dynamics.context_length for model in models] == [4, 4, 8, 4]
     assert all(model.dynamics.action_dim == 2 for model in models)
 
 
@@ -53,7 +53,25 @@ def test_a_second_run_measures_nothing_again_and_says_the_same(compared, monkeyp
     first, second = (json.loads((folder / f"{run}.json").read_text()) for run in ("first", "second"))
     assert first == second
     assert first["resnet_rollout_push_episodes"] == 1
-    assert first["context_1_horizon"] == first["resnet_rollout_horizon"]  # all dream the same steps
+    assert first["context_8_horizon"] == first["resnet_rollout_horizon"] == 17 - 8  # all dream the same steps
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [("--minutes_per_model", "7", "minutes_per_model 0.005 instead of 7.0"), ("--seed", "3", "seed 0 instead of 3")],
+)
+def test_a_folder_of_another_comparison_is_refused(compared, capsys, option, value, message):
+    assert compare.main([*compared[0], f"{option}={value}"]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_perception_of_another_scene_is_refused_before_any_training(compared, scene, make_episode, tmp_path, capsys):
+    smaller = dataclasses.replace(scene, image_size=(16, 16))
+    write_dataset(
+        tmp_path / "small", [make_episode(smaller, seed) for seed in range(3)], smaller, ["train", "val", "test"]
+    )
+    assert compare.main([f"--data={tmp_path / 'small'}", *compared[0][1:]]) == 1
+    assert "made for image_size (32, 32)" in capsys.readouterr().err
 
 
 def test_an_unknown_system_is_named_with_the_nearest_ones(compared, capsys):
@@ -76,16 +94,3 @@ def test_an_ablation_changes_one_thing(name):
         ]
         assert kind == whole[0]
         assert len(differing) + (episodes is not None) == 1
-
-
-def test_the_table_ranks_by_rmse_and_gives_the_reports_figure():
-    errors = {"push": np.ones((2, 3))}
-    numbers = {"parameters": 1e6, "push_static_rmse_px512": 80.0}
-    first, second = (
-        Result(name, numbers | {"push_cube_rmse_px512": rmse}, errors)
-        for name, rmse in (("rollout", 50.0), ("resnet_rollout", 40.0))
-    )
-    lines = table([first, second], "push", "cube").splitlines()
-    assert lines[2].startswith("| resnet_rollout | 1.00M | 40 |")
-    assert lines[3].endswith("| 165 |")
-    assert lines[4].startswith("| nothing moves |  | 80 |")
