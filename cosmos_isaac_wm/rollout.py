@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .world_model import WorldModel
 
 
-_CHUNK = 64  # dreams whose activations a processor's caches hold: larger batches are slower in one piece
+_CELLS = 64 * 16 * 16  # latent cells whose activations a processor's caches hold: more are slower in one piece
 
 
 class DreamEngine:
@@ -46,7 +46,8 @@ class DreamEngine:
         self.num_dreams = num_dreams
         self.noise_dim = int(getattr(world_model.dynamics, "noise_dim", 0))
         self.network = FastModule(world_model.dynamics, num_dreams, dtype, compile)
-        pieces = -(-num_dreams // _CHUNK) if world_model.device.type == "cpu" else 1
+        *_, height, width = world_model.perception.latent_shape
+        pieces = -(-num_dreams * height * width // _CELLS) if world_model.device.type == "cpu" else 1
         size = -(-num_dreams // pieces)  # of equal size, for a compiler
         self._pieces = [slice(first, first + size) for first in range(0, num_dreams, size)]
         # The contexts are a window that moves along a history of twice their length: a step writes one latent and moves

@@ -55,7 +55,7 @@ def test_a_large_batch_is_dreamed_in_pieces_of_equal_size(world_model, contexts,
         return prediction
 
     whole = DreamEngine(world_model, 6).open_loop(contexts, ACTIONS)
-    monkeypatch.setattr(rollout, "_CHUNK", 2)
+    monkeypatch.setattr(rollout, "_CELLS", 2 * 4 * 4)
     monkeypatch.setattr(type(world_model.dynamics), "forward", counting)
     engine = DreamEngine(world_model, 6)
     torch.testing.assert_close(engine.open_loop(contexts, ACTIONS), whole, atol=1e-5, rtol=1e-5)

@@ -59,7 +59,7 @@ BARS = {
     "import_s": (0.5, 0.2),
     "first_step_s": (3.0, 1.5),
 }
-_LEARNED = 0.75  # share of a still picture's error at which a dynamics counts as having learned something
+_LEARNED = 0.9  # share of a still picture's error at which a dynamics counts as having learned something
 
 
 @dataclasses.dataclass(frozen=True)
