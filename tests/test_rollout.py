@@ -157,6 +157,21 @@ def test_a_compiled_dream_is_the_same(world_model, contexts):
     torch.testing.assert_close(compiled, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_every_network_of_a_class_is_compiled_however_many_there_are(monkeypatch):
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network, **options: real(network, backend=backend, **options))
+    for size in range(1, 13):  # PyTorch's own limit is eight
+        network = precision.FastModule(torch.nn.Linear(2, 3), size, compile=True)
+        assert network(torch.zeros(size, 2)).shape == (size, 3)
+    assert len(graphs) == 12
+
+
 def test_auto_compiles_large_batches_in_long_runs_only(world_model, contexts, monkeypatch):
     calls = []
     monkeypatch.setattr(precision, "_LONG_RUN", 5)

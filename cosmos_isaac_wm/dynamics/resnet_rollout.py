@@ -51,16 +51,40 @@ class ResNetRolloutConfig:
     coordinates: bool = False
 
 
+_SMALL_GRID = 32 * 32  # latent cells; measured on two cores: 18 against 28 ms at 16 x 16, 45 against 36 at 64 x 64
+
+
+@torch.library.custom_op("cosmos_isaac_wm::group_norm", mutates_args=())
+def _group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    return F.group_norm(x, groups, weight, bias, eps)
+
+
+@_group_norm.register_fake
+def _(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    return torch.empty_like(x)
+
+
+class _GroupNorm(nn.GroupNorm):
+    """Group normalisation that the compiler leaves alone on large grids, where PyTorch's own kernel is faster."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        small = x.shape[-2] * x.shape[-1] <= _SMALL_GRID
+        if small or torch.is_grad_enabled() or x.device.type != "cpu":
+            return super().forward(x)
+        normalised: Tensor = _group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+        return normalised
+
+
 class _Block(nn.Module):
     """conv-GN-SiLU-dropout-conv-GN-SiLU plus the input."""
 
     def __init__(self, width: int, groups: int, dropout: float):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.first_norm = nn.GroupNorm(groups, width)
+        self.first_norm = _GroupNorm(groups, width)
         self.dropout = nn.Dropout(dropout)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        self.second_norm = nn.GroupNorm(groups, width)
+        self.second_norm = _GroupNorm(groups, width)
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.dropout(F.silu(self.first_norm(self.first(x))))
@@ -110,7 +134,7 @@ class ResNetRollout(nn.Module):
         self.in_norm: nn.Module
         blocks: list[nn.Module]
         if config.norm == "group":
-            self.in_norm = nn.Sequential(nn.GroupNorm(config.groups, config.width), nn.SiLU())
+            self.in_norm = nn.Sequential(_GroupNorm(config.groups, config.width), nn.SiLU())
             blocks = [_Block(config.width, config.groups, config.dropout) for _ in range(config.blocks)]
         else:
             self.in_norm = nn.Identity()

@@ -53,6 +53,16 @@ def test_the_reports_network_has_1024720_parameters_of_which_342736_are_live(see
     assert sum(tensor.numel() for tensor in to_seed_state_dict(ResNetRollout()).values()) == 1_024_720
 
 
+def test_group_normalisation_is_pytorchs_on_every_grid():
+    torch.manual_seed(0)
+    model = ResNetRollout(ResNetRolloutConfig(width=16)).eval()
+    for side in (8, 40):
+        context, action = torch.randn(2, 4, 16, side, side), torch.zeros(2, 0)
+        with torch.inference_mode():
+            without_gradient = model(context, action).latent
+        torch.testing.assert_close(without_gradient, model(context, action).latent.detach(), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("prefix", ["", "_orig_mod."])
 @pytest.mark.parametrize("wrapper", [None, "model", "state_dict", "model_state_dict"])
 def test_a_folded_checkpoint_predicts_what_the_reports_network_predicts(seed_network, tmp_path, prefix, wrapper):
