@@ -112,7 +112,13 @@ class Evaluation:
         for figure, statistic in (("rmse", rmse), ("median", lambda rows: float(np.nanmedian(rows)))):
             low, high = confidence_interval(errors, statistic, self.seed)
             found |= {f"{name}_{figure}_px512_ci_low": low, f"{name}_{figure}_px512_ci_high": high}
-        found |= {f"{name}_rmse_px512_at_{n}": rmse(errors[:, :n]) for n in SHORT_HORIZONS if n <= self.horizon}
+        found[f"{name}_median_px512_at_last_step"] = float(
+            np.nanmedian(errors[:, np.isfinite(errors).any(axis=0)][:, -1])
+        )
+        still = self.baseline_errors(kind, "static")
+        for steps in (n for n in SHORT_HORIZONS if n <= self.horizon):
+            found[f"{name}_rmse_px512_at_{steps}"] = rmse(errors[:, :steps])
+            found[f"static_rmse_px512_at_{steps}"] = rmse(still[:, :steps])
         found |= _stability(tracks)
         turned = self._padded([track.turned_deg for track in tracks])
         found |= {f"{name}_heading_deg_at_{n}": _mean(turned[:, :n]) for n in SHORT_HORIZONS if n <= self.horizon}

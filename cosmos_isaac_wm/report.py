@@ -42,6 +42,7 @@ BARS = {
 _KIND_FIGURES = (
     ("{object}_rmse_px512", "{object} RMSE", "px"),
     ("{object}_median_px512", "{object} median error", "px"),
+    ("{object}_median_px512_at_last_step", "{object} median error at the last step", "px"),
     ("{object}_mean_px512", "{object} mean error", "px"),
     ("{object}_max_px512", "{object} greatest error", "px"),
     ("{object}_rmse_px512_at_16", "{object} RMSE, first 16 steps", "px"),
@@ -53,6 +54,8 @@ _KIND_FIGURES = (
     ("jitter_over_real", "trembling of the {object}'s track against the real one", "times"),
     ("{agent}_rmse_px512", "{agent} RMSE", "px"),
     ("static_rmse_px512", "baseline: nothing moves, RMSE", "px"),
+    ("static_rmse_px512_at_16", "baseline: nothing moves, RMSE, first 16 steps", "px"),
+    ("static_rmse_px512_at_32", "baseline: nothing moves, RMSE, first 32 steps", "px"),
     ("constant_velocity_rmse_px512", "baseline: constant velocity, RMSE", "px"),
     ("floor_rmse_px512", "predictability floor, RMSE", "px"),
     ("over_floor", "{object} RMSE over floor", "times"),

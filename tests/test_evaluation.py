@@ -167,9 +167,10 @@ def test_a_dream_that_jumps_or_loses_the_object_is_not_stable(scene, dataset):
 
 def test_the_figures_are_those_that_others_rely_on(world_model, physics):
     cube = [f"cube_{name}_px512" for name in ("rmse", "median", "mean", "max")]
-    cube += ["cube_rmse_px512_at_16", "cube_rmse_px512_at_32"]
+    cube += ["cube_rmse_px512_at_16", "cube_rmse_px512_at_32", "cube_median_px512_at_last_step"]
     cube += [f"cube_{figure}_px512_ci_{end}" for figure in ("rmse", "median") for end in ("low", "high")]
     others = [f"{name}_rmse_px512" for name in ("static", "constant_velocity", "floor")]
+    others += ["static_rmse_px512_at_16", "static_rmse_px512_at_32"]
     cube += ["cube_heading_deg", "cube_heading_deg_at_16", "cube_heading_deg_at_32"]
     per_kind = [*cube, *others, "over_floor", "detection_rate", "episodes", "stable_share", "jitter_over_real"]
     shared = ["tokenizer_psnr_db", "tokenizer_cube_px512", "readout_cube_mm", "readout_pusher_mm", "readout_cube_deg"]
