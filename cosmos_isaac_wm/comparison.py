@@ -25,7 +25,7 @@ from .atomic import replacing
 from .evaluation import Evaluation
 from .figures import CAPTION_HEIGHT, Footage, write_frames
 from .open_loop import Floats
-from .report import SEED_REPORT_RMSE
+from .report import SEED_REPORT_RMSE, short
 from .tracking import REFERENCE_WIDTH
 
 # RMSE over 97 steps in px at 512 and weights in millions, as the report gives them.
@@ -105,26 +105,22 @@ def table(results: Sequence[Result], kind: str, name: str) -> str:
         numbers = result.numbers
         cells = [result.name, f"{numbers['parameters'] / 1e6:.2f}M"]
         for key, _ in columns:
-            cell = _short(numbers.get(key))
+            cell = short(numbers.get(key))
             if f"{key}_ci_low" in numbers:
-                cell += f" ({_short(numbers[f'{key}_ci_low'])} to {_short(numbers[f'{key}_ci_high'])})"
+                cell += f" ({short(numbers[f'{key}_ci_low'])} to {short(numbers[f'{key}_ci_high'])})"
             cells.append(cell)
-        cells += [_short(numbers.get(key)) for key in ("action_sensitivity", "ms_a_frame", "train_minutes")]
-        spread = [_short(numbers.get(f"{which}_spread_mm")) for which in ("sampled", "real")]
+        cells += [short(numbers.get(key)) for key in ("action_sensitivity", "ms_a_frame", "train_minutes")]
+        spread = [short(numbers.get(f"{which}_spread_mm")) for which in ("sampled", "real")]
         cells.append(f"{spread[0]} ({spread[1]})" if spread[0] else "")
-        lines.append("| " + " | ".join([*cells, _short(REPORTED.get(result.name, (None,))[0])]) + " |")
+        lines.append("| " + " | ".join([*cells, short(REPORTED.get(result.name, (None,))[0])]) + " |")
     for baseline, label in (
         ("static", "nothing moves"),
         ("constant_velocity", "constant velocity"),
         ("floor", "predictability floor"),
     ):
         value = results[0].numbers.get(f"{kind}_{baseline}_rmse_px512")
-        lines.append("| " + " | ".join([label, "", _short(value), *[""] * (len(header) - 3)]) + " |")
+        lines.append("| " + " | ".join([label, "", short(value), *[""] * (len(header) - 3)]) + " |")
     return "\n".join(lines)
-
-
-def _short(value: float | None) -> str:
-    return "" if value is None else f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def draw_horizons(path: str | os.PathLike[str], results: Sequence[Result]) -> None:

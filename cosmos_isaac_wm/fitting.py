@@ -2,7 +2,8 @@
 
 Two things go beyond the report's recipe. Rollouts are *persistent*: most dreams of a batch are not restarted after
 R steps but go on from where they are, so the model meets its own errors 50 steps deep at the price of short
-gradients. And the loss adds a weight on whatever is not background, and the position error that the readout sees.
+gradients. And the loss adds a weight on whatever is not background, and the errors of position and heading that the
+readout sees.
 """
 
 from __future__ import annotations

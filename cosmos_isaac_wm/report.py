@@ -100,14 +100,14 @@ def rows(evaluation: Evaluation) -> list[Row]:
         value = numbers[key]
         interval = ""
         if f"{key}_ci_low" in numbers:
-            interval = f"{_short(numbers[f'{key}_ci_low'])} to {_short(numbers[f'{key}_ci_high'])}"
+            interval = f"{short(numbers[f'{key}_ci_low'])} to {short(numbers[f'{key}_ci_high'])}"
         bar = aim = verdict = ""
         if key in BARS:
             least, best = BARS[key]
             symbol = "≤" if best < least else "≥"
             bar, aim = f"{symbol} {least:g}", f"{symbol} {best:g}"
             verdict = judge(value, least, best)
-        found.append(Row(group, label.format(**names), f"{_short(value)} {unit}".strip(), interval, bar, aim, verdict))
+        found.append(Row(group, label.format(**names), f"{short(value)} {unit}".strip(), interval, bar, aim, verdict))
     return found
 
 
@@ -117,8 +117,9 @@ def judge(value: float, bar: float, aim: float) -> str:
     return "aim" if sign * value >= sign * aim else "bar" if sign * value >= sign * bar else "missed"
 
 
-def _short(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+def short(value: float | None) -> str:
+    """Three digits, or nothing for None."""
+    return "" if value is None else f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def error_table(evaluation: Evaluation) -> str:
