@@ -48,7 +48,8 @@ class FastModule:
     """A network for inference in a precision of its own, and compiled when that pays; the original stays as it is.
 
     Args:
-        network: What to call.
+        network: What to call. Compiled, it has the weights of that moment for good: constants, which the compiler can
+            lay out for the processor once.
         batch: How many it is called with.
         dtype: "float32", "bfloat16", or "auto": bfloat16 for batches of 8 and more where the device has it.
         compile: True compiles with the first call, "auto" for batches of 8 and more with call 2,000, when the run has
@@ -82,7 +83,7 @@ class FastModule:
             if self._calls == self._compile_at + 1:
                 _LOG.info("compiling %s, which takes some seconds", type(self._network).__name__)
                 try:
-                    compiled: Any = torch.compile(_alone(self._network), dynamic=False)
+                    compiled = _compiled(self._network)
                     result = compiled(*arguments)
                     self._network = compiled
                     return result
@@ -90,6 +91,19 @@ class FastModule:
                     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                     warnings.warn(f"the dreams go on without compilation: {reason}", RuntimeWarning, stacklevel=2)
             return self._network(*arguments)
+
+
+def _compiled(network: nn.Module) -> Callable[..., Any]:
+    """The network behind a compiler that takes its weights for constants; compiles at the first call of each shape."""
+    from torch._inductor import config  # takes a second, and only who compiles shall wait for it
+
+    call = torch.compile(_alone(network), dynamic=False)
+
+    def frozen(*arguments: Any) -> Any:
+        with torch.inference_mode(), config.patch(freezing=True):
+            return call(*arguments)
+
+    return frozen
 
 
 def _alone(network: nn.Module) -> Callable[..., Any]:

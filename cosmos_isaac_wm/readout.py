@@ -75,11 +75,10 @@ class Readout(nn.Module):
 
     def forward(self, latent: Tensor) -> Located:
         """Latent (B, C, h, w), normalised, to what is in it."""
-        x = F.pixel_unshuffle(latent, self.config.patch)
-        rows = torch.linspace(-1, 1, x.shape[-2], dtype=x.dtype, device=x.device)
-        columns = torch.linspace(-1, 1, x.shape[-1], dtype=x.dtype, device=x.device)
-        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(len(x), -1, -1, -1)
-        votes = self.features(torch.cat([x, grid], dim=1)).float()
+        patch = self.config.patch
+        rows, columns = (torch.linspace(-1, 1, size // patch, device=latent.device) for size in latent.shape[-2:])
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).unsqueeze(0)
+        votes = self.features[1:](self._gather(latent, grid)).float()
         # (B, N, 4 or 6, cells): x, y, weight, presence, cosine, sine
         votes = votes.unflatten(1, (self.config.markers, self._votes)).flatten(3)
         weight = votes[:, :, 2].softmax(dim=-1)
@@ -88,6 +87,18 @@ class Readout(nn.Module):
         presence = torch.sigmoid((votes[:, :, 3] * weight).sum(-1))
         headings = (votes[:, :, 4:] * weight.unsqueeze(2)).sum(-1) if self.config.headings else None
         return Located(place * self.scale + self.centre, presence, headings)
+
+    def _gather(self, latent: Tensor, grid: Tensor) -> Tensor:
+        """The first convolution of the latent's patches and their coordinates (1, 2, h / patch, w / patch).
+
+        As a strided one of the latent itself, which need not be rearranged for it.
+        """
+        first: nn.Conv2d = self.features[0]  # type: ignore[assignment]
+        patch = self.config.patch
+        of_patches, of_grid = first.weight[:, :-2], first.weight[:, -2:]
+        kernel = of_patches.unflatten(1, (-1, patch, patch)).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+        place = F.conv2d(grid.to(first.weight.dtype), of_grid, first.bias, padding=1)
+        return F.conv2d(latent.to(first.weight.dtype), kernel, stride=patch, padding=patch) + place
 
 
 def readout_loss(located: Located, positions: Tensor, headings: Tensor | None = None) -> Tensor:

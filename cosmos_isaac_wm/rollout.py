@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .precision import Compile, FastModule, Precision
 from .protocols import Prediction
+from .readout import Located
 
 if TYPE_CHECKING:
     from .world_model import WorldModel
@@ -19,17 +22,42 @@ if TYPE_CHECKING:
 _CELLS = 64 * 16 * 16  # latent cells whose activations a processor's caches hold: more are slower in one piece
 
 
+@dataclass
+class Dreamed(Prediction):
+    """One step of a `DreamEngine`.
+
+    Attributes:
+        located: What is in the new latents, where the engine looks and the bundle has a readout.
+    """
+
+    located: Located | None = None
+
+
+class _Seeing(nn.Module):
+    """A dynamics network and the readout as one, for a compiler to see both."""
+
+    def __init__(self, dynamics: Any, readout: Any):
+        super().__init__()
+        self.dynamics, self.readout = dynamics, readout
+
+    def forward(self, *inputs: Tensor | None) -> Dreamed:
+        """What the dynamics predicts, and what the readout finds in it."""
+        prediction = self.dynamics(*inputs)
+        return Dreamed(prediction.latent, prediction.uncertainty, located=self.readout(prediction.latent))
+
+
 class DreamEngine:
     """B dreams that advance together.
 
     Args:
         world_model: What to dream with; the dreams live on its device.
         num_dreams: B.
-        dtype: Precision of the dynamics network, as of `FastModule`. The latents themselves are always float32.
-        compile: Whether to compile that network, as of `FastModule`.
+        dtype: Precision of the networks, as of `FastModule`. The latents themselves are always float32.
+        compile: Whether to compile them, as of `FastModule`.
+        look: Whether each step also reads from the new latents what is where.
 
     Attributes:
-        network: The dynamics network as it is called.
+        network: The dynamics network, and the readout behind it, as they are called.
         noise_dim: Dimensions of the noise that a stochastic network takes, Z; 0 for any other.
 
     Raises:
@@ -38,14 +66,22 @@ class DreamEngine:
     """
 
     def __init__(
-        self, world_model: WorldModel, num_dreams: int, dtype: Precision = "float32", compile: Compile = False
+        self,
+        world_model: WorldModel,
+        num_dreams: int,
+        dtype: Precision = "float32",
+        compile: Compile = False,
+        look: bool = False,
     ):
         if num_dreams < 1:
             raise ValueError(f"expected at least one dream, got {num_dreams}")
         self.world_model = world_model
         self.num_dreams = num_dreams
         self.noise_dim = int(getattr(world_model.dynamics, "noise_dim", 0))
-        self.network = FastModule(world_model.dynamics, num_dreams, dtype, compile)
+        network, readout = world_model.dynamics, world_model.perception.readout
+        if look and readout is not None:
+            network = _Seeing(network, readout)
+        self.network = FastModule(network, num_dreams, dtype, compile)
         *_, height, width = world_model.perception.latent_shape
         pieces = -(-num_dreams * height * width // _CELLS) if world_model.device.type == "cpu" else 1
         size = -(-num_dreams // pieces)  # of equal size, for a compiler
@@ -87,7 +123,7 @@ class DreamEngine:
             current[slots] = context
 
     @torch.inference_mode()
-    def step(self, actions: Tensor, noise: Tensor | None = None) -> Prediction:
+    def step(self, actions: Tensor, noise: Tensor | None = None) -> Dreamed:
         """Advance every dream by one control step.
 
         Args:
@@ -95,7 +131,8 @@ class DreamEngine:
             noise: Standard normal (B, Z) for a sample of a stochastic network; without it the mean is dreamed.
 
         Returns:
-            The next latents, also the newest of `context` from now on, and the model's uncertainty if it has one.
+            The next latents, also the newest of `context` from now on, the model's uncertainty if it has one, and what
+            is where if the engine looks.
 
         Raises:
             ValueError: If there are not B actions, or they are on another device, or the noise has another shape.
@@ -118,12 +155,12 @@ class DreamEngine:
         inputs: tuple[Tensor | None, ...] = (context, scaled)
         if noise is not None:  # after the target, which only training has
             inputs = (*inputs, None, noise)
-        prediction = _joined(
+        dreamed = _joined(
             [self.network(*(None if each is None else each[piece] for each in inputs)) for piece in self._pieces]
         )
-        self._history[:, self._end] = prediction.latent
+        self._history[:, self._end] = dreamed.latent
         self._end += 1
-        return prediction
+        return dreamed
 
     @torch.inference_mode()
     def open_loop(self, context: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -163,9 +200,24 @@ def _check_room(num_dreams: int, size: int, device: torch.device) -> None:
         )
 
 
-def _joined(parts: list[Prediction]) -> Prediction:
+def _joined(parts: list[Prediction]) -> Dreamed:
     """The predictions for parts of a batch as one, float32."""
     if len(parts) == 1:
-        return Prediction(parts[0].latent.float(), parts[0].uncertainty)
-    doubts = [part.uncertainty for part in parts if part.uncertainty is not None]
-    return Prediction(torch.cat([part.latent.float() for part in parts]), torch.cat(doubts) if doubts else None)
+        (only,) = parts
+        return Dreamed(only.latent.float(), only.uncertainty, located=getattr(only, "located", None))
+    located = None
+    seen = [part.located for part in parts if isinstance(part, Dreamed) and part.located is not None]
+    if seen:
+        located = Located(
+            torch.cat([each.positions for each in seen]),
+            torch.cat([each.presence for each in seen]),
+            _together([each.headings for each in seen]),
+        )
+    latent = torch.cat([part.latent.float() for part in parts])
+    return Dreamed(latent, _together([part.uncertainty for part in parts]), located=located)
+
+
+def _together(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    """Tensors of parts as one, float32; None where there are none."""
+    given = [tensor.float() for tensor in tensors if tensor is not None]
+    return torch.cat(given) if given else None

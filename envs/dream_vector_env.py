@@ -96,7 +96,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             raise ValueError(f"unknown render_mode {render_mode!r}; expected None or 'rgb_array'")
         model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model, device)
         self.world_model = model
-        self.engine = DreamEngine(model, num_envs, dtype, compile)
+        self.engine = DreamEngine(model, num_envs, dtype, compile, look=True)
         if sample and not self.engine.noise_dim:
             raise ValueError("sample=True, but the bundle's dynamics is deterministic: there is nothing to sample")
         self._sample = sample
@@ -109,8 +109,6 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             goal,
             max_episode_steps,
             to_torch=to_torch,
-            dtype=dtype,
-            compile=compile,
         )
         self._kind = kind or default_kind(model)
         matching_contexts(model.contexts, self._kind)  # an unknown kind is an error now, not at the first reset
@@ -232,11 +230,11 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         if not self._started:
             raise ResetNeeded("call reset() before the first step")
         checked = self.task.check_actions(actions)
-        prediction = self.engine.step(checked, self._noise() if self._sample else None)
-        observation, rewards, terminated, truncated, info = self.task.advance(prediction.latent, checked)
+        dreamed = self.engine.step(checked, self._noise() if self._sample else None)
+        observation, rewards, terminated, truncated, info = self.task.advance(dreamed.latent, checked, dreamed.located)
         self._add("dream_step", self.task.steps.clone(), info)
-        if prediction.uncertainty is not None:
-            self._add("uncertainty", prediction.uncertainty.float(), info)
+        if dreamed.uncertainty is not None:
+            self._add("uncertainty", dreamed.uncertainty, info)
         return observation, rewards, terminated, truncated, info
 
     def _noise(self) -> Tensor:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from ..perception import Perception
-from ..precision import Compile, FastModule, Precision
 from ..readout import Located
 
 PRESENT = 0.5  # probability above which a marker counts as seen
@@ -20,30 +17,25 @@ class Sight:
     Args:
         perception: Scene and readout; without a readout there are no markers.
         num_envs: B.
-        dtype: Precision of the readout in `look`, as of `FastModule`.
-        compile: Whether to compile it for that.
 
     Attributes:
         positions: Where each marker was last seen, (x, y) in metres, (B, N, 2).
         seen: Whether it is in the newest frame, (B, N).
     """
 
-    def __init__(self, perception: Perception, num_envs: int, dtype: Precision = "float32", compile: Compile = False):
+    def __init__(self, perception: Perception, num_envs: int):
         self._perception = perception
         self.names = perception.scene.marker_names if perception.readout is not None else ()
         self.positions = torch.zeros(num_envs, len(self.names), 2, device=perception.device)
         self.seen = torch.zeros(num_envs, len(self.names), dtype=torch.bool, device=perception.device)
         self._previous = self.positions
-        self._locate: Callable[[Tensor], Located] = perception.locate
-        if perception.readout is not None and (dtype, compile) != ("float32", False):
-            self._locate = FastModule(perception.readout, num_envs, dtype, compile)
 
     def begin(self, latents: Tensor, slots: Tensor) -> None:
         """Begin anew in some environments (b,), with their two newest latents, older first, (b, 2, C, h, w)."""
         if not self.names:
             return
         nothing = self.positions.new_zeros(len(slots), len(self.names), 2)
-        (first, second), (there, here) = self._read(latents.transpose(0, 1).flatten(0, 1), self._perception.locate, 2)
+        (first, second), (there, here) = (each.chunk(2) for each in self._find(latents.transpose(0, 1).flatten(0, 1)))
         first = torch.where(there.unsqueeze(-1), first, nothing)
         second = torch.where(here.unsqueeze(-1), second, first)
         previous = torch.where((there & here).unsqueeze(-1), first, second)
@@ -51,10 +43,15 @@ class Sight:
         self.seen = self.seen.index_copy(0, slots, here)
         self._previous = self._previous.index_copy(0, slots, previous)
 
-    def look(self, latents: Tensor) -> None:
-        """Follow the markers of all environments into their next frames' latents (B, C, h, w)."""
+    def look(self, latents: Tensor, located: Located | None = None) -> None:
+        """Follow the markers of all environments into their next frames' latents (B, C, h, w).
+
+        Args:
+            latents: The newest.
+            located: What is in them, if that is known already.
+        """
         if self.names:
-            (found,), (seen,) = self._read(latents, self._locate, 1)
+            found, seen = self._find(latents, located)
             now = torch.where(seen.unsqueeze(-1), found, self.positions)
             self._previous = torch.where((seen & self.seen).unsqueeze(-1), self.positions, now)
             self.positions, self.seen = now, seen
@@ -68,13 +65,9 @@ class Sight:
         positions = torch.where(self.seen.unsqueeze(-1), self.positions, torch.nan)
         return {name: positions[:, index] for index, name in enumerate(self.names)}
 
-    @staticmethod
-    def _read(
-        latents: Tensor, locate: Callable[[Tensor], Located], frames: int
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Positions, and whether they are seen, in the latents of that many frames after one another."""
-        with torch.inference_mode():
-            located = locate(latents)
-            found = located.positions.float()
-            seen = (located.presence > PRESENT) & found.isfinite().all(-1)  # a broken dream's NaN is not seen
-        return found.chunk(frames), seen.chunk(frames)
+    @torch.inference_mode()
+    def _find(self, latents: Tensor, located: Located | None = None) -> tuple[Tensor, Tensor]:
+        """Positions (B, N, 2), and whether they are seen (B, N)."""
+        located = located or self._perception.locate(latents)
+        found = located.positions
+        return found, (located.presence > PRESENT) & found.isfinite().all(-1)  # a broken dream's NaN is not seen

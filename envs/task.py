@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..perception import Perception
-from ..precision import Compile, Precision
+from ..readout import Located
 from .reward import Outcome, RewardFunction, checked_rewards
 from .sight import Sight
 
@@ -39,8 +39,6 @@ class Task:
         goal: (x, y) in metres of every episode's goal; drawn anew for each when None.
         max_episode_steps: Time limit; the scene's when None.
         to_torch: Show the user's `reward_fn` tensors on the perception's device instead of arrays.
-        dtype: Precision of the readout in `advance`, as of `FastModule`.
-        compile: Whether to compile it for that.
 
     What goes in and comes out are tensors on the perception's device; `to_numpy` makes arrays of them.
 
@@ -62,8 +60,6 @@ class Task:
         goal: ArrayLike | None = None,
         max_episode_steps: int | None = None,
         to_torch: bool = False,
-        dtype: Precision = "float32",
-        compile: Compile = False,
     ):
         self.scene = scene = perception.scene
         for name, value, known in (("obs_type", obs_type, OBS_TYPES), ("reward_type", reward_type, REWARD_TYPES)):
@@ -71,7 +67,7 @@ class Task:
                 raise ValueError(f"unknown {name} {value!r}; expected one of {known}")
         if max_episode_steps is not None and max_episode_steps < 1:
             raise ValueError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
-        self._sight = Sight(perception, num_envs, dtype, compile)
+        self._sight = Sight(perception, num_envs)
         self.sees = bool(self._sight.names)
         if not self.sees and (obs_type == "pose" or reward_fn is None or goal is not None):
             raise ValueError(
@@ -88,7 +84,11 @@ class Task:
             low, high = (
                 torch.tensor(ends, dtype=torch.float64) for ends in (scene.workspace_low, scene.workspace_high)
             )
-            self._low, self._high, self._edge = (tensor.to(self.device) for tensor in (low, high, EDGE * (high - low)))
+            edge = EDGE * (high - low)
+            self._workspace = low.to(self.device), high.to(self.device)
+            self._table = (low - edge).to(self.device), (high + edge).to(self.device)
+            # Of observed positions: the workspace and a little more.
+            self._bounds = (low - 2 * edge).float().to(self.device), (high + 2 * edge).float().to(self.device)
             self._diagonal = float((high - low).norm())
         self.action_space = spaces.Box(np.array(scene.action_low, np.float32), np.array(scene.action_high, np.float32))
         self.observation_space = self._observation_space()
@@ -133,18 +133,21 @@ class Task:
         info = {key: value[slots] for key, value in self._info().items()}
         return self.observe(latents[:, 1], slots), info
 
-    def advance(self, latents: Tensor, actions: Tensor) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Tensor]]:
+    def advance(
+        self, latents: Tensor, actions: Tensor, located: Located | None = None
+    ) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Tensor]]:
         """Judge one step of all environments.
 
         Args:
             latents: The newest latents, (B, C, h, w).
             actions: What led to them, (B, A).
+            located: What is in them, if that is known already; read from them if not.
 
         Returns:
             Observations, rewards, terminated, truncated, infos.
         """
         before = self._sight.by_name() if self.reward_fn is not None else {}
-        self._sight.look(latents)
+        self._sight.look(latents, located)
         self.steps = self.steps + 1
         observation, info = self.observe(latents), self._info()
         truncated = self.steps >= self.max_episode_steps
@@ -236,10 +239,10 @@ class Task:
         values = self._tensor(goals, torch.float32)
         if values.shape not in ((2,), (count, 2)):
             raise ValueError(f"a goal is (x, y) in metres, one or {count} of them; got shape {tuple(values.shape)}")
-        if not bool(((values >= self._low.float()) & (values <= self._high.float())).all()):
+        low, high = self._workspace
+        if not bool(((values >= low.float()) & (values <= high.float())).all()):
             raise ValueError(
-                f"goals must lie in the workspace from {self._low.tolist()} to {self._high.tolist()} metres, "
-                f"got {values.tolist()}"
+                f"goals must lie in the workspace from {low.tolist()} to {high.tolist()} metres, got {values.tolist()}"
             )
         return values.expand(count, 2)
 
@@ -266,7 +269,7 @@ class Task:
                 self.perception.latent_shape,
                 np.float16 if self.obs_type == "latent16" else np.float32,
             )
-        low, high = ((ends).float().cpu().numpy() for ends in self._bounds())
+        low, high = (ends.cpu().numpy() for ends in self._bounds)
         count, speed = len(self.scene.markers), np.float32(self.scene.max_speed)
         velocity = np.full(2 * count, speed)
         place = spaces.Box(low, high)
@@ -298,14 +301,9 @@ class Task:
             return values.to(self.device, dtype)
         return torch.tensor(np.asarray(values), dtype=dtype, device=self.device)  # a copy: theirs may be read-only
 
-    def _bounds(self) -> tuple[Tensor, Tensor]:
-        """Of observed positions: the workspace and a little more."""
-        return self._low - 2 * self._edge, self._high + 2 * self._edge
-
     def _achieved(self) -> Tensor:
         """Where the object is, kept within the bounds of the observation, (B, 2)."""
-        low, high = self._bounds()
-        return self._sight.positions[:, 0].clamp(low.float(), high.float())
+        return self._sight.positions[:, 0].clamp(*self._bounds)
 
     def _reward(self, achieved: Tensor, desired: Tensor) -> Tensor:
         """See `compute_reward`."""
@@ -318,7 +316,8 @@ class Task:
 
     def _left(self, achieved: Tensor) -> Tensor:
         """Whether the object is beyond the workspace by more than the edge, (...)."""
-        return ((achieved < self._low - self._edge) | (achieved > self._high + self._edge)).any(-1)
+        low, high = self._table
+        return ((achieved < low) | (achieved > high)).any(-1)
 
     def _draw_goal(self, generator: np.random.Generator, away_from: NDArray[np.float32]) -> NDArray[np.float64]:
         """A goal that can be pushed to (off the walls) and is no success yet."""

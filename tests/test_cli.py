@@ -6,7 +6,9 @@ import pytest
 from cosmos_isaac_wm.train import cli
 
 
-def toy(out: Path, updates: int = 10, lr: float = 0.5, fail: str | None = None) -> dict[str, float]:
+def toy(
+    out: Path, updates: int = 10, lr: float = 0.5, fail: str | None = None, quick: bool = False
+) -> dict[str, float]:
     """Pretend to work.
 
     Args:
@@ -14,6 +16,7 @@ def toy(out: Path, updates: int = 10, lr: float = 0.5, fail: str | None = None) 
         updates: How many.
         lr: How fast.
         fail: Kind of failure.
+        quick: In a hurry.
     """
     if fail == "ctrl-c":
         raise KeyboardInterrupt
@@ -23,7 +26,7 @@ def toy(out: Path, updates: int = 10, lr: float = 0.5, fail: str | None = None) 
         raise OSError(28, "No space left on device")
     if fail == "bug":
         raise TypeError("a bug")
-    return {"updates": updates, "lr": lr, "out_length": len(str(out))}
+    return {"updates": updates, "lr": lr, "out_length": len(str(out))} | ({"quick": 1.0} if quick else {})
 
 
 @pytest.fixture
@@ -49,6 +52,13 @@ def refused(capsys):
         return capsys.readouterr().err
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("argv", "quick"), [((), 0), (("--quick",), 1), (("--quick", "true"), 1), (("--quick", "false"), 0)]
+)
+def test_a_flag_alone_says_yes(results, argv, quick):
+    assert results("--out", "x", *argv).get("quick", 0) == quick
 
 
 def test_help_lists_every_command(capsys):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from cosmos_isaac_wm.readout import Located, Readout, ReadoutConfig, readout_loss
 
@@ -15,6 +16,12 @@ def test_it_gives_a_position_and_a_presence_per_marker(readout):
     assert located.positions.shape == (5, 2, 2)
     assert located.presence.shape == (5, 2)
     assert ((located.presence >= 0) & (located.presence <= 1)).all()
+
+
+def test_its_strided_first_convolution_is_one_of_patches_and_their_coordinates(readout):
+    latent, grid = torch.randn(3, 16, 8, 12), torch.randn(1, 2, 4, 6)
+    patches = torch.cat([F.pixel_unshuffle(latent, 2), grid.expand(3, -1, -1, -1)], dim=1)
+    torch.testing.assert_close(readout._gather(latent, grid), readout.features[0](patches), atol=1e-5, rtol=1e-5)
 
 
 def test_headings_are_read_where_they_are_learned(readout):

@@ -148,6 +148,34 @@ def test_another_number_of_actions_is_refused_and_changes_nothing(world_model, c
     assert torch.equal(engine.context, contexts[:2])
 
 
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_an_engine_that_looks_tells_what_is_in_the_new_latents(world_model, contexts, monkeypatch, pieces):
+    *_, height, width = world_model.perception.latent_shape
+    monkeypatch.setattr(rollout, "_CELLS", 6 // pieces * height * width)
+    engine = DreamEngine(world_model, 6, look=True)
+    engine.reset(contexts)
+    dreamed = engine.step(ACTIONS[:, 0])
+    expected = world_model.perception.locate(dreamed.latent)
+    torch.testing.assert_close(dreamed.located.positions, expected.positions)
+    torch.testing.assert_close(dreamed.located.presence, expected.presence)
+    assert DreamEngine(world_model, 6).step(ACTIONS[:, 0]).located is None
+
+
+def test_a_shape_that_comes_later_is_compiled_with_constant_weights_too(monkeypatch):
+    constant = []
+
+    def backend(graph, inputs):
+        constant.append(torch._inductor.config.freezing)
+        return graph.forward
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network, **options: real(network, backend=backend, **options))
+    network = precision.FastModule(torch.nn.Linear(2, 3), 8, compile=True)
+    for size in (8, 5):
+        assert network(torch.zeros(size, 2)).shape == (size, 3)
+    assert constant == [True, True]
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_dream_is_the_same(world_model, contexts):
     expected = DreamEngine(world_model, 6).open_loop(contexts, ACTIONS)

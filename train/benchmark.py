@@ -290,18 +290,18 @@ def environments(
         sb3.reset()
         actions = draw_actions(model, batch, seed)
         env.step(actions), sb3.step(actions)  # compiled from here on
-        forward = bare_forward(env.engine, actions)
+        engine = DreamEngine(model, batch, **options)
         over = bench.compare(
             f"environments, {batch}",
             batch,
             {
-                "bare network": forward,
+                "bare network": bare_forward(engine, env.context, actions),
                 "vector environment, pose": partial(env.step, actions),
                 "Stable-Baselines3 adapter, pose": partial(sb3.step, actions),
             },
         )
         row = bench.rows[-3]
-        precision = str(env.engine.network.dtype).removeprefix("torch.")
+        precision = str(engine.network.dtype).removeprefix("torch.")
         flops = count_flops(model, actions)
         shares.append(flops / statistics.median(row.seconds) / 1e9 / peaks[f"matmul_{precision}_gflops"])
         found[f"forward_b{batch}_steps_per_s"] = row.steps_per_s
@@ -327,7 +327,7 @@ def observations(
         env = DreamVectorEnv(batch, world_model=model, obs_type=obs_type, **options)
         env.reset(seed=seed)
         env.step(actions)  # compiled from here on
-        calls.setdefault("bare network", bare_forward(env.engine, actions))
+        calls.setdefault("bare network", bare_forward(DreamEngine(model, batch, **options), env.context, actions))
         calls[f"vector environment, {obs_type}"] = partial(env.step, actions)
     over = bench.compare(f"observations, {batch}", batch, calls)
     return {f"{name.split(', ')[1]}_over_forward_b{batch}": value for name, value in over.items() if ", " in name}
@@ -583,9 +583,9 @@ def draw_actions(model: WorldModel, batch: int, seed: int) -> NDArray[np.float32
     return np.random.default_rng(seed).uniform(low, high, (batch, model.scene.action_dim)).astype(np.float32)
 
 
-def bare_forward(engine: DreamEngine, actions: Any) -> Callable[[], Any]:
-    """A call of nothing but the engine's network, on its current context."""
-    context = engine.context.clone()
+def bare_forward(engine: DreamEngine, context: Tensor, actions: Any) -> Callable[[], Any]:
+    """A call of nothing but the network of an engine that does not look."""
+    context = context.clone()
     scaled = engine.world_model.perception.scale_actions(torch.from_numpy(actions).to(context.device))
 
     @torch.inference_mode()

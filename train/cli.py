@@ -67,6 +67,9 @@ def parser_for(function: Callable[..., Any], name: str, defaults: str | None = N
     parser.add_argument("--config", action="config", help="YAML file with any of the options below, or a shipped one")
     parser.add_argument("--json", type=str | None, default=None, help="write the results to this file as flat JSON")
     parser.add_function_arguments(function, as_group=False, sub_configs=False)
+    for action in parser._actions:
+        if getattr(action, "_typehint", None) is bool:  # `--flag` alone says yes
+            action.nargs, action.const = "?", True
     return parser
 
 
