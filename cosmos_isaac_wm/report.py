@@ -5,7 +5,6 @@ Bars are what the shipped world model is held to, aims what would be better stil
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -174,15 +173,6 @@ def write_metrics(out: str | os.PathLike[str], evaluation: Evaluation) -> None:
         )
 
 
-def bundle_fingerprint(world_model: WorldModel) -> str:
-    """A hash of all of a world model's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(world_model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def write_html(
     out: str | os.PathLike[str], evaluation: Evaluation, world_model: WorldModel, dataset: EpisodeDataset, command: str
 ) -> Path:
@@ -240,7 +230,7 @@ def write_html(
                 made=[
                     ("command", command),
                     ("world model", str(world_model.path or "in memory")),
-                    ("bundle fingerprint", bundle_fingerprint(world_model)),
+                    ("bundle fingerprint", world_model.fingerprint()),
                     ("data fingerprint", dataset.fingerprint()),
                     ("seed", evaluation.seed),
                     ("cosmos-isaac-wm", version("cosmos-isaac-wm")),

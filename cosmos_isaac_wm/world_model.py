@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import json
 import os
 import shutil
@@ -146,6 +147,14 @@ class WorldModel(nn.Module):
     def locate(self, latents: Tensor) -> Located:
         """Positions in metres of the scene's markers, in order."""
         return self.perception.locate(latents)
+
+    def fingerprint(self) -> str:
+        """A hash of all weights."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def held_out(self) -> EpisodeDataset:
         """The held-out episodes shipped with the bundle.

@@ -50,13 +50,19 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
 
     ## Rewards
 
-    The reward is always `compute_reward(achieved_goal, desired_goal, info)`, which also takes batches:
+    The first two are always `compute_reward(achieved_goal, desired_goal, info)`, which also takes batches:
 
     - `reward_type="dense"` (default): minus the distance between object and goal, as a share of the workspace's
       diagonal, in [-1, 0].
     - `reward_type="sparse"`: 0 at the goal, else -1.
 
-    Leaving the workspace costs a whole episode of -1 besides, so that it never pays. `reward_fn` replaces the reward:
+    Leaving the workspace costs a whole episode of -1 besides, so that it never pays.
+
+    - `reward_type="progress"`: 20 for every metre that the object came nearer to the goal in this step, 2 for every
+      metre that the agent came nearer to the object, -0.02 a step, 5 for success, -5 for leaving the workspace. What
+      on-policy algorithms learn from soonest; there is no `compute_reward`, as it depends on the step before.
+
+    `reward_fn` replaces the reward:
     it gets an `Outcome` (positions now and before, goals, latents, and frames decoded if it asks for them) with a
     batch axis, and returns one number per environment. There is no `compute_reward` then, nor for latent and rgb.
 
@@ -111,7 +117,7 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
         Args:
             world_model: A shipped bundle's name, a folder, "hf://owner/repository", or a loaded `WorldModel`.
             obs_type: "pose", "latent", "latent16" or "rgb".
-            reward_type: "dense" or "sparse".
+            reward_type: "dense", "sparse" or "progress".
             reward_fn: A reward of your own instead: from an `Outcome` to one number per environment (here one).
             goal: Fixed goal (x, y) in metres; drawn for every episode when None.
             render_mode: None or "rgb_array".

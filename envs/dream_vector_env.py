@@ -49,7 +49,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         max_episode_steps: Time limit; the bundle's own (97 for the shipped ones) when None.
         world_model: A shipped bundle's name, a folder, "hf://owner/repository", or a loaded `WorldModel`.
         obs_type: "pose", "latent", "latent16" or "rgb".
-        reward_type: "dense" or "sparse".
+        reward_type: "dense", "sparse" or "progress".
         reward_fn: A reward of your own instead: from an `Outcome` of the batch to B numbers.
         goal: Fixed goal (x, y) in metres; drawn for every episode when None.
         render_mode: None or "rgb_array".
@@ -133,9 +133,9 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
 
     @property
     def compute_reward(self) -> Any:
-        """`Task.compute_reward`; absent unless rewards follow from the observed goals (pose, no `reward_fn`)."""
+        """`Task.compute_reward`; absent unless rewards follow from observed goals (pose; dense or sparse)."""
         if not self.task.has_compute_reward:
-            raise AttributeError('compute_reward needs obs_type="pose" and no reward_fn')
+            raise AttributeError('compute_reward needs obs_type="pose", no reward_fn and no reward_type="progress"')
         return self.task.compute_reward
 
     def reset(

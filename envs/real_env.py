@@ -73,7 +73,7 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
         Args:
             world_model: The bundle whose tokenizer and readout look at the pictures, as in `DreamEnv`.
             obs_type: "pose", "latent", "latent16" or "rgb".
-            reward_type: "dense" or "sparse".
+            reward_type: "dense", "sparse" or "progress".
             reward_fn: A reward of your own instead, as in `DreamEnv`.
             goal: Fixed goal (x, y) in metres; drawn for every episode when None.
             render_mode: None or "rgb_array".
@@ -120,7 +120,7 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
     def compute_reward(self) -> Any:
         """Rewards from achieved and desired goals (..., 2); absent unless `obs_type="pose"` without a `reward_fn`."""
         if not self.task.has_compute_reward:
-            raise AttributeError('compute_reward needs obs_type="pose" and no reward_fn')
+            raise AttributeError('compute_reward needs obs_type="pose", no reward_fn and no reward_type="progress"')
         return self.task.compute_reward
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:

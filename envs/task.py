@@ -6,7 +6,7 @@ its agent anything that was not seen in a picture, and what is learned in one me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,12 @@ from .reward import Outcome, RewardFunction, checked_rewards
 from .sight import Sight
 
 OBS_TYPES = ("pose", "latent", "latent16", "rgb")
-REWARD_TYPES = ("dense", "sparse")
+REWARD_TYPES = ("dense", "sparse", "progress")
 _LATENT_DTYPES = {"latent": torch.float32, "latent16": torch.float16}
 LATENT_LIMIT = 20.0  # latents have unit variance per channel; observations are clipped here, to have finite bounds
 EDGE = 0.05  # share of the workspace by which the object may be outside before it has left
+# The terms of the "progress" reward; per metre, per step, and once at the end.
+_OBJECT_PROGRESS, _AGENT_PROGRESS, _STEP_COST, _SUCCESS_BONUS, _LOSS = 20.0, 2.0, 0.02, 5.0, 5.0
 
 
 class Task:
@@ -34,7 +36,7 @@ class Task:
         perception: Scene, tokenizer and readout of the bundle.
         num_envs: B.
         obs_type: "pose", "latent", "latent16" (the latent as float16: half the memory in a buffer) or "rgb".
-        reward_type: "dense" or "sparse".
+        reward_type: "dense", "sparse" or "progress".
         reward_fn: Replaces the reward, not the ends: from an `Outcome` to B finite numbers.
         goal: (x, y) in metres of every episode's goal; drawn anew for each when None.
         max_episode_steps: Time limit; the scene's when None.
@@ -103,7 +105,7 @@ class Task:
     @property
     def has_compute_reward(self) -> bool:
         """Whether rewards follow from achieved and desired goals in the observation, as goal environments promise."""
-        return self.obs_type == "pose" and self.reward_fn is None
+        return self.obs_type == "pose" and self.reward_fn is None and self.reward_type != "progress"
 
     def start(
         self, slots: Tensor, latents: Tensor, generators: list[np.random.Generator], goals: Any = None
@@ -147,6 +149,7 @@ class Task:
             Observations, rewards, terminated, truncated, infos.
         """
         before = self._sight.by_name() if self.reward_fn is not None else {}
+        earlier = self._sight.positions
         self._sight.look(latents, located)
         self.steps = self.steps + 1
         observation, info = self.observe(latents), self._info()
@@ -158,7 +161,9 @@ class Task:
         else:
             terminated = torch.zeros_like(truncated)
             lost = ~latents.flatten(1).isfinite().all(dim=1)
-        if self.reward_fn is None:
+        if self.reward_fn is None and self.reward_type == "progress":
+            rewards = self._progress(earlier, info["is_success"], self._left(achieved))
+        elif self.reward_fn is None:
             rewards = self._reward(achieved, self.goals.double())
         else:
             goals = self.goals.clone() if self.sees else None
@@ -313,6 +318,18 @@ class Task:
         else:
             reward = -distance / self._diagonal
         return reward - self.scene.episode_steps * self._left(achieved).double()
+
+    def _progress(self, earlier: Tensor, succeeded: Tensor, left: Tensor) -> Tensor:
+        """How much nearer the object came to its goal, and the agent to the object, since `earlier` (B, N, 2)."""
+
+        def gained(distance: Callable[[Tensor], Tensor]) -> Tensor:
+            return distance(earlier.double()) - distance(self._sight.positions.double())
+
+        reward = _OBJECT_PROGRESS * gained(lambda places: _distance(places[:, 0], self.goals.double())) - _STEP_COST
+        agent = self.scene.agent_index
+        if agent is not None:
+            reward = reward + _AGENT_PROGRESS * gained(lambda places: _distance(places[:, agent], places[:, 0]))
+        return reward + _SUCCESS_BONUS * succeeded - _LOSS * left
 
     def _left(self, achieved: Tensor) -> Tensor:
         """Whether the object is beyond the workspace by more than the edge, (...)."""

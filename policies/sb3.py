@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv, VecMonitor
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecEnv,
+    VecFrameStack,
+    VecMonitor,
+    VecTransposeImage,
+)
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from ..envs.dream_vector_env import DreamVectorEnv
@@ -141,6 +151,56 @@ def make_dream_vec_env(n_envs: int = 64, seed: int | None = None, **env_kwargs: 
     if seed is not None:
         env.seed(seed)
     return VecMonitor(env)
+
+
+def make_vec_env(env_id: str, n_envs: int, seed: int | None = None, frame_stack: int = 1, **env_kwargs: Any) -> VecEnv:
+    """The dream or the real simulator for Stable-Baselines3, as its policies take it.
+
+    Args:
+        env_id: "CosmosDream-v0", all dreams in one batch, or "CosmosReal-v0", each simulator in a process of its own.
+        n_envs: How many.
+        seed: Of the first reset: environment i gets `seed + i`.
+        frame_stack: Latents or pictures that are stacked into one observation.
+        env_kwargs: As of the environment; `world_model` must be a name or folder for more than one real simulator.
+
+    Raises:
+        ValueError: If there is no such environment, or observations of the kind cannot be stacked.
+    """
+    env: VecEnv
+    if env_id == "CosmosDream-v0":
+        env = make_dream_vec_env(n_envs, seed, **env_kwargs)
+    elif env_id == "CosmosReal-v0":
+        makers: list[Callable[[], gym.Env[Any, Any]]] = [
+            partial(gym.make, f"cosmos_isaac_wm:{env_id}", **env_kwargs)
+        ] * n_envs
+        if n_envs == 1:
+            env = VecMonitor(DummyVecEnv(makers))
+        else:
+            with one_thread_each():
+                env = VecMonitor(SubprocVecEnv(makers, start_method="spawn"))  # a fork would inherit threads' locks
+        env.seed(seed)
+    else:
+        raise ValueError(f"unknown environment {env_id!r}; expected 'CosmosDream-v0' or 'CosmosReal-v0'")
+    picture = env_kwargs.get("obs_type") == "rgb"
+    if frame_stack > 1:
+        if not isinstance(env.observation_space, gym.spaces.Box):
+            raise ValueError("poses hold velocities and are not stacked; use frame_stack with latents or pictures")
+        env = VecFrameStack(env, frame_stack, channels_order="last" if picture else "first")
+    return VecTransposeImage(env) if picture else env
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Processes that are started inside compute with one thread, as several of them share the cores."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def _together(options: list[dict[str, Any]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cosmos_isaac_wm.evaluation import evaluate
-from cosmos_isaac_wm.report import Row, bundle_fingerprint, error_table, rows, write_html, write_metrics
+from cosmos_isaac_wm.report import Row, error_table, rows, write_html, write_metrics
 from cosmos_isaac_wm.world_model import WorldModel
 
 
@@ -54,7 +54,7 @@ def test_every_link_of_the_report_leads_to_a_file_beside_it(evaluation, world_mo
 
 def test_the_report_says_with_what_it_was_measured(evaluation, world_model, dataset, tmp_path):
     page = write_html(tmp_path, evaluation, world_model, dataset, "cosmos-wm demo --seed 7").read_text(encoding="utf-8")
-    for word in ("cosmos-wm demo --seed 7", bundle_fingerprint(world_model), dataset.fingerprint(), "71.08"):
+    for word in ("cosmos-wm demo --seed 7", world_model.fingerprint(), dataset.fingerprint(), "71.08"):
         assert word in page
     assert page.count("<tr><td>") == len(rows(evaluation)) + 3  # and a line for each of the three episodes
 
@@ -67,7 +67,7 @@ def test_names_from_other_peoples_data_cannot_break_the_page(evaluation, world_m
 
 def test_the_fingerprint_changes_with_any_weight(world_model, bundle):
     loaded = WorldModel.load(bundle)
-    assert bundle_fingerprint(loaded) == bundle_fingerprint(world_model)
+    assert loaded.fingerprint() == world_model.fingerprint()
     with torch.no_grad():
         loaded.dynamics.out_projection.bias[0] += 1e-3
-    assert bundle_fingerprint(loaded) != bundle_fingerprint(world_model)
+    assert loaded.fingerprint() != world_model.fingerprint()

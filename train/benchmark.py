@@ -35,7 +35,7 @@ from cosmos_isaac_wm.dynamics import ResNetRollout, to_seed_state_dict
 from cosmos_isaac_wm.envs import DreamVectorEnv
 from cosmos_isaac_wm.fitting import fit_dynamics, rollout_loss, validate
 from cosmos_isaac_wm.perception import BundleError, Perception
-from cosmos_isaac_wm.policies.sb3 import DreamVecEnv
+from cosmos_isaac_wm.policies.sb3 import DreamVecEnv, one_thread_each
 from cosmos_isaac_wm.precision import has_bfloat16
 from cosmos_isaac_wm.protocols import Prediction
 from cosmos_isaac_wm.report import judge
@@ -401,20 +401,15 @@ def real_simulator(
     except (OpenGLError, ValueError) as error:
         print(f"the real simulator was not measured: {error}", file=sys.stderr)
         return {}
-    threads = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that start now: two of them, two cores
-    two = gym.make_vec(
-        "CosmosReal-v0",
-        num_envs=2,
-        vectorization_mode="async",
-        vector_kwargs={"context": "spawn"},  # a fork would inherit the locks of running threads
-        world_model=str(model.path),
-    )
-    two.reset(seed=seed)
-    if threads is None:
-        del os.environ["OMP_NUM_THREADS"]
-    else:
-        os.environ["OMP_NUM_THREADS"] = threads
+    with one_thread_each():
+        two = gym.make_vec(
+            "CosmosReal-v0",
+            num_envs=2,
+            vectorization_mode="async",
+            vector_kwargs={"context": "spawn"},  # a fork would inherit the locks of running threads
+            world_model=str(model.path),
+        )
+        two.reset(seed=seed)
     dream = DreamVectorEnv(batch, world_model=model, **options)
     dream.reset(seed=seed)
     actions = draw_actions(model, batch, seed)

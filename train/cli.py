@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": "measure a bundle on held-out episodes",
     "record": "log the dreamed positions of one episode against its ground truth",
     "compare": "train the report's systems beside ours and judge them alike",
+    "train-agent": "train a Stable-Baselines3 agent in the dream",
     "benchmark": "measure the speed of the dream",
     "info": "show what a bundle contains",
 }
@@ -130,6 +131,22 @@ def run(
         print(f"cosmos-wm {name}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def claim(path: Path, content: Mapping[str, Any]) -> None:
+    """Bind a folder of results, through a file in it, to what they are results of.
+
+    Raises:
+        ValueError: If the folder is bound to something else; says what differs.
+    """
+    if not path.exists():
+        write_json(path, content)
+    elif (held := json.loads(path.read_text())) != json.loads(json.dumps(content)):
+        pairs = [(key, held.get(key), value) for key, value in content.items() if held.get(key) != value]
+        differing = ", ".join(f"{key} {there} instead of {here}" for key, there, here in pairs)
+        raise ValueError(
+            f"{path.parent} holds another {path.stem} ({differing}); repeat its arguments or choose another --out"
+        )
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:

@@ -107,7 +107,13 @@ def run(
     sight = Perception.load(perception, where)
     _check(dataset, sight)
     out.mkdir(parents=True, exist_ok=True)
-    _claim(out / "comparison.json", dataset, sight, minutes_per_model, seed)
+    compared = {
+        "data": dataset.fingerprint(),
+        "perception": sight.fingerprint(),
+        "minutes_per_model": minutes_per_model,
+        "seed": seed,
+    }
+    cli.claim(out / "comparison.json", compared)
     bundles = {name: out / f"dynamics_ckpts_{name}" / "bundle" for name in names}
     if missing := [name for name in names if not bundles[name].is_dir()]:
         cache = out if (perception / "config.yaml").exists() else perception  # as fit-tokenizer left it
@@ -140,24 +146,6 @@ def _check(dataset: EpisodeDataset, sight: Perception) -> None:
                 f"the perception was made for {name} {getattr(sight.scene, name)}, but {dataset.path} has "
                 f"{getattr(scene, name)}; make one for it with `cosmos-wm fit-tokenizer --data {dataset.path}`"
             )
-
-
-def _claim(path: Path, dataset: EpisodeDataset, sight: Perception, minutes: float, seed: int) -> None:
-    """Bind the folder to what is compared in it, or refuse if that is something else."""
-    content = {
-        "data": dataset.fingerprint(),
-        "perception": sight.fingerprint(),
-        "minutes_per_model": minutes,
-        "seed": seed,
-    }
-    if not path.exists():
-        cli.write_json(path, content)
-    elif (held := json.loads(path.read_text())) != content:
-        pairs = [(key, held.get(key), value) for key, value in content.items() if held.get(key) != value]
-        differing = ", ".join(f"{key} {there} instead of {here}" for key, there, here in pairs)
-        raise ValueError(
-            f"{path.parent} holds another comparison ({differing}); repeat its arguments or choose another --out"
-        )
 
 
 def _folder(out: Path, name: str, first: int) -> Path:

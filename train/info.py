@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from torch import nn
 
 from cosmos_isaac_wm.perception import BundleError
-from cosmos_isaac_wm.report import bundle_fingerprint
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
 
@@ -43,7 +42,7 @@ def run(world_model: str = "default", seed: int = 0) -> dict[str, float]:
     except BundleError:
         kinds = "none"
     sections = {
-        "bundle": {"folder": model.path, "fingerprint": bundle_fingerprint(model), **model.provenance},
+        "bundle": {"folder": model.path, "fingerprint": model.fingerprint(), **model.provenance},
         "scene": {
             "name": scene.name,
             "pictures": f"{scene.image_size[0]} x {scene.image_size[1]} at {scene.control_hz:g} Hz",

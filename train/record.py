@@ -13,7 +13,7 @@ import numpy as np
 from cosmos_isaac_wm.baselines import simulator_for
 from cosmos_isaac_wm.data import DatasetError, EpisodeDataset
 from cosmos_isaac_wm.recorder import DreamRecorder
-from cosmos_isaac_wm.report import bundle_fingerprint, error_table
+from cosmos_isaac_wm.report import error_table
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
 
@@ -40,7 +40,7 @@ def run(
     dataset = model.held_out() if data is None else EpisodeDataset(data)
     if not 0 <= episode < len(dataset):
         raise DatasetError(f"{dataset.path} has episodes 0 to {len(dataset) - 1}, not {episode}")
-    recorded = {"episode": episode, "world_model": bundle_fingerprint(model), "data": dataset.fingerprint()}
+    recorded = {"episode": episode, "world_model": model.fingerprint(), "data": dataset.fingerprint()}
     finished = out / "recording.json"  # written last
     if finished.is_file():
         if json.loads(finished.read_text()) != recorded:

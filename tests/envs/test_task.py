@@ -117,6 +117,20 @@ def test_drawn_goals_lie_off_the_walls_and_away_from_the_object(scene):
     assert goals.std(axis=0).min() > 0.1
 
 
+def test_progress_pays_for_coming_nearer_and_for_success_and_has_no_goal_form(scene):
+    task, _ = started(scene, cube=(0.0, 0.0), goal=(0.2, 0.0), reward_type="progress")
+    assert not task.has_compute_reward
+    nearer = task.advance(latent((0.05, 0.0), pusher=(0.25, 0.3)), ACTION)[1]
+    agent = np.hypot(0.3, 0.3) - np.hypot(0.2, 0.3)
+    assert nearer.tolist() == pytest.approx([20 * 0.05 + 2 * agent - 0.02])
+    still = task.advance(latent((0.05, 0.0), pusher=(0.25, 0.3)), ACTION)[1]
+    assert still.tolist() == pytest.approx([-0.02])
+    arrived = task.advance(latent((0.19, 0.0), pusher=(0.39, 0.3)), ACTION)[1]
+    assert arrived.tolist() == pytest.approx([20 * 0.14 - 0.02 + 5])
+    away = task.advance(latent((0.45, 0.0), pusher=(0.65, 0.3)), ACTION)[1]
+    assert away.tolist() == pytest.approx([20 * (0.01 - 0.25) - 0.02 - 5])
+
+
 def test_a_fixed_goal_is_the_goal_of_every_episode(scene):
     task = Task(Eyes(scene), goal=(0.1, -0.1))
     pair = torch.stack([latent((0.2, 0.2))] * 2, dim=1)

@@ -6,7 +6,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 from cosmos_isaac_wm.envs import DreamEnv, DreamVectorEnv
-from cosmos_isaac_wm.policies.sb3 import DreamVecEnv, make_dream_vec_env
+from cosmos_isaac_wm.policies.sb3 import DreamVecEnv, make_dream_vec_env, make_vec_env
 
 N = 3
 
@@ -146,6 +146,35 @@ def test_the_one_liner_seeds_and_monitors(model):
         _, _, dones, infos = first.step(np.zeros((4, 2), np.float32))
     assert dones.all()
     assert all(info["episode"]["l"] == 3 for info in infos)
+
+
+def test_pictures_come_channels_first_and_stacked_and_latents_stacked(model):
+    kwargs = {"world_model": model, "goal": (0.1, 0.1), "max_episode_steps": 3}
+    channels, *grid = model.perception.latent_shape
+    pictures = make_vec_env("CosmosDream-v0", 2, 0, frame_stack=2, obs_type="rgb", **kwargs)
+    assert pictures.reset().shape == (2, 6, *model.scene.image_size)
+    latents = make_vec_env("CosmosDream-v0", 2, 0, frame_stack=3, obs_type="latent", **kwargs)
+    assert latents.reset().shape == (2, 3 * channels, *grid)
+    first = latents.step(np.zeros((2, 2), np.float32))[0]
+    second = latents.step(np.zeros((2, 2), np.float32))[0]
+    np.testing.assert_array_equal(second[:, channels : 2 * channels], first[:, 2 * channels :])
+
+
+def test_poses_are_not_stacked_and_unknown_environments_are_named(model):
+    with pytest.raises(ValueError, match="poses hold velocities"):
+        make_vec_env("CosmosDream-v0", 2, frame_stack=2, world_model=model)
+    with pytest.raises(ValueError, match="unknown environment 'Pong'"):
+        make_vec_env("Pong", 2, world_model=model)
+
+
+@pytest.mark.opengl
+def test_real_simulators_have_the_dreams_spaces(bundle):
+    dreams = make_vec_env("CosmosDream-v0", 2, 0, world_model=str(bundle))
+    for count in (1, 2):
+        real = make_vec_env("CosmosReal-v0", count, 0, world_model=str(bundle))
+        assert (real.observation_space, real.action_space) == (dreams.observation_space, dreams.action_space)
+        assert real.reset()["observation"].shape == (count, 8)
+        real.close()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 import json
 
-from cosmos_isaac_wm.report import bundle_fingerprint
 from cosmos_isaac_wm.train.info import main
 
 
@@ -12,7 +11,7 @@ def test_a_bundle_is_described_with_its_real_sizes(bundle, world_model, tmp_path
     assert (numbers["latent_channels"], numbers["latent_height"], numbers["context_length"]) == (16, 4, 4)
     assert numbers["contexts"] == 6
     printed = capsys.readouterr().out
-    assert bundle_fingerprint(world_model) in printed
+    assert world_model.fingerprint() in printed
     assert "cube, pusher" in printed
     assert "6 push" in printed
     assert "not evaluated" in printed

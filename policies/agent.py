@@ -1,0 +1,177 @@
+"""Trained agents as files: a Stable-Baselines3 policy, its spaces and what it was trained on; nothing is unpickled."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import yaml
+from minari.serialization import deserialize_space, serialize_space
+from numpy.typing import NDArray
+from safetensors.torch import load_model, save_model
+from stable_baselines3 import PPO, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+
+from .. import __version__
+from ..atomic import replacing
+from .extractors import LatentExtractor, PoseExtractor
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "td3": TD3, "sac_her": SAC}
+_EXTRACTORS = {"pose": PoseExtractor, "latent": LatentExtractor}
+_FILES = ("agent.yaml", "policy.safetensors")
+
+
+class AgentError(ValueError):
+    """An agent's files are missing, damaged, or made for another environment."""
+
+
+@dataclass
+class Agent:
+    """A policy that was trained, with all that is needed to use it again.
+
+    Attributes:
+        policy: The Stable-Baselines3 policy.
+        algorithm: A key of `ALGORITHMS`.
+        policy_name: Stable-Baselines3's name of the policy class: "MultiInputPolicy", "MlpPolicy" or "CnnPolicy".
+        policy_kwargs: Plain arguments of that class, like `net_arch`; "extractor" names a feature extractor of ours.
+        env_kwargs: What the environment was made with: `obs_type`, `reward_type`, ...
+        frame_stack: Observations that are stacked for the policy, 1 for none.
+        trained: What it was trained on: "env", "world_model" (fingerprint), "steps", "seed", ...
+    """
+
+    policy: BasePolicy
+    algorithm: str
+    policy_name: str
+    policy_kwargs: dict[str, Any] = field(default_factory=dict)
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    frame_stack: int = 1
+    trained: dict[str, Any] = field(default_factory=dict)
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[Any], Any]:
+        """Actions for one observation or a batch, as Stable-Baselines3's `predict`; without exploration by default."""
+        return self.policy.predict(observation, state, episode_start, deterministic)
+
+    def check(self, env: gym.Env[Any, Any] | Any, world_model: str | None = None) -> None:
+        """Say so if the agent does not belong to an environment.
+
+        Args:
+            env: Anything with `observation_space` and `action_space` of one environment, already stacked.
+            world_model: Fingerprint of its bundle; another one than in training is only warned of.
+
+        Raises:
+            AgentError: If the spaces are others; says which.
+        """
+        for name in ("observation_space", "action_space"):
+            own, given = getattr(self.policy, name), getattr(env, name)
+            if own != given:
+                raise AgentError(
+                    f"the agent was trained for the {name.replace('_', ' ')} {own}, this environment has {given}; "
+                    f"make the environment with {self.env_kwargs}"
+                )
+        learned = self.trained.get("world_model")
+        if world_model is not None and learned not in (None, world_model):
+            warnings.warn(
+                f"the agent was trained with world model {learned}, this one is {world_model}: what it sees may mean "
+                "something else",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write `policy.safetensors` and `agent.yaml` into a folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / "policy.safetensors") as temporary:
+            save_model(self.policy, str(temporary))  # parts of a policy share their feature extractor
+        described = {
+            "algorithm": self.algorithm,
+            "policy": self.policy_name,
+            "policy_kwargs": self.policy_kwargs,
+            "env_kwargs": self.env_kwargs,
+            "frame_stack": self.frame_stack,
+            "trained": self.trained | {"version": __version__},
+            "observation_space": serialize_space(self.policy.observation_space),
+            "action_space": serialize_space(self.policy.action_space),
+        }
+        with replacing(folder / "agent.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(described, sort_keys=False))
+        return folder
+
+    @classmethod
+    def load(cls, name: str | os.PathLike[str] = "default") -> Agent:
+        """Read an agent: a folder of `save`, or the one that is shipped with the bundle of that name.
+
+        Raises:
+            AgentError: If there is none, or it is damaged.
+        """
+        folder = Path(name)
+        if not folder.is_dir():
+            folder = Path(str(files("cosmos_isaac_wm.weights"))) / str(name) / "agent"
+        if missing := [file for file in _FILES if not (folder / file).is_file()]:
+            raise AgentError(f"no agent {str(name)!r}: {folder} has no {' and no '.join(missing)}")
+        try:
+            described = yaml.safe_load((folder / "agent.yaml").read_text())
+            policy = new_policy(
+                described["algorithm"],
+                described["policy"],
+                described["policy_kwargs"],
+                deserialize_space(described["observation_space"]),
+                deserialize_space(described["action_space"]),
+            )
+            load_model(policy, folder / "policy.safetensors")
+        except Exception as error:
+            raise AgentError(f"{folder} is damaged or of another version ({error}); train it again") from error
+        policy.set_training_mode(False)
+        return cls(
+            policy,
+            described["algorithm"],
+            described["policy"],
+            described["policy_kwargs"],
+            described["env_kwargs"],
+            described["frame_stack"],
+            described["trained"],
+        )
+
+
+def new_policy(
+    algorithm: str, policy: str, policy_kwargs: dict[str, Any], observation: gym.Space[Any], action: gym.Space[Any]
+) -> BasePolicy:
+    """An untrained policy of an algorithm.
+
+    Raises:
+        AgentError: If there is no such algorithm or policy.
+    """
+    if algorithm not in ALGORITHMS:
+        raise AgentError(f"unknown algorithm {algorithm!r}; expected one of {sorted(ALGORITHMS)}")
+    classes = ALGORITHMS[algorithm].policy_aliases
+    if policy not in classes:
+        raise AgentError(f"unknown policy {policy!r}; {algorithm} has {sorted(classes)}")
+    made = classes[policy](observation, action, lambda _: 0.0, **sb3_policy_kwargs(policy_kwargs))  # type: ignore[call-arg]
+    return made
+
+
+def sb3_policy_kwargs(plain: dict[str, Any]) -> dict[str, Any]:
+    """Policy arguments for Stable-Baselines3 from those of a YAML file: "extractor" is a name there.
+
+    Raises:
+        AgentError: If there is no such extractor.
+    """
+    kwargs = dict(plain)
+    name = kwargs.pop("extractor", None)
+    if name is None:
+        return kwargs
+    if name not in _EXTRACTORS:
+        raise AgentError(f"unknown extractor {name!r}; expected one of {sorted(_EXTRACTORS)}")
+    return kwargs | {"features_extractor_class": _EXTRACTORS[name]}

@@ -1,0 +1,169 @@
+"""What training shows and keeps: a progress bar with the success rate, and evaluations that survive a restart."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecEnv
+from tqdm import tqdm
+
+from ..atomic import replacing
+
+
+class ProgressBar(BaseCallback):
+    """Steps, return and success rate of the latest training episodes.
+
+    Args:
+        timesteps: Where training will end.
+    """
+
+    def __init__(self, timesteps: int):
+        super().__init__()
+        self._timesteps = timesteps
+        self._bar: Any = None
+
+    def _on_training_start(self) -> None:
+        self._bar = tqdm(total=self._timesteps, initial=self.num_timesteps, desc="train", unit="step")
+
+    def _on_step(self) -> bool:
+        self._bar.update(self.num_timesteps - self._bar.n)
+        finished, returns = self.model.ep_success_buffer, self.model.ep_info_buffer
+        if finished and returns:
+            shown = {"success": np.mean(finished), "return": np.mean([episode["r"] for episode in returns])}
+            self._bar.set_postfix({key: f"{value:.2f}" for key, value in shown.items()}, refresh=False)
+        return True
+
+    def _on_training_end(self) -> None:
+        self._bar.close()
+
+
+class Stopwatch:
+    """Seconds of training, without those of evaluations."""
+
+    def __init__(self) -> None:
+        self._since, self._away = time.perf_counter(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return time.perf_counter() - self._since - self._away
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Does not count what happens inside."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._away += time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """One evaluation during training.
+
+    Attributes:
+        timesteps: Environment steps trained so far.
+        seconds: Seconds trained so far.
+        success: Share of episodes that succeeded.
+        mean_return: Mean return.
+        mean_length: Mean steps of an episode.
+    """
+
+    timesteps: int
+    seconds: float
+    success: float
+    mean_return: float
+    mean_length: float
+
+
+def read_evaluations(path: Path) -> list[EvaluationRow]:
+    """What an `Evaluation` wrote; nothing if it has not yet."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [
+            EvaluationRow(int(row.pop("timesteps")), **{key: float(value) for key, value in row.items()})
+            for row in csv.DictReader(file)
+        ]
+
+
+class Evaluation(BaseCallback):
+    """Evaluates without exploration every so often, always from the same starts, as a table that resuming goes on with.
+
+    Args:
+        env: Where to evaluate.
+        path: The CSV file.
+        episodes: How many episodes.
+        every: Environment steps between evaluations.
+        seed: Of the starts.
+        stopwatch: Seconds of training.
+        on_best: Called after an evaluation with a better return than all before.
+
+    Attributes:
+        rows: The table.
+    """
+
+    def __init__(
+        self,
+        env: VecEnv,
+        path: Path,
+        episodes: int,
+        every: int,
+        seed: int,
+        stopwatch: Stopwatch,
+        on_best: Callable[[], object] | None = None,
+    ):
+        super().__init__()
+        self._env, self._path, self._episodes, self._every, self._seed = env, path, episodes, every, seed
+        self._stopwatch, self._on_best = stopwatch, on_best
+        self._trained_before = 0.0
+        self.rows: list[EvaluationRow] = []
+
+    def _on_training_start(self) -> None:
+        self.rows = [row for row in read_evaluations(self._path) if row.timesteps <= self.num_timesteps]
+        self._trained_before = self.rows[-1].seconds if self.rows else 0.0
+
+    def _on_training_end(self) -> None:
+        self._env.close()
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps // self._every > (self.num_timesteps - self.training_env.num_envs) // self._every:
+            seconds = self._trained_before + self._stopwatch.seconds
+            with self._stopwatch.paused():
+                self._evaluate(seconds)
+        return True
+
+    def _evaluate(self, seconds: float) -> None:
+        finished: list[bool] = []
+
+        def note(local: dict[str, Any], _: dict[str, Any]) -> None:
+            if local["done"]:
+                finished.append(bool(local["info"].get("is_success", False)))
+
+        self._env.seed(self._seed)
+        returns, lengths = evaluate_policy(
+            self.model, self._env, self._episodes, callback=note, return_episode_rewards=True
+        )
+        best = max((row.mean_return for row in self.rows), default=-np.inf)
+        row = EvaluationRow(
+            self.num_timesteps, seconds, float(np.mean(finished)), float(np.mean(returns)), float(np.mean(lengths))
+        )
+        self.rows.append(row)
+        with replacing(self._path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(asdict(row)))
+            writer.writeheader()
+            writer.writerows(asdict(each) for each in self.rows)
+        self.logger.record("eval/success_rate", row.success)
+        self.logger.record("eval/mean_reward", row.mean_return)
+        if row.mean_return > best and self._on_best is not None:
+            self._on_best()

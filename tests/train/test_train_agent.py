@@ -1,0 +1,77 @@
+import json
+
+import numpy as np
+import pytest
+
+from cosmos_isaac_wm.envs import DreamEnv
+from cosmos_isaac_wm.policies.agent import Agent
+from cosmos_isaac_wm.policies.callbacks import read_evaluations
+from cosmos_isaac_wm.train import train_agent
+
+QUICK = {
+    "ppo": '{"n_steps": 16, "batch_size": 64, "n_epochs": 1}',
+    "sac": '{"learning_starts": 100, "train_freq": 8, "gradient_steps": 1, "buffer_size": 2000}',
+}
+QUICK["td3"] = QUICK["sac_her"] = QUICK["sac"]
+
+
+@pytest.fixture
+def train(bundle, tmp_path):
+    """Run the command for some steps and return its numbers."""
+
+    def run(*more, steps=400, algorithm="ppo", out="run"):
+        argv = ["--out", tmp_path / out, "--world_model", bundle, "--algorithm", algorithm, "--timesteps", steps]
+        argv += ["--n_envs", 8, "--eval_every", 200, "--eval_episodes", 4, "--checkpoint_every", 200]
+        argv += ["--policy_kwargs", '{"net_arch": [16]}', "--hyperparameters", QUICK[algorithm]]
+        status = train_agent.main([*map(str, argv), "--json", str(tmp_path / "out.json"), *more])
+        return json.loads((tmp_path / "out.json").read_text()) if status == 0 else None
+
+    return run
+
+
+@pytest.mark.parametrize("algorithm", list(QUICK))
+def test_every_algorithm_trains_and_leaves_an_agent(train, tmp_path, bundle, algorithm):
+    numbers = train(algorithm=algorithm)
+    assert numbers["steps"] >= 400
+    assert 0 <= numbers["success"] <= 1
+    agent = Agent.load(tmp_path / "run" / "agent")
+    env = DreamEnv(str(bundle), **{key: value for key, value in agent.env_kwargs.items() if value is not None})
+    agent.check(env, env.world_model.fingerprint())
+    assert env.action_space.contains(agent.predict(env.reset(seed=0)[0])[0])
+    assert (tmp_path / "run" / "learning_curve.png").stat().st_size > 0
+    assert [row.timesteps for row in read_evaluations(tmp_path / "run" / "evaluations.csv")] == [200, 400]
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "sac_her"])
+def test_a_run_goes_on_from_its_last_checkpoint(train, tmp_path, algorithm, capsys):
+    train(algorithm=algorithm)
+    numbers = train(algorithm=algorithm, steps=800)
+    assert "resumed after 400 steps" in capsys.readouterr().err
+    assert 800 <= numbers["steps"] < 1000
+    rows = read_evaluations(tmp_path / "run" / "evaluations.csv")
+    assert [row.timesteps for row in rows] == [200, 400, 600, 800]
+    assert np.all(np.diff([row.seconds for row in rows]) > 0)
+
+
+def test_another_training_in_the_same_folder_is_refused(train, capsys):
+    train()
+    assert train("--reward_type", "sparse") is None
+    assert "holds another training (reward_type progress instead of sparse)" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_named(train, tmp_path, capsys):
+    train()
+    (tmp_path / "run" / "checkpoints" / "agent_400_steps.zip").write_bytes(b"short")
+    assert train(steps=800) is None
+    assert "agent_400_steps.zip cannot be continued" in capsys.readouterr().err
+
+
+def test_latents_need_a_fixed_goal_and_can_be_stacked(train, capsys):
+    assert train("--obs_type", "latent") is None
+    assert "does not show the goal" in capsys.readouterr().err
+    assert train("--obs_type", "latent", "--goal", "[0.1, 0.1]", "--frame_stack", "3")["steps"] >= 400
+
+
+def test_unknown_hyperparameters_are_named(train, capsys):
+    assert train("--hyperparameters", '{"n_stepz": 3}') is None
+    assert "refuses these hyperparameters" in capsys.readouterr().err

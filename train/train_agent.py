@@ -1,0 +1,244 @@
+"""Train a Stable-Baselines3 agent in the dream: `cosmos-wm train-agent --out runs/ppo`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from matplotlib.figure import Figure
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import CheckpointCallback
+from stable_baselines3.common.logger import Logger, make_output_format
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.save_util import load_from_zip_file, recursive_setattr
+from stable_baselines3.common.vec_env import VecEnv
+
+from cosmos_isaac_wm.atomic import replacing
+from cosmos_isaac_wm.policies.agent import ALGORITHMS, Agent, sb3_policy_kwargs
+from cosmos_isaac_wm.policies.callbacks import Evaluation, EvaluationRow, ProgressBar, Stopwatch
+from cosmos_isaac_wm.policies.sb3 import make_vec_env
+from cosmos_isaac_wm.train import cli
+from cosmos_isaac_wm.world_model import WorldModel, find_bundle
+
+GOOD = 0.85  # success rate whose first evaluation counts as "good"
+_JUDGED_APART = 1_000_000  # between the seeds of training environments and those of evaluations
+
+
+def run(
+    out: Path,
+    algorithm: Literal["ppo", "sac", "td3", "sac_her"] = "ppo",
+    env: Literal["CosmosDream-v0", "CosmosReal-v0"] = "CosmosDream-v0",
+    world_model: str = "default",
+    obs_type: Literal["pose", "latent", "latent16", "rgb"] = "pose",
+    reward_type: Literal["dense", "sparse", "progress"] = "progress",
+    goal: list[float] | None = None,
+    frame_stack: int = 1,
+    timesteps: int = 600_000,
+    n_envs: int = 64,
+    policy_kwargs: dict[str, Any] | None = None,
+    hyperparameters: dict[str, Any] | None = None,
+    eval_every: int = 50_000,
+    eval_episodes: int = 64,
+    eval_real: int = 0,
+    checkpoint_every: int = 100_000,
+    device: str = "cpu",
+    seed: int = 0,
+) -> dict[str, float]:
+    """Train an agent in the dream, or in the real simulator; a killed run goes on from its last checkpoint.
+
+    Writes `agent/` (the policy of the best evaluation, as `Agent.load` reads it), `checkpoints/`, `progress.csv`,
+    `evaluations.npz` and `learning_curve.png` to OUT, and TensorBoard logs if that is installed. Every algorithm has a
+    tuned YAML file with its name among the shipped configs, which fills the defaults.
+
+    Args:
+        out: Folder of the run.
+        algorithm: "ppo", "sac", "td3" or "sac_her" (SAC with hindsight experience replay).
+        env: What to train in.
+        world_model: A shipped bundle's name, a folder, or "hf://owner/repository"; in the real simulator its eyes.
+        obs_type: "pose", "latent", "latent16" or "rgb"; the last three do not show the goal, so fix one.
+        reward_type: "dense", "sparse" or "progress".
+        goal: Fixed goal (x, y) in metres; drawn for every episode when not given.
+        frame_stack: Latents or pictures that are stacked into one observation.
+        timesteps: Environment steps in all.
+        n_envs: Environments side by side; processes in the real simulator.
+        policy_kwargs: Of Stable-Baselines3's policy, for instance {"net_arch": [256, 256]}.
+        hyperparameters: Of Stable-Baselines3's algorithm.
+        eval_every: Steps between evaluations in the dream (in the real simulator when that is trained in).
+        eval_episodes: Episodes of each.
+        eval_real: Episodes of an evaluation in the real simulator at the same times, which training does not use.
+        checkpoint_every: Steps between checkpoints.
+        device: Of the policy: small ones are faster on a processor.
+        seed: Of everything.
+    """
+    if obs_type != "pose" and goal is None:
+        raise ValueError(f"obs_type {obs_type!r} does not show the goal: fix one, for instance --goal '[0.1, 0.1]'")
+    model = WorldModel.load(world_model)
+    settings = {
+        "algorithm": algorithm,
+        "env": env,
+        "world_model": model.fingerprint(),
+        "obs_type": obs_type,
+        "reward_type": reward_type,
+        "goal": goal,
+        "frame_stack": frame_stack,
+        "n_envs": n_envs,
+        "policy_kwargs": policy_kwargs,
+        "hyperparameters": hyperparameters,
+        "seed": seed,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    cli.claim(out / "training.json", settings)
+    env_kwargs = {"obs_type": obs_type, "reward_type": reward_type, "goal": goal}
+
+    def make(env_id: str, count: int, seed: int) -> VecEnv:
+        source = model if env_id == "CosmosDream-v0" else str(find_bundle(world_model))
+        return make_vec_env(env_id, count, seed, frame_stack, world_model=source, **env_kwargs)
+
+    training = make(env, n_envs, seed)
+    learner = _new_learner(algorithm, training, obs_type, policy_kwargs or {}, hyperparameters or {}, device, seed)
+    done = _resume(learner, out / "checkpoints")
+    formats = ["csv", *(["tensorboard"] if find_spec("tensorboard") else [])]
+    suffix = f"_from_{done}" if done else ""  # Stable-Baselines3 begins such files anew
+    learner.set_logger(Logger(str(out), [make_output_format(name, str(out), suffix) for name in formats]))
+
+    def keep() -> None:
+        trained = {"env": env, "world_model": settings["world_model"], "steps": learner.num_timesteps, "seed": seed}
+        name, kwargs = policy_of(obs_type, policy_kwargs or {})
+        Agent(learner.policy, algorithm, name, kwargs, env_kwargs, frame_stack, trained).save(out / "agent")
+
+    stopwatch = Stopwatch()
+    judges: list[tuple[str, int, Path, Callable[[], None] | None]] = [
+        (env, eval_episodes, out / "evaluations.csv", keep)
+    ]
+    if eval_real:
+        judges.append(("CosmosReal-v0", eval_real, out / "evaluations_real.csv", None))
+    evaluations = [
+        Evaluation(
+            make(name, min(count, n_envs) if name == "CosmosDream-v0" else 1, seed + _JUDGED_APART),
+            path,
+            count,
+            eval_every,
+            seed + _JUDGED_APART,
+            stopwatch,
+            on_best,
+        )
+        for name, count, path, on_best in judges
+    ]
+    every = max(1, checkpoint_every // n_envs)
+    saving = CheckpointCallback(every, str(out / "checkpoints"), "agent", save_replay_buffer=algorithm != "ppo")
+    callbacks = [ProgressBar(timesteps), saving, *evaluations]
+    learner.learn(max(0, timesteps - done), callbacks, reset_num_timesteps=not done)
+    seconds = stopwatch.seconds
+    training.close()
+    if not (out / "agent").is_dir():  # too short for an evaluation
+        keep()
+    figures = {"steps": float(learner.num_timesteps), "seconds": seconds}
+    if timesteps > done:
+        figures["steps_per_s"] = (learner.num_timesteps - done) / seconds
+    for evaluation, name in zip(evaluations, ("", "real_"), strict=False):
+        figures |= _figures(evaluation.rows, name)
+    _draw(out / "learning_curve.png", {judge[0]: each.rows for judge, each in zip(judges, evaluations, strict=True)})
+    print("\n".join(f"{key:<24} {value:,.4g}" for key, value in figures.items()) + f"\n\nagent in {out / 'agent'}")
+    return figures
+
+
+def _figures(rows: Sequence[EvaluationRow], prefix: str) -> dict[str, float]:
+    """The best evaluation, and how soon one was good."""
+    if not rows:
+        return {}
+    best = max(rows, key=lambda row: row.mean_return)
+    figures = {f"{prefix}success": best.success, f"{prefix}return": best.mean_return}
+    good = next((row for row in rows if row.success >= GOOD), None)
+    if good is not None:
+        figures |= {f"{prefix}steps_to_good": float(good.timesteps), f"{prefix}seconds_to_good": good.seconds}
+    return figures
+
+
+def _new_learner(
+    algorithm: str,
+    env: VecEnv,
+    obs_type: str,
+    policy_kwargs: dict[str, Any],
+    hyperparameters: dict[str, Any],
+    device: str,
+    seed: int,
+) -> BaseAlgorithm:
+    """An untrained learner.
+
+    Raises:
+        ValueError: If the algorithm does not know one of the arguments.
+    """
+    more: dict[str, Any] = {"replay_buffer_class": HerReplayBuffer} if algorithm == "sac_her" else {}
+    name, kwargs = policy_of(obs_type, policy_kwargs)
+    try:
+        return ALGORITHMS[algorithm](
+            name, env, policy_kwargs=sb3_policy_kwargs(kwargs), device=device, seed=seed, **more, **hyperparameters
+        )
+    except (TypeError, AssertionError) as error:
+        raise ValueError(f"Stable-Baselines3's {algorithm} refuses these hyperparameters: {error}") from error
+
+
+def policy_of(obs_type: str, policy_kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Stable-Baselines3's policy for a kind of observation, and its arguments."""
+    if obs_type == "pose":
+        return "MultiInputPolicy", {"extractor": "pose", **policy_kwargs}
+    return (
+        ("CnnPolicy", policy_kwargs) if obs_type == "rgb" else ("MlpPolicy", {"extractor": "latent", **policy_kwargs})
+    )
+
+
+def _resume(learner: BaseAlgorithm, folder: Path) -> int:
+    """Load the last checkpoint, if there is one; the steps that it had.
+
+    The replay buffer is Stable-Baselines3's pickle: only continue a run that you made yourself.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    steps = [int(path.stem.split("_")[1]) for path in folder.glob("agent_*_steps.zip")]
+    if not steps:
+        return 0
+    done = max(steps)
+    file = folder / f"agent_{done}_steps.zip"
+    try:
+        _, parameters, variables = load_from_zip_file(file, load_data=False)
+        learner.set_parameters(parameters)
+        for name, value in (variables or {}).items():
+            recursive_setattr(learner, f"{name}.data", value.data)
+        buffer = folder / f"agent_replay_buffer_{done}_steps.pkl"
+        if isinstance(learner, OffPolicyAlgorithm):
+            learner.load_replay_buffer(buffer)
+    except Exception as error:
+        raise ValueError(f"{file} cannot be continued ({error}); delete it to go on from the one before") from error
+    learner.num_timesteps = done
+    print(f"resumed after {done:,} steps", file=sys.stderr)
+    return done
+
+
+def _draw(path: Path, evaluations: Mapping[str, Sequence[EvaluationRow]]) -> None:
+    """Success over steps."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, rows in evaluations.items():
+        axes.plot([row.timesteps for row in rows], [row.success for row in rows], marker="o", label=f"in {name}")
+    axes.set(xlabel="environment steps", ylabel="success rate", ylim=(0, 1.02))
+    axes.legend()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The `cosmos-wm train-agent` command."""
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--algorithm", default="ppo")
+    algorithm = peek.parse_known_args(argv)[0].algorithm  # its YAML file fills the defaults
+    return cli.run(run, "train-agent", argv, f"{algorithm if algorithm in ALGORITHMS else 'ppo'}.yaml")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
