@@ -1,13 +1,24 @@
-"""Resumable training: everything a loop needs to go on, in one file that is always whole."""
+"""Weights by their hash, and resumable training: everything a loop needs to go on, in one file that is always whole."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from .atomic import replacing
+
+
+def fingerprint(module: nn.Module) -> str:
+    """A hash of all weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 class _Stateful(Protocol):

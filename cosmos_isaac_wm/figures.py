@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +80,25 @@ def write_video(path: str | os.PathLike[str], footage: Sequence[Footage], fps: f
     """An MP4 in real time: ground truth, dream, and both tracks of the first marker over the real picture."""
     clips = tqdm(footage, desc="draw video", unit="episode")
     write_frames(path, (_video_frame(clip, step) for clip in clips for step in range(len(clip.real))), fps)
+
+
+def write_side_by_side(
+    path: str | os.PathLike[str], clips: Mapping[str, Sequence[NDArray[np.uint8]]], fps: float
+) -> None:
+    """An MP4 of several clips with their names above them; a shorter one stands still at its end."""
+    font, longest = ImageFont.load_default(size=15), max(map(len, clips.values()))
+
+    def frame(step: int) -> NDArray[np.uint8]:
+        canvas = Image.new("RGB", (len(clips) * PANEL_WIDTH, PANEL_WIDTH + CAPTION_HEIGHT), "#16181d")
+        pen = ImageDraw.Draw(canvas)
+        for column, (name, frames) in enumerate(clips.items()):
+            picture = Image.fromarray(frames[min(step, len(frames) - 1)])
+            panel = picture.resize((PANEL_WIDTH, PANEL_WIDTH), Image.Resampling.BICUBIC)
+            canvas.paste(panel, (column * PANEL_WIDTH, CAPTION_HEIGHT))
+            pen.text((column * PANEL_WIDTH + 10, 7), f"{name}   step {step}", fill="#e8e8e8", font=font)
+        return np.asarray(canvas)
+
+    write_frames(path, map(frame, range(longest)), fps)
 
 
 def write_frames(path: str | os.PathLike[str], frames: Iterable[NDArray[np.uint8]], fps: float) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
 import json
 import os
 import shutil
@@ -28,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .checkpoint import fingerprint
 from .data.episodes import EpisodeDataset
 from .dynamics import DYNAMICS
 from .perception import BundleError, Perception, load_weights, read_yaml
@@ -150,11 +150,7 @@ class WorldModel(nn.Module):
 
     def fingerprint(self) -> str:
         """A hash of all weights."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(self)
 
     def held_out(self) -> EpisodeDataset:
         """The held-out episodes shipped with the bundle.

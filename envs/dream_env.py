@@ -16,7 +16,7 @@ from ..precision import Precision
 from ..world_model import WorldModel
 from .dream_vector_env import DreamVectorEnv
 from .reward import RewardFunction
-from .task import to_numpy, unbatch
+from .task import Task, to_numpy, unbatch
 
 
 class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
@@ -158,6 +158,11 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
         return self._core.context[0]
 
     @property
+    def task(self) -> Task:
+        """What the dream is judged by."""
+        return self._core.task
+
+    @property
     def compute_reward(self) -> Any:
         """Rewards from achieved and desired goals (..., 2); absent unless `obs_type="pose"` without a `reward_fn`."""
         return self._core.compute_reward
@@ -168,7 +173,8 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
         Args:
             seed: Seed of context and goal; None goes on with the random numbers so far.
             options: `"episode"` and `"start"`: the stored context of that training episode, from that frame;
-                `"frames"`: K real frames of your own, uint8 (K, H, W, 3), oldest first, instead;
+                `"frames"`: K real frames of your own, uint8 (K, H, W, 3), oldest first, instead; or `"latents"`: what
+                they were encoded to, as `RealEnv.context` gives it, (K, C, h, w);
                 `"goal"`: (x, y) in metres.
 
         Raises:

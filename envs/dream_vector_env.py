@@ -19,7 +19,7 @@ from ..precision import Compile, Precision
 from ..rollout import DreamEngine
 from ..world_model import WorldModel
 from .reward import RewardFunction
-from .starts import check_options, default_kind, encode_frames, matching_contexts
+from .starts import check_latents, check_options, default_kind, encode_frames, matching_contexts
 from .task import Task, to_numpy
 
 Step = tuple[Any, Any, Any, Any, dict[str, Any]]
@@ -149,12 +149,12 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         Args:
             seed: Dream i gets `seed + i`, or the i-th of a list; None goes on with the random numbers so far.
             options: As of `DreamEnv.reset`; "episode" and "start" may be B numbers, "goal" (B, 2) and "frames"
-                (B, K, H, W, 3). "reset_mask", a boolean array (B,), restarts only some dreams.
+                (B, K, H, W, 3), "latents" (B, K, C, h, w). "reset_mask", a boolean array (B,), restarts only some.
 
         Raises:
             ValueError: If an option is unknown or impossible.
         """
-        options = check_options(options, ("episode", "start", "goal", "frames", "reset_mask"))
+        options = check_options(options, ("episode", "start", "goal", "frames", "latents", "reset_mask"))
         seeds: Sequence[int | None]
         if seed is None or isinstance(seed, int | np.integer):
             seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
@@ -270,9 +270,13 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         self, slots: NDArray[np.int64], generators: list[np.random.Generator], options: dict[str, Any]
     ) -> Tensor:
         """Real contexts for some dreams: the user's frames, the ones asked for, or drawn ones; (b, K, C, h, w)."""
+        stored_one = "episode" in options or "start" in options
+        if stored_one + ("frames" in options) + ("latents" in options) > 1:
+            raise ValueError('pass one of options["frames"], ["latents"] and ["episode"], not both')
+        if "latents" in options:
+            shape = tuple(self.context.shape[1:])
+            return check_latents(options["latents"], shape, self.num_envs)[slots]
         if "frames" in options:
-            if "episode" in options or "start" in options:
-                raise ValueError('pass either options["frames"] or options["episode"], not both')
             length = self.world_model.dynamics.context_length
             return encode_frames(self.world_model.perception, options["frames"], length, self.num_envs)[slots]
         stored = self.world_model.contexts

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -63,6 +64,29 @@ def matching_contexts(
             f"{len(stored)} episodes, as episode: [starts]: {listed}{', ...' if len(stored) > 20 else ''}"
         )
     return np.flatnonzero(wanted)
+
+
+def check_latents(latents: Any, shape: tuple[int, ...], num_envs: int) -> Tensor:
+    """Latents of the user's own as contexts.
+
+    Args:
+        latents: Normalised, (K, C, h, w) for all environments alike, or (B, K, C, h, w).
+        shape: (K, C, h, w).
+        num_envs: B.
+
+    Returns:
+        (B, K, C, h, w).
+
+    Raises:
+        ValueError: If the shape is another or a value is not finite.
+    """
+    values = torch.as_tensor(latents, dtype=torch.float32)
+    if tuple(values.shape) not in (shape, (num_envs, *shape)) or not bool(values.isfinite().all()):
+        raise ValueError(
+            f'options["latents"] must be finite normalised latents of shape {shape}, oldest first'
+            f"{f', or {(num_envs, *shape)}' if num_envs > 1 else ''}; got shape {tuple(values.shape)}"
+        )
+    return values.expand(num_envs, *shape)
 
 
 def encode_frames(perception: Perception, frames: Any, length: int, num_envs: int) -> Tensor:

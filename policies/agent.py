@@ -20,6 +20,7 @@ from stable_baselines3.common.policies import BasePolicy
 
 from .. import __version__
 from ..atomic import replacing
+from ..checkpoint import fingerprint
 from .extractors import LatentExtractor, PoseExtractor
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "td3": TD3, "sac_her": SAC}
@@ -42,7 +43,8 @@ class Agent:
         policy_kwargs: Plain arguments of that class, like `net_arch`; "extractor" names a feature extractor of ours.
         env_kwargs: What the environment was made with: `obs_type`, `reward_type`, ...
         frame_stack: Observations that are stacked for the policy, 1 for none.
-        trained: What it was trained on: "env", "world_model" (fingerprint), "steps", "seed", ...
+        trained: How it was trained: "env", "world_model" (fingerprint), "budget" and "steps" so far (environment
+            steps), "seed", and whether it is the "best" of the evaluations or a "checkpoint" ("chosen").
     """
 
     policy: BasePolicy
@@ -62,6 +64,10 @@ class Agent:
     ) -> tuple[NDArray[Any], Any]:
         """Actions for one observation or a batch, as Stable-Baselines3's `predict`; without exploration by default."""
         return self.policy.predict(observation, state, episode_start, deterministic)
+
+    def fingerprint(self) -> str:
+        """A hash of all weights."""
+        return fingerprint(self.policy)
 
     def check(self, env: gym.Env[Any, Any] | Any, world_model: str | None = None) -> None:
         """Say so if the agent does not belong to an environment.

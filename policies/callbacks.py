@@ -107,7 +107,7 @@ class Evaluation(BaseCallback):
         every: Environment steps between evaluations.
         seed: Of the starts.
         stopwatch: Seconds of training.
-        on_best: Called after an evaluation with a better return than all before.
+        then: Called after every evaluation with whether its return is better than all before.
 
     Attributes:
         rows: The table.
@@ -121,11 +121,11 @@ class Evaluation(BaseCallback):
         every: int,
         seed: int,
         stopwatch: Stopwatch,
-        on_best: Callable[[], object] | None = None,
+        then: Callable[[bool], object] | None = None,
     ):
         super().__init__()
         self._env, self._path, self._episodes, self._every, self._seed = env, path, episodes, every, seed
-        self._stopwatch, self._on_best = stopwatch, on_best
+        self._stopwatch, self._then = stopwatch, then
         self._trained_before = 0.0
         self.rows: list[EvaluationRow] = []
 
@@ -165,5 +165,5 @@ class Evaluation(BaseCallback):
             writer.writerows(asdict(each) for each in self.rows)
         self.logger.record("eval/success_rate", row.success)
         self.logger.record("eval/mean_reward", row.mean_return)
-        if row.mean_return > best and self._on_best is not None:
-            self._on_best()
+        if self._then is not None:
+            self._then(row.mean_return > best)

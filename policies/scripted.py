@@ -1,13 +1,15 @@
-"""Scripted pushers that look at the true state: the behaviour mixture that collects data, and what it is made of.
+"""Scripted pushers: the behaviour mixture that collects data, and one that brings the cube to a goal.
 
-One episode is a chain of short behaviours, so that approach, contact, free motion, pauses and walls all occur.
+An episode of data is a chain of short behaviours, so that approach, contact, free motion, pauses and walls all occur.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from cosmos_isaac_wm.scene import CUBE_SIZE, PUSHER_RADIUS, PUSHER_SPEED, TABLE, TABLE_HALF_WIDTH
@@ -85,6 +87,65 @@ class ExploringPusher:
         goal = np.array([along, side * TABLE_HALF_WIDTH])[:: self._rng.choice([-1, 1])]
         speed = self._rng.uniform(0.5, 1.0)
         return lambda cube, pusher: _move(goal - pusher, speed)
+
+
+class GoalPusher:
+    """Goes behind the object as seen from the goal, and pushes: a reference that needs no training.
+
+    It sees what an agent sees: the observations of `obs_type="pose"`, in the dream or in the real simulator.
+    """
+
+    def predict(
+        self,
+        observation: dict[str, NDArray[np.float32]],
+        state: Any = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], None]:
+        """Actions for one observation or a batch, with the signature of Stable-Baselines3's `predict`."""
+        pose, goal = observation["observation"], observation["desired_goal"]
+        columns = (np.atleast_2d(part).astype(float) for part in (pose[..., :2], pose[..., 2:4], goal))
+        actions = np.array([self._act(*row) for row in zip(*columns, strict=True)], dtype=np.float32)
+        return actions.reshape(np.shape(goal)), None
+
+    @staticmethod
+    def _act(cube: Vector, pusher: Vector, goal: Vector) -> Vector:
+        offset = goal - cube
+        distance = float(np.linalg.norm(offset))
+        heading = offset / max(distance, 1e-9)
+        across = _reject(pusher - cube, heading)
+        behind = float((cube - pusher) @ heading)
+        if behind > 0 and np.linalg.norm(across) < 0.35 * CUBE_SIZE:  # push, and slide back to the middle of the side
+            action = min(1.0, 0.3 + distance / 0.1) * heading - 8.0 * across
+        else:
+            reach = TABLE_HALF_WIDTH - PUSHER_RADIUS
+            place = np.clip(cube - heading * _STANDOFF, -reach, reach)
+            action = _move(_around(pusher, place - pusher, cube), speed=1.0)
+        return np.clip(action, -1.0, 1.0)
+
+
+class RandomPolicy:
+    """Uniformly random actions.
+
+    Args:
+        action_space: Which ones there are.
+        seed: Of the draws.
+    """
+
+    def __init__(self, action_space: spaces.Box, seed: int = 0):
+        self._space, self._rng = action_space, np.random.default_rng(seed)
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], None]:
+        """An action for each of a batch of observations."""
+        first = next(iter(observation.values())) if isinstance(observation, dict) else observation
+        size = (len(first), *self._space.shape)
+        return self._rng.uniform(self._space.low, self._space.high, size).astype(np.float32), None
 
 
 def _move(offset: Vector, speed: float) -> Vector:

@@ -29,6 +29,7 @@ COMMANDS = {
     "record": "log the dreamed positions of one episode against its ground truth",
     "compare": "train the report's systems beside ours and judge them alike",
     "train-agent": "train a Stable-Baselines3 agent in the dream",
+    "transfer": "play policies in the dream and in the real simulator, and compare",
     "benchmark": "measure the speed of the dream",
     "info": "show what a bundle contains",
 }

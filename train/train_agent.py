@@ -51,9 +51,9 @@ def run(
 ) -> dict[str, float]:
     """Train an agent in the dream, or in the real simulator; a killed run goes on from its last checkpoint.
 
-    Writes `agent/` (the policy of the best evaluation, as `Agent.load` reads it), `checkpoints/`, `progress.csv`,
-    `evaluations.npz` and `learning_curve.png` to OUT, and TensorBoard logs if that is installed. Every algorithm has a
-    tuned YAML file with its name among the shipped configs, which fills the defaults.
+    Writes `agent/` (the policy of the best evaluation, as `Agent.load` reads it), `agents/` (that of each evaluation),
+    `checkpoints/`, `progress.csv`, `evaluations.csv` and `learning_curve.png` to OUT, and TensorBoard logs if that is
+    installed. Every algorithm has a tuned YAML file with its name among the shipped configs, which fills the defaults.
 
     Args:
         out: Folder of the run.
@@ -106,14 +106,20 @@ def run(
     suffix = f"_from_{done}" if done else ""  # Stable-Baselines3 begins such files anew
     learner.set_logger(Logger(str(out), [make_output_format(name, str(out), suffix) for name in formats]))
 
-    def keep() -> None:
-        trained = {"env": env, "world_model": settings["world_model"], "steps": learner.num_timesteps, "seed": seed}
+    def keep(chosen: str, folder: Path) -> None:
+        trained = {"env": env, "world_model": settings["world_model"], "seed": seed, "budget": timesteps}
+        trained |= {"steps": learner.num_timesteps, "chosen": chosen}
         name, kwargs = policy_of(obs_type, policy_kwargs or {})
-        Agent(learner.policy, algorithm, name, kwargs, env_kwargs, frame_stack, trained).save(out / "agent")
+        Agent(learner.policy, algorithm, name, kwargs, env_kwargs, frame_stack, trained).save(folder)
+
+    def evaluated(best: bool) -> None:
+        keep("checkpoint", out / "agents" / str(learner.num_timesteps))
+        if best:
+            keep("best", out / "agent")
 
     stopwatch = Stopwatch()
-    judges: list[tuple[str, int, Path, Callable[[], None] | None]] = [
-        (env, eval_episodes, out / "evaluations.csv", keep)
+    judges: list[tuple[str, int, Path, Callable[[bool], None] | None]] = [
+        (env, eval_episodes, out / "evaluations.csv", evaluated)
     ]
     if eval_real:
         judges.append(("CosmosReal-v0", eval_real, out / "evaluations_real.csv", None))
@@ -125,9 +131,9 @@ def run(
             eval_every,
             seed + _JUDGED_APART,
             stopwatch,
-            on_best,
+            then,
         )
-        for name, count, path, on_best in judges
+        for name, count, path, then in judges
     ]
     every = max(1, checkpoint_every // n_envs)
     saving = CheckpointCallback(every, str(out / "checkpoints"), "agent", save_replay_buffer=algorithm != "ppo")
@@ -136,7 +142,7 @@ def run(
     seconds = stopwatch.seconds
     training.close()
     if not (out / "agent").is_dir():  # too short for an evaluation
-        keep()
+        keep("best", out / "agent")
     figures = {"steps": float(learner.num_timesteps), "seconds": seconds}
     if timesteps > done:
         figures["steps_per_s"] = (learner.num_timesteps - done) / seconds

@@ -87,6 +87,13 @@ def test_frames_of_the_users_own_start_the_dream_from_their_latents(model):
     assert np.allclose(env.context.numpy(), model.encode(frames).numpy(), atol=1e-6)
 
 
+def test_latents_start_the_dream_as_they_are(model):
+    env, other = DreamEnv(model), DreamEnv(model)
+    env.reset(seed=3)
+    other.reset(options={"latents": env.context.numpy()})
+    assert np.array_equal(other.context, env.context)
+
+
 def test_a_goal_can_be_given(model):
     observation, info = DreamEnv(model).reset(options={"goal": (0.1, -0.2)})
     assert np.allclose(observation["desired_goal"], [0.1, -0.2])
@@ -106,6 +113,9 @@ def test_a_goal_can_be_given(model):
         ({"frames": np.zeros((4, 64, 64, 3), np.uint8)}, r"\(4, 32, 32, 3\).*\(4, 64, 64, 3\)"),
         ({"frames": np.zeros((4, 32, 32, 3), np.float32)}, "uint8.*got float32"),
         ({"frames": np.zeros((4, 32, 32, 3), np.uint8), "episode": 1}, "not both"),
+        ({"latents": np.zeros((4, 16, 4, 4)), "start": 1}, "not both"),
+        ({"latents": np.zeros((3, 16, 4, 4))}, r"\(4, 16, 4, 4\).*got shape \(3, 16, 4, 4\)"),
+        ({"latents": np.full((4, 16, 4, 4), np.nan)}, "finite"),
     ],
 )
 def test_an_impossible_reset_option_is_named(model, options, words):

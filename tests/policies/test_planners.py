@@ -1,0 +1,167 @@
+import numpy as np
+import pytest
+import torch
+
+from cosmos_isaac_wm.envs import DreamEnv
+from cosmos_isaac_wm.policies.planners import CEM, ICEM, MPPI, GradientPlanner, Imagined, Planner, PushCost
+from cosmos_isaac_wm.scene import TABLE
+
+SEARCHES = [CEM, ICEM, MPPI]
+
+
+def toward(actions):
+    """The sequence that costs least is 0.5, -0.25 at every step."""
+    return (actions - torch.tensor([0.5, -0.25])).square().sum(dim=(1, 2))
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_search_finds_what_costs_least(search):
+    found = search(population=128, iterations=12)
+    found.begin(torch.zeros(6, 2))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(found.iterations):
+        sequences = found.sample(generator)
+        assert sequences.shape == (128, 6, 2)
+        assert sequences.abs().max() <= 1
+        found.update(sequences, toward(sequences))
+    assert float(toward(found.plan()[None])) < 0.25 * float(toward(torch.zeros(1, 6, 2)))
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_the_plan_so_far_is_tried_as_it_is(search):
+    found, mean = search(population=4), torch.full((5, 2), 0.3)
+    found.begin(mean)
+    assert torch.equal(found.sample(torch.Generator().manual_seed(0))[0], mean)
+
+
+def test_coloured_noise_goes_further_than_white():
+    lengths = {}
+    for beta in (0.0, 2.0):
+        search = CEM(population=256, beta=beta, std=0.3)
+        search.begin(torch.zeros(16, 2))
+        lengths[beta] = float(search.sample(torch.Generator().manual_seed(0)).sum(dim=1).norm(dim=-1).mean())
+    assert lengths[2.0] > 1.5 * lengths[0.0]
+
+
+def test_elites_are_tried_again():
+    search = ICEM(population=16, kept=3)
+    search.begin(torch.zeros(4, 2))
+    generator = torch.Generator().manual_seed(0)
+    first = search.sample(generator)
+    search.update(first, toward(first))
+    best = first[toward(first).argsort()[:3]]
+    assert torch.equal(search.sample(generator)[1:4], best)
+    assert torch.equal(search.plan(), best[0])
+
+
+def imagined(cube, pusher, goal=(0.2, 0.0), presence=1.0):
+    latents, actions, positions = torch.zeros(1, 1, 16, 8, 8), torch.zeros(1, 1, 2), torch.tensor([[[cube, pusher]]])
+    return Imagined(latents, actions, positions, torch.full((1, 1, 2), presence), torch.tensor(goal))
+
+
+def test_the_cost_of_pushing_prefers_the_object_at_the_goal_and_the_agent_behind_it():
+    cost = PushCost(TABLE)
+    near, far = cost(imagined((0.1, 0.0), (0.04, 0.0))), cost(imagined((0.0, 0.0), (-0.06, 0.0)))
+    assert near.tolist() == pytest.approx([0.2], abs=1e-6)  # 0.1 m, averaged and at the end, and nothing for the agent
+    assert near < far
+    assert near < cost(imagined((0.1, 0.0), (0.16, 0.0)))  # in front of it
+    assert near < cost(imagined((0.1, 0.0), (0.04, 0.0), presence=0.2))
+
+
+@pytest.fixture
+def env(model):
+    env = DreamEnv(model, goal=(0.1, 0.1))
+    env.reset(seed=0)
+    return env
+
+
+def agent_goes_right(seen):
+    """Minus how far right the actions go: what a toy network that knows nothing can still be asked for."""
+    return -seen.actions[:, :, 0].sum(dim=1) + seen.latents.square().mean(dim=(1, 2, 3, 4)) * 0
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_planner_acts_by_its_cost(env, search):
+    planner = Planner(env, search(population=16), horizon=5, cost=agent_goes_right, compile=False)
+    actions = []
+    observation = env.reset(seed=0)[0]
+    for _ in range(4):
+        action, state = planner.predict(observation)
+        assert env.action_space.contains(action)
+        assert state is None
+        observation = env.step(action)[0]
+        actions.append(action[0])
+    assert np.mean(actions) > 0.4
+    assert planner.dreamed_steps == 2 * planner.search.iterations * 16 * 5  # planned twice for four steps
+    assert planner.seconds > 0
+
+
+def test_planning_changes_nothing_in_the_environment_and_is_reproducible(env):
+    observation = env.reset(seed=0)[0]
+    before, actions = env.context.clone(), []
+    for _ in range(2):
+        planner = Planner(env, ICEM(population=8), horizon=4, seed=5, compile=False)
+        actions.append(planner.predict(observation)[0])
+    assert torch.equal(env.context, before)
+    assert np.array_equal(*actions)
+
+
+def test_a_future_without_a_cost_is_never_the_best(env):
+    def broken(seen):
+        cost = agent_goes_right(seen)
+        return torch.where(cost < cost.median(), torch.nan, cost)
+
+    for search in (CEM(population=8), ICEM(population=8), MPPI(population=8)):
+        planner = Planner(env, search, horizon=4, cost=broken, compile=False)
+        assert env.action_space.contains(planner.predict(env.reset(seed=0)[0])[0])
+
+
+def test_a_batch_of_one_gets_a_batch_of_one(env):
+    planner = Planner(env, CEM(population=4, elites=2), horizon=2, compile=False)
+    observation = {key: value[None] for key, value in env.reset(seed=0)[0].items()}
+    assert planner.predict(observation)[0].shape == (1, 2)
+
+
+def test_a_new_episode_begins_with_a_new_plan(env):
+    planner = Planner(env, CEM(population=4, elites=2), horizon=6, replan=6, compile=False)
+    observation = env.reset(seed=0)[0]
+    env.step(planner.predict(observation)[0])
+    dreamed = planner.dreamed_steps
+    planner.predict(observation)
+    assert planner.dreamed_steps == dreamed  # the plan goes on
+    env.reset(seed=1)
+    planner.predict(observation)
+    assert planner.dreamed_steps == 2 * dreamed
+
+
+def test_the_gradient_through_the_dream_lowers_the_cost(model):
+    env = DreamEnv(model, goal=(0.1, 0.1))
+    env.reset(seed=0)
+
+    def cost(seen):
+        return seen.positions[:, :, 1].square().sum(dim=(1, 2))  # the pusher to the middle, as far as it moves
+
+    planner = GradientPlanner(env, restarts=3, iterations=8, horizon=4, cost=cost)
+    still = torch.zeros(1, 4, 2)
+    before = float(cost(planner._imagine(still)))
+    plan = planner._improve(still[0])
+    assert float(cost(planner._imagine(plan[None]))) < before
+    assert plan.abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"replan": 9, "horizon": 8}, "replan 9 and horizon 8"), ({"search": "icem"}, "population")],
+)
+def test_impossible_arguments_are_refused(env, arguments, words):
+    with pytest.raises((ValueError, AttributeError), match=words):
+        Planner(env, **arguments)
+
+
+def test_another_environment_is_refused():
+    import gymnasium as gym
+
+    with pytest.raises(ValueError, match="CosmosDream-v0 or CosmosReal-v0"):
+        Planner(gym.make("Pendulum-v1"))
+    with pytest.raises(ValueError, match="2 sequences"):
+        CEM(population=1)

@@ -1,0 +1,303 @@
+"""How policies do in the dream and in the real simulator: `cosmos-wm transfer --policies '[default, random]'`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import stats
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from cosmos_isaac_wm.atomic import replacing
+from cosmos_isaac_wm.envs import DreamEnv, RealEnv
+from cosmos_isaac_wm.figures import write_side_by_side
+from cosmos_isaac_wm.policies.agent import Agent
+from cosmos_isaac_wm.policies.planners import SEARCHES, GradientPlanner, Planner
+from cosmos_isaac_wm.policies.sb3 import make_vec_env
+from cosmos_isaac_wm.policies.scripted import GoalPusher, RandomPolicy
+from cosmos_isaac_wm.policies.transfer import Correlation, Played, Policy, Start, correlate, draw_starts, play
+from cosmos_isaac_wm.report import judge
+from cosmos_isaac_wm.train import cli
+from cosmos_isaac_wm.world_model import WorldModel
+
+PLANNERS = (*SEARCHES, "gradient")
+# Figure: (bar, aim)
+BARS = {
+    "real_success": (0.85, 0.98),
+    "over_real_trained": (0.90, 1.0),
+    "exploitation_gap": (0.10, 0.02),
+    "planner_real_success": (0.70, 0.90),
+    "spearman": (0.85, 0.95),
+}
+EXPLOITED = 0.10  # dream success above real success by more than this is exploitation of the model
+_FIELDS = ("success", "episode_return", "distance", "length")
+
+
+def run(
+    policies: list[str] | None = None,
+    out: Path = Path("transfer-out"),
+    world_model: str = "default",
+    episodes: int = 100,
+    filmed: str | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Play policies from the same starts and goals in the dream and in the real simulator, and compare.
+
+    Writes `transfer.md` (the table), `transfer.png` (dream against real), `transfer.mp4` (one agent in both worlds)
+    and, as they are finished, the episodes of each policy to OUT; what is there is not played again. Needs OpenGL.
+
+    Args:
+        policies: Folders of agents, as `cosmos-wm train-agent` leaves them, the name of a shipped one, "random",
+            "scripted", or a planner: "cem", "icem", "mppi", "gradient". When not given, the shipped agent, random and
+            scripted.
+        out: Folder for everything.
+        world_model: A shipped bundle's name, a folder, or "hf://owner/repository".
+        episodes: Of each policy in each world.
+        filmed: The policy in the video; the first agent when not given.
+        seed: Of starts and goals, random actions and planners.
+    """
+    names = list(dict.fromkeys(policies or ["default", "random", "scripted"]))
+    model = WorldModel.load(world_model)
+    made = {name: _source(name, model) for name in names}  # a wrong name is an error now, not after an hour
+    out.mkdir(parents=True, exist_ok=True)
+    cli.claim(out / "transfer.json", {"world_model": model.fingerprint(), "episodes": episodes, "seed": seed})
+    real = RealEnv(model)
+    starts = draw_starts(real, episodes, seed)
+    real.close()
+    rows = {name: _measure(name, made[name], model, starts, out, seed) for name in names}
+    figures = numbers(rows, made)
+    text = table(rows, figures)
+    (out / "transfer.md").write_text(text + "\n")
+    print(text)
+    draw(out / "transfer.png", rows)
+    agents = [name for name in names if isinstance(made[name], Agent)]
+    if filmed or agents:
+        name = filmed or agents[0]
+        film(out / "transfer.mp4", made[name], name, model, starts[0], seed)
+    print(f"\ntransfer.md, transfer.png and the episodes in {out.resolve()}")
+    return figures
+
+
+def _source(name: str, model: WorldModel) -> Agent | str:
+    """The agent of a name, checked; the name itself for what needs no file.
+
+    Raises:
+        ValueError: If there is no such policy, or it is one for another environment.
+    """
+    if name in (*PLANNERS, "random", "scripted"):
+        return name
+    agent = Agent.load(name)
+    env = _new_env(agent, model, "CosmosDream-v0", 1)
+    agent.check(env, model.fingerprint())
+    env.close()
+    return agent
+
+
+def _new_env(source: Agent | str, model: WorldModel, env_id: str, count: int, render: bool = False) -> VecEnv:
+    """Environments as a policy wants them, rewarding progress, so that returns can be compared."""
+    more: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
+    more |= {"world_model": model, "reward_type": "progress"}
+    if isinstance(source, Agent):
+        kept = {key: source.env_kwargs[key] for key in ("obs_type", "goal") if key in source.env_kwargs}
+        return make_vec_env(env_id, count, None, source.frame_stack, **kept, **more)
+    if env_id == "CosmosDream-v0" and source in PLANNERS:  # which look at one environment
+        return DummyVecEnv([lambda: DreamEnv(**more)])
+    return make_vec_env(env_id, count, **more)
+
+
+def _new_policy(source: Agent | str, env: VecEnv, seed: int) -> Policy:
+    if isinstance(source, Agent):
+        return source
+    if source == "random":
+        return RandomPolicy(env.action_space, seed)  # type: ignore[arg-type]
+    if source == "scripted":
+        return GoalPusher()
+    single = env.get_attr("unwrapped")[0]
+    if source == "gradient":
+        return GradientPlanner(single, seed=seed)
+    return Planner(single, SEARCHES[source](), seed=seed)
+
+
+@dataclasses.dataclass
+class Row:
+    """A policy in both worlds.
+
+    Attributes:
+        dream: Its dreamed episodes.
+        real: Its real ones.
+        steps_per_s: Of a planner in the real simulator: actions that it thought of per second; NaN for others.
+    """
+
+    dream: Played
+    real: Played
+    steps_per_s: float = float("nan")
+
+
+def _measure(name: str, source: Agent | str, model: WorldModel, starts: Sequence[Start], out: Path, seed: int) -> Row:
+    """Play, or read what was played before."""
+    file = out / f"episodes_{name.strip('./').replace('/', '_')}.json"
+    identity = _identity(source)
+    if file.is_file():
+        held = json.loads(file.read_text())
+        if held.pop("policy") == identity:
+            speed = held.pop("steps_per_s")
+            worlds = {world: Played(**{field: held[world][field] for field in _FIELDS}) for world in ("dream", "real")}
+            return Row(**worlds, steps_per_s=float("nan") if speed is None else speed)
+    if isinstance(source, Agent) and source.env_kwargs.get("goal") is not None:
+        starts = [dataclasses.replace(start, goal=np.array(source.env_kwargs["goal"])) for start in starts]
+    worlds, speed = {}, None
+    for world, env_id, count in (("dream", "CosmosDream-v0", len(starts)), ("real", "CosmosReal-v0", 1)):
+        env = _new_env(source, model, env_id, count)
+        policy = _new_policy(source, env, seed)
+        worlds[world] = play(policy, env, starts, world == "dream", f"{name}, {world}")
+        if isinstance(policy, Planner):
+            speed = sum(worlds[world].length) / policy.seconds
+        env.close()
+    content = {world: dataclasses.asdict(played) for world, played in worlds.items()}
+    cli.write_json(file, {"policy": identity, "steps_per_s": speed, **content})
+    return Row(**worlds, steps_per_s=float("nan") if speed is None else speed)
+
+
+def _identity(source: Agent | str) -> str:
+    """What a policy is known by: its name, or a hash of its weights."""
+    return source if isinstance(source, str) else source.fingerprint()
+
+
+def numbers(rows: Mapping[str, Row], sources: Mapping[str, Agent | str]) -> dict[str, float]:
+    """The figures of the table, and the headline ones.
+
+    Agents that differ in nothing but their seed count as one, the mean over its seeds.
+    """
+    figures: dict[str, float] = {}
+    for name, row in rows.items():
+        figures |= {f"{name}_dream_success": row.dream.rate, f"{name}_real_success": row.real.rate}
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for name, source in sources.items():
+        if isinstance(source, Agent) and source.trained.get("chosen") == "best":
+            key = (source.algorithm, source.env_kwargs.get("obs_type"), source.trained.get("budget"))
+            groups[(source.trained.get("env"), *key)].append(rows[name])
+
+    def mean(group: Sequence[Row], world: str) -> float:
+        return float(np.mean([getattr(row, world).rate for row in group]))
+
+    dreamers = {key[1:]: group for key, group in groups.items() if key[0] == "CosmosDream-v0"}
+    if dreamers:
+        best = max(dreamers, key=lambda key: mean(dreamers[key], "real"))
+        group = dreamers[best]
+        figures["real_success"] = mean(group, "real")
+        figures["real_success_seeds"] = float(len(group))
+        figures["exploitation_gap"] = mean(group, "dream") - figures["real_success"]
+        trained_in_real = groups.get(("CosmosReal-v0", *best))
+        if trained_in_real:
+            figures["over_real_trained"] = figures["real_success"] / max(mean(trained_in_real, "real"), 1e-9)
+    planned = [row.real.rate for name, row in rows.items() if sources[name] in PLANNERS]
+    if planned:
+        figures["planner_real_success"] = max(planned)
+    if "scripted" in rows:
+        figures["scripted_real_success"] = rows["scripted"].real.rate
+    correlation = _correlation(rows)
+    if correlation is not None:
+        figures |= {"pearson": correlation.pearson, "spearman": correlation.spearman, "policies": float(len(rows))}
+        for name in ("pearson", "spearman"):
+            low, high = getattr(correlation, f"{name}_interval")
+            figures |= {f"{name}_low": low, f"{name}_high": high}
+    return figures
+
+
+def _correlation(rows: Mapping[str, Row]) -> Correlation | None:
+    try:
+        return correlate([row.dream.rate for row in rows.values()], [row.real.rate for row in rows.values()])
+    except ValueError:
+        return None
+
+
+def table(rows: Mapping[str, Row], figures: Mapping[str, float]) -> str:
+    """The results as Markdown."""
+    lines = [
+        "| policy | success, dream | success, real | return, dream | return, real | final distance, cm | steps |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        cells = [name]
+        for played in (row.dream, row.real):
+            low, high = played.rate_interval()
+            cells.append(f"{played.rate:.2f} ({low:.2f} to {high:.2f})")
+        cells += [_mean_with_interval(played.episode_return) for played in (row.dream, row.real)]
+        pairs = (("{:.1f}", "distance", 100.0), ("{:.0f}", "length", 1.0))
+        for form, field, scale in pairs:
+            both = (scale * float(np.nanmean(getattr(played, field))) for played in (row.dream, row.real))
+            cells.append(" / ".join(form.format(value) for value in both))
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "Intervals are 95 %: Wilson's for rates, bootstrap for returns. Distances and steps are means, dream / real.",
+        "",
+    ]
+    for name, row in rows.items():
+        gap = row.dream.rate - row.real.rate
+        if gap > EXPLOITED:
+            lines.append(f"**Exploitation:** {name} succeeds more often in the dream than in reality, by {gap:.2f}.")
+        if np.isfinite(row.steps_per_s):
+            lines.append(f"{name} thinks of {row.steps_per_s:.2f} actions a second.")
+    for name, (bar, aim) in BARS.items():
+        if name in figures:
+            lines.append(f"{name}: {figures[name]:.3f} ({judge(figures[name], bar, aim)})")
+    return "\n".join(lines)
+
+
+def _mean_with_interval(values: Sequence[float]) -> str:
+    mean = float(np.mean(values))
+    if np.ptp(values) == 0:
+        return f"{mean:.2f}"
+    generator = np.random.default_rng(0)
+    drawn = stats.bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=generator)
+    interval = drawn.confidence_interval
+    return f"{mean:.2f} ({interval.low:.2f} to {interval.high:.2f})"
+
+
+def draw(path: Path, rows: Mapping[str, Row]) -> None:
+    """Success in the real simulator against success in the dream."""
+    figure = Figure(figsize=(6, 5.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.8", zorder=0)
+    for name, row in rows.items():
+        x, y = row.dream.rate, row.real.rate
+        across, along = (np.abs(np.subtract(played.rate_interval(), played.rate)) for played in (row.dream, row.real))
+        axes.errorbar(x, y, xerr=across[:, None], yerr=along[:, None], marker="o", capsize=2, label=name)
+    axes.set(xlabel="success in the dream", ylabel="success in the real simulator")
+    axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
+    axes.legend(fontsize=7)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+
+
+def film(path: Path, source: Agent | str, name: str, model: WorldModel, start: Start, seed: int) -> None:
+    """The policy from one start, in the dream and in the real simulator, each until its own end."""
+    clips: dict[str, list[Any]] = {}
+    for world, env_id in (("dream", "CosmosDream-v0"), ("real simulator", "CosmosReal-v0")):
+        env = _new_env(source, model, env_id, 1, render=True)
+        frames = clips.setdefault(f"{name}, {world}", [])
+        play(_new_policy(source, env, seed), env, [start], world == "dream", "film", partial(_look, env, frames))
+        env.close()
+    write_side_by_side(path, clips, model.scene.control_hz)
+
+
+def _look(env: VecEnv, frames: list[Any]) -> None:
+    frames.append(env.get_images()[0])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The `cosmos-wm transfer` command."""
+    return cli.run(run, "transfer", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
