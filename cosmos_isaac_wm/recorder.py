@@ -1,7 +1,10 @@
-"""A dream that follows a recorded episode, logged against the truth at every step.
+"""A dream beside the truth, logged at every step: following a recorded episode, or live, in lockstep with a simulator.
 
     recorder = DreamRecorder(gym.make("CosmosDream-v0", max_episode_steps=97), episode, "out")
     recorder.replay()
+
+    env = LockstepRecorder(gym.make("CosmosDream-v0"), gym.make("CosmosReal-v0"), "out")
+    evaluate_policy(agent, env, n_eval_episodes=3)
 
 Each step's row reaches `cube_positions.csv` at once, so what was logged survives whatever happens next.
 """
@@ -13,7 +16,7 @@ import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any, SupportsFloat, cast
 
 import gymnasium as gym
 import numpy as np
@@ -29,17 +32,20 @@ from .figures import Footage, draw_error_vs_horizon, draw_trajectories, write_vi
 from .open_loop import (
     Floats,
     OpenLoop,
+    Reference,
     decode_frames,
     detect_all,
     first_dreamed,
     heading_errors,
     hold_all,
     locate,
+    measure,
     perception_figures,
     reference,
 )
 from .report import write_metrics
 from .scene import Scene
+from .tracking import REFERENCE_WIDTH
 from .world_model import WorldModel
 
 CSV_NAME = "cube_positions.csv"
@@ -80,10 +86,10 @@ def track_rows(scene: Scene, track: OpenLoop) -> list[list[str]]:
     return [csv_row(scene, track, step + 1) for step in range(len(track.dream_px) if scene.markers else 0)]
 
 
-def write_csv(path: str | os.PathLike[str], rows: Iterable[list[str]]) -> None:
-    """Write a whole log at once."""
+def write_csv(path: str | os.PathLike[str], rows: Iterable[list[str]], more: Sequence[str] = ()) -> None:
+    """Write a whole log at once; `more` are columns beyond the usual."""
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows([CSV_COLUMNS, *rows])
+        csv.writer(file).writerows([(*CSV_COLUMNS, *more), *rows])
 
 
 def write_outputs(out: str | os.PathLike[str], evaluation: Evaluation, footage: Sequence[Footage]) -> None:
@@ -96,6 +102,9 @@ def write_outputs(out: str | os.PathLike[str], evaluation: Evaluation, footage: 
     draw_trajectories(out / "trajectory.png", footage)
     draw_error_vs_horizon(out / "error_vs_horizon.png", evaluation)
     write_video(out / "dream_vs_real.mp4", footage, evaluation.scene.control_hz)
+
+
+REWARD_COLUMNS = ("dream_reward", "real_reward")  # more columns of a lockstep log
 
 
 class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float32]]):
@@ -228,3 +237,198 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
         real = self.episode.frames[self._first :]
         clip = Footage(whole, f"{whole.kind}: episode {self.number}", real, np.stack(self._frames))
         write_outputs(self.out, self.evaluation, [clip])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    """One step of both worlds; N markers.
+
+    Attributes:
+        action: What both did, (A,).
+        latent: The dream's new latent, (1, C, h, w).
+        frame: The simulator's new picture.
+        true_m: Where the markers really are, (N, 2), NaN where absent.
+        dream_m: Where the readout sees them in the dream, (N, 2).
+        true_px: Where they are found in the picture, px at 512, (N, 2), NaN where not.
+        dream_px: The same in the dreamed picture.
+    """
+
+    action: NDArray[np.float32]
+    latent: torch.Tensor
+    frame: NDArray[np.uint8]
+    true_m: Floats
+    dream_m: Floats
+    true_px: Floats
+    dream_px: Floats
+
+
+class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float32]]):
+    """Plays an episode in the dream and in the real simulator at once: same state, same goal, same live actions.
+
+    To its agent it is one of the two environments, whose observations, rewards and ends it hands on. When an episode
+    ends, the same pictures and metrics as of a replay are written, of all episodes so far.
+
+    Args:
+        dream: `CosmosDream-v0`.
+        real: `CosmosReal-v0` with the same bundle's eyes.
+        out: Folder of the log and the pictures; what it holds of an earlier recording is replaced.
+        sees: What the agent acts on: "dream" or "real".
+
+    Attributes:
+        evaluation: Of the episodes that have ended; None before the first end.
+
+    Raises:
+        ValueError: If these are no such environments, they see with different eyes, or the scene has nothing to track.
+    """
+
+    def __init__(
+        self,
+        dream: gym.Env[Any, NDArray[np.float32]],
+        real: gym.Env[Any, NDArray[np.float32]],
+        out: str | os.PathLike[str],
+        sees: str = "dream",
+    ):
+        if sees not in ("dream", "real"):
+            raise ValueError(f"unknown sees {sees!r}; expected 'dream' or 'real'")
+        super().__init__(dream if sees == "dream" else real)
+        self._dream, self._real, self._sees, self.out = dream, real, sees, Path(out)
+        inner: Any = dream.unwrapped
+        simulated: Any = real.unwrapped
+        if not hasattr(inner, "world_model") or hasattr(inner, "simulator") or not hasattr(simulated, "simulator"):
+            raise ValueError(f"expected a CosmosDream-v0 and a CosmosReal-v0, got {inner} and {simulated}")
+        self.world_model: WorldModel = inner.world_model
+        if not self.world_model.scene.markers:
+            raise ValueError(f"the scene {self.world_model.scene.name!r} has no markers, so there is nothing to log")
+        eyes = [each.world_model.perception.fingerprint() for each in (inner, simulated)]
+        if eyes[0] != eyes[1]:
+            raise ValueError(
+                f"the dream's tokenizer is {eyes[0]}, the real environment looks through {eyes[1]}: "
+                "make both with the same world_model"
+            )
+        self._rng = np.random.default_rng()
+        self._tracks: list[OpenLoop] = []
+        self._clips: list[Footage] = []
+        self._steps: list[_Step] = []
+        self._start = 0
+        self._start_px: Floats = np.zeros((0, 2))
+        self._ended = True
+        self.evaluation: Evaluation | None = None
+        write_csv(self.out / CSV_NAME, [], REWARD_COLUMNS)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start both from the state that is stored with one of the bundle's contexts.
+
+        Args:
+            seed: Of context and goal.
+            options: "episode" and "start" of a context, or "goal".
+
+        Raises:
+            ValueError: If no stored context has a simulator state.
+        """
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        options = dict(options or {})
+        contexts = self.world_model.contexts
+        known = (~contexts.states.isnan()).any(dim=1).numpy()
+        simulated: Any = self._real.unwrapped
+        known &= np.array([kind == simulated.kind for kind in contexts.kinds])
+        for key, held in (("episode", contexts.episodes), ("start", contexts.starts)):
+            if key in options:
+                known &= held.numpy() == options.pop(key)
+        if not known.any():
+            raise ValueError("the bundle stores no such context with a simulator state, so both cannot start alike")
+        self._start = int(self._rng.choice(np.flatnonzero(known)))
+        where = {"episode": int(contexts.episodes[self._start]), "start": int(contexts.starts[self._start])}
+        dreamed = self._dream.reset(seed=seed, options={**options, **where})
+        goal = {"goal": dreamed[1]["goal"]} if "goal" in dreamed[1] else {}
+        real = self._real.reset(seed=seed, options={**where, **goal})
+        self._steps, self._ended = [], False
+        centre = np.broadcast_to(REFERENCE_WIDTH / 2, (len(self.world_model.scene.markers), 2))
+        self._start_px = hold_all(detect_all(simulated.frame[None], self.world_model.scene), centre)[0]
+        return dreamed if self._sees == "dream" else real
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """One step of both, logged.
+
+        Returns:
+            Of the environment that the agent sees; its info has the other one's reward as "other_reward", and "gap_m",
+            the metres between dreamed and true object.
+        """
+        if self._ended:
+            raise gym.error.ResetNeeded("call reset() before the first step and after an episode's end")
+        dreamed, real = self._dream.step(action), self._real.step(action)
+        inner: Any = self._dream.unwrapped
+        simulated: Any = self._real.unwrapped
+        scene = self.world_model.scene
+        latent = inner.context[-1:].clone()
+        true_m = np.full((len(scene.markers), 2), np.nan)
+        for index, name in enumerate(scene.marker_names):
+            true_m[index] = real[4].get(f"{name}_position", np.nan)
+        self._steps.append(
+            _Step(
+                np.asarray(action, np.float32),
+                latent,
+                simulated.frame,
+                true_m,
+                locate(self.world_model, latent)[0],
+                detect_all(simulated.frame[None], scene)[0],
+                detect_all(decode_frames(self.world_model, latent), scene)[0],
+            )
+        )
+        track = self._track()
+        rewards = (float(dreamed[1]), float(real[1]))
+        with (self.out / CSV_NAME).open("a", newline="") as file:
+            row = csv_row(scene, track, len(self._steps))
+            csv.writer(file).writerow([*row, *(f"{reward:.5g}" for reward in rewards)])
+        seen, other = (dreamed, rewards[1]) if self._sees == "dream" else (real, rewards[0])
+        observation, reward, terminated, truncated, info = seen
+        if terminated or truncated:
+            self._finish()
+        gap = float(np.linalg.norm(track.dream_m[-1, 0] - true_m[0]))
+        return observation, reward, terminated, truncated, info | {"other_reward": other, "gap_m": gap}
+
+    def _track(self) -> OpenLoop:
+        """The episode so far."""
+        seen = np.stack([step.dream_px for step in self._steps])
+        truth = np.stack([step.true_px for step in self._steps])
+        return OpenLoop(
+            len(self._tracks),
+            str(self.world_model.contexts.kinds[self._start]),
+            Reference(self._start_px, truth, np.stack([step.true_m for step in self._steps])),
+            hold_all(seen, self._start_px),
+            np.asarray(np.isfinite(seen).all(axis=-1)),
+            np.stack([step.dream_m for step in self._steps]),
+        )
+
+    def _finish(self) -> None:
+        """Measure the episode that has ended as if it had been recorded, and write everything."""
+        model, self._ended = self.world_model, True
+        contexts, start, names = model.contexts, self._start, model.scene.marker_names
+        latents = contexts.latents[start].float().to(model.device)
+        length, horizon = len(latents), len(self._steps)
+        places = [contexts.positions[start].numpy(), np.stack([step.true_m for step in self._steps])]
+        tracks = np.concatenate(places).astype(np.float32)
+        rest = np.zeros((length - 1, model.scene.action_dim), np.float32)  # what led through the context is not known
+        state = contexts.states[start].numpy()
+        state = state[~np.isnan(state)]
+        episode = Episode(
+            np.concatenate([decode_frames(model, latents), np.stack([step.frame for step in self._steps])]),
+            np.stack([*rest, *(step.action for step in self._steps)]),
+            contexts.kinds[start],
+            0,
+            {name: tracks[:, index] for index, name in enumerate(names) if not np.isnan(tracks[:, index]).all()},
+            {"state": np.broadcast_to(state, (length + horizon, len(state)))},
+        )
+        simulator = cast(Any, self._real.unwrapped).simulator
+        number, end = len(self._tracks), simulator.get_state()
+        restartable = simulator if hasattr(simulator, "perturb") else None
+        truth = reference(model.scene, episode, length, None, restartable, np.random.default_rng(number))
+        simulator.set_state(end)  # which the floor has moved
+        dreamed = torch.cat([step.latent for step in self._steps])
+        track = measure(model, episode, number, dreamed, truth, first=length)
+        self._tracks.append(track)
+        title = f"{track.kind}: live episode {number}"
+        self._clips.append(Footage(track, title, episode.frames[length:], decode_frames(model, dreamed)))
+        longest = max(len(each.dream_px) for each in self._tracks)
+        self.evaluation = Evaluation(model.scene, longest, tuple(self._tracks), first=length)
+        write_outputs(self.out, self.evaluation, self._clips)

@@ -48,6 +48,10 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
     `gym.make_vec("CosmosReal-v0", num_envs=2, vectorization_mode="async", vector_kwargs={"context": "spawn"})`, with
     `OMP_NUM_THREADS=1` for the processes it starts. A forked process would inherit running threads' locks, and hang.
 
+    ## Attributes
+
+    `simulator`; `kind` of its episodes; `frame`, its newest picture, uint8 (H, W, 3); `task`, what judges the episode.
+
     ## Version history
 
     - v0: first version.
@@ -89,7 +93,7 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
             raise ValueError(f"unknown render_mode {render_mode!r}; expected None or 'rgb_array'")
         model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model, device)
         self.world_model, self._scene = model, model.scene
-        self._kind = kind or default_kind(model)
+        self.kind = kind or default_kind(model)
         theirs = TABLE if simulator is None else simulator.scene
         # The table is drawn at any size.
         for name in ("control_hz", "action_low", "action_high", "camera", *(("image_size",) if simulator else ())):
@@ -101,8 +105,8 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
         if simulator is None:
             from ..sims.mujoco import MujocoTable
 
-            simulator = MujocoTable(self._kind or KINDS[0], self._scene.image_size)
-        self._simulator = simulator
+            simulator = MujocoTable(self.kind or KINDS[0], self._scene.image_size)
+        self.simulator = simulator
         self.task = Task(
             model.perception, 1, obs_type, reward_type, reward_fn, goal, max_episode_steps=max_episode_steps
         )
@@ -110,6 +114,7 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
         self.metadata = self.metadata | {"render_fps": round(self._scene.control_hz)}
         self.action_space, self.observation_space = self.task.action_space, self.task.observation_space
         self._context = torch.zeros(1, model.dynamics.context_length, *model.perception.latent_shape)
+        self.frame = np.zeros((*self._scene.image_size, 3), np.uint8)
 
     @property
     def context(self) -> Tensor:
@@ -153,8 +158,9 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
             ValueError: If the action is not finite or out of bounds.
         """
         checked = self.task.check_actions(np.asarray(action)[None])
-        self._simulator.step(checked[0].cpu().numpy())
-        latent = self.world_model.encode(self._simulator.render()[None])
+        self.simulator.step(checked[0].cpu().numpy())
+        self.frame = self.simulator.render()
+        latent = self.world_model.encode(self.frame[None])
         self._context = torch.cat([self._context[:, 1:], latent[None]], dim=1)
         batch, rewards, terminated, truncated, infos = to_numpy(self.task.advance(latent, checked))
         observation, info = unbatch(batch, infos)
@@ -162,41 +168,43 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
 
     def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
         """The camera's picture with the goal marked, uint8 (H, W, 3); None without a render mode."""
-        return self.task.draw_goal_marker(self._simulator.render()[None])[0] if self.render_mode else None
+        return self.task.draw_goal_marker(self.frame[None])[0] if self.render_mode else None
 
     def close(self) -> None:
         """Free the simulator's OpenGL context."""
-        if hasattr(self._simulator, "close"):
-            self._simulator.close()
+        if hasattr(self.simulator, "close"):
+            self.simulator.close()
 
     def _begin(self) -> Tensor:
         """A random state; the latents of its first K frames, (1, K, C, h, w)."""
-        self._simulator.reset(int(self.np_random.integers(2**31)))
-        frames = [self._simulator.render()]
+        self.simulator.reset(int(self.np_random.integers(2**31)))
+        frames = [self.simulator.render()]
         rest = np.clip(np.zeros(self._scene.action_dim, np.float32), self._scene.action_low, self._scene.action_high)
         for _ in range(self._context.shape[1] - 1):
-            self._simulator.step(rest)
-            frames.append(self._simulator.render())
+            self.simulator.step(rest)
+            frames.append(self.simulator.render())
+        self.frame = frames[-1]
         return self.world_model.encode(np.stack(frames))[None]
 
     def _restore(self, episode: int | None, start: int | None) -> Tensor:
         """The state at the end of a stored context; the latents of that context, (1, K, C, h, w)."""
         contexts = self.world_model.contexts
-        index = int(self.np_random.choice(matching_contexts(contexts, self._kind, episode, start)))
-        if self._kind not in (None, contexts.kinds[index]):
+        index = int(self.np_random.choice(matching_contexts(contexts, self.kind, episode, start)))
+        if self.kind not in (None, contexts.kinds[index]):
             raise ValueError(
                 f"episode {episode} is of kind {contexts.kinds[index]!r}, but this environment simulates "
-                f"{self._kind!r}; make it with kind={contexts.kinds[index]!r}"
+                f"{self.kind!r}; make it with kind={contexts.kinds[index]!r}"
             )
         state = contexts.states[index].cpu().numpy()
         state = state[~np.isnan(state)]  # padded to the longest of all kinds
         if not state.size:
             raise ValueError(f"the bundle stores no simulator state for episode {episode}; reset with a seed instead")
-        self._simulator.set_state(state)
+        self.simulator.set_state(state)
+        self.frame = self.simulator.render()
         return contexts.latents[index][None].float().to(self.world_model.device)
 
     def _with_truth(self, info: dict[str, Any]) -> dict[str, Any]:
         """Info with the simulator's positions in place of the readout's."""
         seen = {key: value for key, value in info.items() if not key.endswith("_position")}
-        truth = {f"{name}_position": np.float32(place) for name, place in self._simulator.positions().items()}
+        truth = {f"{name}_position": np.float32(place) for name, place in self.simulator.positions().items()}
         return seen | truth

@@ -36,7 +36,7 @@ def test_what_the_agent_sees_comes_from_pictures_and_the_truth_is_in_info_only(m
     observation, _, _, _, info = env.step(PUSH)
     located = model.locate(env.context[-1:]).positions[0].numpy()
     assert np.allclose(observation["observation"][:4], located.reshape(-1), atol=1e-6)
-    truth = env._simulator.positions()
+    truth = env.simulator.positions()
     assert np.allclose(info["cube_position"], truth["cube"])
     assert not np.allclose(info["cube_position"], located[0], atol=1e-3)  # the toy readout is untrained
     env.close()
