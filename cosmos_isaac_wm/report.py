@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
@@ -174,7 +176,12 @@ def write_metrics(out: str | os.PathLike[str], evaluation: Evaluation) -> None:
 
 
 def write_html(
-    out: str | os.PathLike[str], evaluation: Evaluation, world_model: WorldModel, dataset: EpisodeDataset, command: str
+    out: str | os.PathLike[str],
+    evaluation: Evaluation,
+    world_model: WorldModel,
+    dataset: EpisodeDataset,
+    command: str,
+    agent: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `report.html`, which shows the pictures and the video that lie beside it.
 
@@ -184,6 +191,9 @@ def write_html(
         world_model: What was measured with.
         dataset: What was measured on.
         command: What to type to measure again.
+        agent: What an agent trained in the dream did in both worlds: "algorithm", "steps", "episodes", "goal_cm", and
+            for "dream" and "real" a success rate with its interval, (rate, low, high); None for no such part. Its video
+            is `agent.mp4`.
     """
     out = Path(out)
     numbers = evaluation.numbers()
@@ -226,6 +236,7 @@ def write_html(
                 rows=rows(evaluation),
                 episodes=episodes,
                 notes=evaluation.notes(),
+                agent=agent,
                 context=world_model.dynamics.context_length,
                 made=[
                     ("command", command),

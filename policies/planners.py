@@ -145,7 +145,7 @@ class CEM(_Gaussian):
         beta: Colour of the noise.
     """
 
-    def __init__(self, population: int = 64, iterations: int = 3, elites: int = 8, std: float = 0.7, beta: float = 0.0):
+    def __init__(self, population: int = 32, iterations: int = 2, elites: int = 8, std: float = 0.7, beta: float = 0.0):
         super().__init__(population, iterations, std, beta)
         self._count = elites
 
@@ -171,7 +171,7 @@ class ICEM(CEM):
 
     def __init__(
         self,
-        population: int = 64,
+        population: int = 32,
         iterations: int = 2,
         elites: int = 8,
         std: float = 0.7,
@@ -218,7 +218,7 @@ class MPPI(_Gaussian):
 
     def __init__(
         self,
-        population: int = 64,
+        population: int = 32,
         iterations: int = 2,
         temperature: float = 0.2,
         std: float = 0.7,
@@ -263,8 +263,8 @@ class Planner:
         self,
         env: gym.Env[Any, Any],
         search: Search | None = None,
-        horizon: int = 16,
-        replan: int = 2,
+        horizon: int = 12,
+        replan: int = 3,
         cost: Cost | None = None,
         seed: int = 0,
         dtype: Precision = "auto",
@@ -393,7 +393,7 @@ class GradientPlanner(Planner):
         iterations: int = 6,
         lr: float = 0.2,
         horizon: int = 12,
-        replan: int = 2,
+        replan: int = 3,
         cost: Cost | None = None,
         seed: int = 0,
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -9,21 +10,76 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from cosmos_isaac_wm.data.collection import Job, collect, coverage, plan
 from cosmos_isaac_wm.data.episodes import Episode
+from cosmos_isaac_wm.envs.task import Task, to_numpy
+from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.policies.scripted import ExploringPusher
 from cosmos_isaac_wm.sims.mujoco import MujocoTable
 from cosmos_isaac_wm.train import cli
+from cosmos_isaac_wm.world_model import WorldModel
 
+NOISE = 0.2  # standard deviation of what is added to an agent's actions
 _simulators: dict[tuple[str, int], MujocoTable] = {}  # one OpenGL context per process, kind and size
 
 
-def record_episode(job: Job, size: int) -> Episode:
-    """Run one episode in MuJoCo: the exploring pusher, or a cube left to slide."""
+@functools.cache
+def _loaded(world_model: str, agent: str) -> tuple[WorldModel, Agent]:
+    return WorldModel.load(world_model), Agent.load(agent)
+
+
+class AgentDriver:
+    """An agent that goes from goal to goal, a little noisily; it sees pictures, through a bundle's eyes.
+
+    Args:
+        world_model: The bundle.
+        agent: The agent.
+        frame: The first picture.
+        seed: Of goals and noise.
+
+    Raises:
+        ValueError: If the agent wants several observations at once.
+    """
+
+    def __init__(self, world_model: WorldModel, agent: Agent, frame: NDArray[np.uint8], seed: int):
+        if agent.frame_stack > 1:
+            raise ValueError("an agent of stacked observations cannot collect; train one with frame_stack 1")
+        self._model, self._agent, self._rng = world_model, agent, np.random.default_rng(seed)
+        self._task = Task(world_model.perception, obs_type=agent.env_kwargs.get("obs_type", "pose"))
+        self._latent = self._seen(frame)
+        self._observation = self._begin()
+
+    def act(self) -> NDArray[np.float32]:
+        """What to do now, (A,)."""
+        action, _ = self._agent.predict(to_numpy(self._observation))
+        low, high = self._task.action_space.low, self._task.action_space.high
+        return np.clip(action[0] + self._rng.normal(0, NOISE, action[0].shape), low, high).astype(np.float32)
+
+    def see(self, frame: NDArray[np.uint8], action: NDArray[np.float32]) -> None:
+        """The picture that an action led to; at its goal the agent gets another one."""
+        self._latent = self._seen(frame)
+        self._observation, _, _, _, info = self._task.advance(self._latent, torch.from_numpy(action[None]))
+        if bool(info["is_success"][0]):
+            self._observation = self._begin()
+
+    def _begin(self) -> Any:
+        slot, pair = torch.zeros(1, dtype=torch.int64), torch.stack([self._latent] * 2, dim=1)
+        return self._task.start(slot, pair, [self._rng])[0]
+
+    def _seen(self, frame: NDArray[np.uint8]) -> torch.Tensor:
+        return self._model.encode(frame[None])
+
+
+def record_episode(
+    job: Job, size: int, agent: str | None = None, world_model: str = "default", explore: float = 0.0
+) -> Episode:
+    """Run one episode in MuJoCo: the exploring pusher, an agent, or a cube left to slide."""
     simulator = _simulators.setdefault((job.kind, size), MujocoTable(job.kind, (size, size)))
     simulator.reset(job.seed)
-    pusher = ExploringPusher(job.seed + 1)
+    pusher, driver = ExploringPusher(job.seed + 1), None
     frames, actions, rows = [], [], []
 
     def observe() -> None:
@@ -37,11 +93,20 @@ def record_episode(job: Job, size: int) -> Episode:
             }
         )
 
+    def act() -> NDArray[np.float32]:
+        if job.kind != "push":
+            return np.zeros(2, np.float32)
+        return pusher(simulator.positions()) if driver is None else driver.act()
+
     observe()
+    if agent is not None and job.kind == "push" and np.random.default_rng(job.seed + 2).random() >= explore:
+        driver = AgentDriver(*_loaded(world_model, agent), frames[0], job.seed + 3)
     for _ in range(job.steps):
-        actions.append(pusher(simulator.positions()) if job.kind == "push" else np.zeros(2, np.float32))
+        actions.append(act())
         simulator.step(actions[-1])
         observe()
+        if driver is not None:
+            driver.see(frames[-1], actions[-1])
     columns = {key: np.stack([np.asarray(row[key]) for row in rows]) for key in rows[0]}
     positions = {
         key.removesuffix("_position"): columns.pop(key).astype(np.float32)
@@ -58,6 +123,9 @@ def run(
     workers: int = 2,
     size: int = 128,
     steps: int = 100,
+    agent: str | None = None,
+    world_model: str = "default",
+    explore: float = 0.5,
     seed: int = 0,
 ) -> dict[str, float]:
     """Collect episodes in MuJoCo with pictures, true positions and complete states, resumably.
@@ -69,14 +137,20 @@ def run(
         workers: Simulator processes.
         size: Height and width of the pictures in pixels.
         steps: Control steps per episode; pictures are one more.
+        agent: Folder of an agent that pushes instead, from goal to goal; or the name of a shipped one.
+        world_model: The bundle that the agent looks through.
+        explore: Share of push episodes that stay with the scripted pusher when there is an agent.
         seed: Seed of everything; the same seed collects the same episodes.
     """
     probe = MujocoTable("push", (size, size))
     metadata: dict[str, Any] = {**probe.metadata(), "steps": steps, "seed": seed}
+    if agent is not None:
+        _, loaded = _loaded(world_model, agent)  # a wrong name is an error now
+        metadata |= {"agent": loaded.fingerprint(), "explore": explore}
     dataset = collect(
         out,
         plan(episodes, kind, seed, steps),
-        partial(record_episode, size=size),
+        partial(record_episode, size=size, agent=agent, world_model=world_model, explore=explore),
         probe.scene,
         metadata,
         workers=workers,

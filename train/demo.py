@@ -1,16 +1,23 @@
-"""Replay held-out episodes in the dream and show how it did: `cosmos-wm demo --out DIR`. No training, no OpenGL."""
+"""Replay held-out episodes in the dream, play the shipped agent in both worlds, and show it: `cosmos-wm demo`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from cosmos_isaac_wm.envs import RealEnv
 from cosmos_isaac_wm.evaluation import draw_episodes, evaluate
 from cosmos_isaac_wm.figures import film, typical
+from cosmos_isaac_wm.policies.agent import Agent
+from cosmos_isaac_wm.policies.transfer import draw_starts
 from cosmos_isaac_wm.recorder import CSV_NAME, track_rows, write_csv, write_outputs
 from cosmos_isaac_wm.report import error_table, write_html
+from cosmos_isaac_wm.sims.mujoco import OpenGLError
 from cosmos_isaac_wm.train import cli
+from cosmos_isaac_wm.train.transfer import film as film_both
+from cosmos_isaac_wm.train.transfer import play_both
 from cosmos_isaac_wm.world_model import WorldModel
 
 
@@ -18,6 +25,7 @@ def run(
     out: Path = Path("demo-out"),
     world_model: str = "default",
     episodes: int | None = None,
+    agent_episodes: int = 20,
     seed: int = 0,
     device: str = "auto",
 ) -> dict[str, float]:
@@ -27,6 +35,7 @@ def run(
         out: Folder to write to; files of an earlier demo are replaced.
         world_model: A shipped bundle's name, a folder, or "hf://owner/repository".
         episodes: How many of the shipped test episodes to replay; all when not given.
+        agent_episodes: How many episodes the shipped agent plays in the dream and, with OpenGL, in the real simulator.
         seed: Seed of the choice of episodes, the floor's noise and the bootstrap.
         device: "auto", "cpu" or "cuda".
     """
@@ -38,11 +47,39 @@ def run(
     write_outputs(out, evaluation, film(model, dataset, evaluation, typical(evaluation)))
     chosen = "" if episodes is None else f" --episodes {episodes}"
     command = f"cosmos-wm demo --world-model {world_model} --seed {seed}{chosen}"
-    report = write_html(out, evaluation, model, dataset, command)
+    agent = play_agent(model, out, agent_episodes, seed)
+    report = write_html(out, evaluation, model, dataset, command, agent)
     print(f"\n{error_table(evaluation)}\n\nreport: {report.resolve()}\nbeside it:")
     for path in sorted(path for path in out.iterdir() if path != report):
         print(f"  {path.name}")
-    return evaluation.numbers()
+    played = {} if agent is None else {f"agent_{world}_success": agent[world][0] for world in ("dream", "real")}
+    return evaluation.numbers() | played
+
+
+def play_agent(model: WorldModel, out: Path, episodes: int, seed: int) -> dict[str, Any] | None:
+    """Play the agent that is shipped with a bundle in both worlds and film it; None where that cannot be."""
+    if not episodes or model.path is None or not (model.path / "agent").is_dir():
+        return None
+    agent = Agent.load(model.path / "agent")
+    try:
+        real = RealEnv(model)
+        starts = draw_starts(real, episodes, seed)
+        real.close()
+    except OpenGLError as error:
+        print(f"the agent was not played in the real simulator: {error}", file=sys.stderr)
+        return None
+    row = play_both("agent", agent, model, starts, seed)
+    film_both(out / "agent.mp4", agent, f"{agent.algorithm} agent", model, starts[0], seed)
+    return {
+        "algorithm": agent.algorithm.upper(),
+        "steps": agent.trained["steps"],
+        "episodes": episodes,
+        "goal_cm": 100 * model.scene.goal_radius,
+        **{
+            world: (played.rate, *played.rate_interval())
+            for world, played in (("dream", row.dream), ("real", row.real))
+        },
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

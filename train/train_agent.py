@@ -38,7 +38,7 @@ def run(
     reward_type: Literal["dense", "sparse", "progress"] = "progress",
     goal: list[float] | None = None,
     frame_stack: int = 1,
-    timesteps: int = 600_000,
+    timesteps: int = 400_000,
     n_envs: int = 64,
     policy_kwargs: dict[str, Any] | None = None,
     hyperparameters: dict[str, Any] | None = None,

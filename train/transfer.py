@@ -151,9 +151,18 @@ def _measure(name: str, source: Agent | str, model: WorldModel, starts: Sequence
             speed = held.pop("steps_per_s")
             worlds = {world: Played(**{field: held[world][field] for field in _FIELDS}) for world in ("dream", "real")}
             return Row(**worlds, steps_per_s=float("nan") if speed is None else speed)
+    row = play_both(name, source, model, starts, seed)
+    speed = row.steps_per_s if np.isfinite(row.steps_per_s) else None
+    content = {"dream": dataclasses.asdict(row.dream), "real": dataclasses.asdict(row.real)}
+    cli.write_json(file, {"policy": identity, "steps_per_s": speed, **content})
+    return row
+
+
+def play_both(name: str, source: Agent | str, model: WorldModel, starts: Sequence[Start], seed: int) -> Row:
+    """Play a policy from the same starts in both worlds; one that knows only a fixed goal gets that goal."""
     if isinstance(source, Agent) and source.env_kwargs.get("goal") is not None:
         starts = [dataclasses.replace(start, goal=np.array(source.env_kwargs["goal"])) for start in starts]
-    worlds, speed = {}, None
+    worlds, speed = {}, float("nan")
     for world, env_id, count in (("dream", "CosmosDream-v0", len(starts)), ("real", "CosmosReal-v0", 1)):
         env = _new_env(source, model, env_id, count)
         policy = _new_policy(source, env, seed)
@@ -161,9 +170,7 @@ def _measure(name: str, source: Agent | str, model: WorldModel, starts: Sequence
         if isinstance(policy, Planner):
             speed = sum(worlds[world].length) / policy.seconds
         env.close()
-    content = {world: dataclasses.asdict(played) for world, played in worlds.items()}
-    cli.write_json(file, {"policy": identity, "steps_per_s": speed, **content})
-    return Row(**worlds, steps_per_s=float("nan") if speed is None else speed)
+    return Row(**worlds, steps_per_s=speed)
 
 
 def _identity(source: Agent | str) -> str:

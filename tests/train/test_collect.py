@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cosmos_isaac_wm.data import EpisodeDataset
+from cosmos_isaac_wm.envs import DreamEnv
+from cosmos_isaac_wm.policies.agent import Agent, new_policy
 from cosmos_isaac_wm.sims.mujoco import MujocoTable
 from cosmos_isaac_wm.train import collect
 
@@ -76,3 +79,64 @@ def test_the_script_runs_from_a_clone():
     script = Path(__file__).parents[2] / "train" / "collect.py"
     result = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)
     assert "--episodes" in result.stdout
+
+
+@pytest.fixture
+def agent(model, tmp_path):
+    """A toy agent that always goes right."""
+    env = DreamEnv(model)
+    policy = new_policy("ppo", "MultiInputPolicy", {"net_arch": [4]}, env.observation_space, env.action_space)
+    with torch.no_grad():
+        policy.action_net.weight.zero_()
+        policy.action_net.bias.copy_(torch.tensor([0.6, 0.0]))
+    return Agent(policy, "ppo", "MultiInputPolicy", {"net_arch": [4]}, {"obs_type": "pose"}).save(tmp_path / "agent")
+
+
+@pytest.mark.opengl
+def test_an_agent_collects_what_it_does_beside_what_the_scripted_pusher_does(agent, bundle, tmp_path):
+    argv = ["--episodes", "4", "--kind", "push", "--steps", "10", "--size", "32", "--workers", "1", "--seed", "5"]
+    scripted = [*argv, "--out", str(tmp_path / "scripted")]
+    assert collect.main(scripted) == 0
+    assert (
+        collect.main(
+            [
+                *argv,
+                "--agent",
+                str(agent),
+                "--world_model",
+                str(bundle),
+                "--explore",
+                "0.5",
+                "--out",
+                str(tmp_path / "mix"),
+            ]
+        )
+        == 0
+    )
+    mixed, other = EpisodeDataset(tmp_path / "mix"), EpisodeDataset(tmp_path / "scripted")
+    assert mixed.metadata["agent"] == Agent.load(agent).fingerprint()
+    same = [np.array_equal(mixed[i].actions, other[i].actions) for i in range(4)]
+    assert 0 < sum(same) < 4
+    for index, scripted_one in enumerate(same):
+        if not scripted_one:
+            assert mixed[index].actions[:, 0].mean() == pytest.approx(0.6, abs=0.25)
+            assert mixed[index].actions[:, 0].std() > 0.05  # noise
+
+
+def test_an_agent_gets_another_goal_when_it_has_reached_one(agent, model):
+    frame = np.full((32, 32, 3), 128, np.uint8)
+    driver = collect.AgentDriver(model, Agent.load(agent), frame, seed=0)
+    driver._task.goals = driver._task._sight.positions[:, 0].clone()  # it is there
+    first = driver._task.goals.clone()
+    driver.see(frame, np.zeros(2, np.float32))
+    assert not torch.equal(driver._task.goals, first)
+    unmoved = driver._task.goals.clone()
+    driver.see(frame, np.zeros(2, np.float32))
+    assert torch.equal(driver._task.goals, unmoved)
+
+
+def test_stacked_observations_cannot_collect(agent, model):
+    stacked = Agent.load(agent)
+    stacked.frame_stack = 3
+    with pytest.raises(ValueError, match="frame_stack 1"):
+        collect.AgentDriver(model, stacked, np.zeros((32, 32, 3), np.uint8), 0)
