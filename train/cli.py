@@ -30,6 +30,7 @@ COMMANDS = {
     "compare": "train the report's systems beside ours and judge them alike",
     "train-agent": "train a Stable-Baselines3 agent in the dream",
     "transfer": "play policies in the dream and in the real simulator, and compare",
+    "improve": "collect with an agent, refresh the model, train again; in rounds",
     "benchmark": "measure the speed of the dream",
     "info": "show what a bundle contains",
 }

@@ -41,6 +41,7 @@ def run(
     fit: FitConfig = FitConfig(),  # noqa: B008
     contexts: int = 96,
     ship_episodes: int = 0,
+    cache: Path | None = None,
     device: str = "auto",
     seed: int = 0,
 ) -> dict[str, float]:
@@ -62,6 +63,7 @@ def run(
         fit: The training recipe.
         contexts: Number of real start contexts to store in the bundle.
         ship_episodes: Held-out episodes to store in the bundle, in equal numbers per kind.
+        cache: Folder of encoded episodes; the perception's, where fit-tokenizer has left them, or `OUT.fit`.
         device: "auto", "cpu" or "cuda".
         seed: Seed of weights, batches and stored contexts.
     """
@@ -87,8 +89,10 @@ def run(
         network = new_dynamics(model, shapes[SHAPE_OPTIONS[model]], sight)
     work = out.with_name(out.name + ".fit")
     work.mkdir(parents=True, exist_ok=True)
-    cache = perception or work  # fit-tokenizer has left the encoded train split with the perception
-    train, val = (encode(datasets, split, sight, cache, fit.mirror and split == "train") for split in ("train", "val"))
+    encoded = cache or perception or work
+    train, val = (
+        encode(datasets, split, sight, encoded, fit.mirror and split == "train") for split in ("train", "val")
+    )
     world_model, _ = train_bundle(network, sight, datasets, train, val, fit, work, contexts, seed, where, init)
     world_model.metrics = evaluate(world_model, datasets[0], datasets[0].indices("test"), seed=seed).numbers()
     world_model.save(out)
