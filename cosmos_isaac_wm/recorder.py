@@ -273,6 +273,7 @@ class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.flo
         real: `CosmosReal-v0` with the same bundle's eyes.
         out: Folder of the log and the pictures; what it holds of an earlier recording is replaced.
         sees: What the agent acts on: "dream" or "real".
+        seed: Of the starts, where `reset` is given none.
 
     Attributes:
         evaluation: Of the episodes that have ended; None before the first end.
@@ -287,6 +288,7 @@ class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.flo
         real: gym.Env[Any, NDArray[np.float32]],
         out: str | os.PathLike[str],
         sees: str = "dream",
+        seed: int | None = None,
     ):
         if sees not in ("dream", "real"):
             raise ValueError(f"unknown sees {sees!r}; expected 'dream' or 'real'")
@@ -305,7 +307,9 @@ class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.flo
                 f"the dream's tokenizer is {eyes[0]}, the real environment looks through {eyes[1]}: "
                 "make both with the same world_model"
             )
-        self._rng = np.random.default_rng()
+        self._rng = np.random.default_rng(seed)
+        self._number = -1
+        self._other_ended = False
         self._tracks: list[OpenLoop] = []
         self._clips: list[Footage] = []
         self._steps: list[_Step] = []
@@ -331,7 +335,7 @@ class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.flo
         contexts = self.world_model.contexts
         known = (~contexts.states.isnan()).any(dim=1).numpy()
         simulated: Any = self._real.unwrapped
-        known &= np.array([kind == simulated.kind for kind in contexts.kinds])
+        known &= np.array([simulated.kind in (None, kind) for kind in contexts.kinds])
         for key, held in (("episode", contexts.episodes), ("start", contexts.starts)):
             if key in options:
                 known &= held.numpy() == options.pop(key)
@@ -342,17 +346,20 @@ class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.flo
         dreamed = self._dream.reset(seed=seed, options={**options, **where})
         goal = {"goal": dreamed[1]["goal"]} if "goal" in dreamed[1] else {}
         real = self._real.reset(seed=seed, options={**where, **goal})
-        self._steps, self._ended = [], False
-        centre = np.broadcast_to(REFERENCE_WIDTH / 2, (len(self.world_model.scene.markers), 2))
-        self._start_px = hold_all(detect_all(simulated.frame[None], self.world_model.scene), centre)[0]
+        self._steps, self._ended, self._other_ended = [], False, False
+        self._number += 1
+        scene = self.world_model.scene
+        centre = REFERENCE_WIDTH / 2 * np.array([1.0, scene.image_size[0] / scene.image_size[1]])
+        seen = detect_all(simulated.frame[None], scene)
+        self._start_px = hold_all(seen, np.broadcast_to(centre, seen.shape[1:]))[0]
         return dreamed if self._sees == "dream" else real
 
     def step(self, action: NDArray[np.float32]) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """One step of both, logged.
 
         Returns:
-            Of the environment that the agent sees; its info has the other one's reward as "other_reward", and "gap_m",
-            the metres between dreamed and true object.
+            Of the environment that the agent sees; its info has the other one's reward as "other_reward", NaN after its
+            end, and "gap_m", the metres between dreamed and true object.
         """
         if self._ended:
             raise gym.error.ResetNeeded("call reset() before the first step and after an episode's end")
@@ -376,23 +383,30 @@ class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.flo
             )
         )
         track = self._track()
-        rewards = (float(dreamed[1]), float(real[1]))
+        seen, other = (dreamed, real) if self._sees == "dream" else (real, dreamed)
+        paid, other_paid = float(seen[1]), np.nan if self._other_ended else float(other[1])  # nothing after its end
+        self._other_ended |= other[2] or other[3]
+        rewards = (paid, other_paid) if self._sees == "dream" else (other_paid, paid)
         with (self.out / CSV_NAME).open("a", newline="") as file:
             row = csv_row(scene, track, len(self._steps))
-            csv.writer(file).writerow([*row, *(f"{reward:.5g}" for reward in rewards)])
-        seen, other = (dreamed, rewards[1]) if self._sees == "dream" else (real, rewards[0])
+            csv.writer(file).writerow([*row, *("" if np.isnan(reward) else f"{reward:.5g}" for reward in rewards)])
         observation, reward, terminated, truncated, info = seen
         if terminated or truncated:
             self._finish()
         gap = float(np.linalg.norm(track.dream_m[-1, 0] - true_m[0]))
-        return observation, reward, terminated, truncated, info | {"other_reward": other, "gap_m": gap}
+        return observation, reward, terminated, truncated, info | {"other_reward": other_paid, "gap_m": gap}
+
+    def close(self) -> None:
+        """Close both environments."""
+        self._dream.close()
+        self._real.close()
 
     def _track(self) -> OpenLoop:
         """The episode so far."""
         seen = np.stack([step.dream_px for step in self._steps])
         truth = np.stack([step.true_px for step in self._steps])
         return OpenLoop(
-            len(self._tracks),
+            self._number,
             str(self.world_model.contexts.kinds[self._start]),
             Reference(self._start_px, truth, np.stack([step.true_m for step in self._steps])),
             hold_all(seen, self._start_px),
@@ -420,12 +434,16 @@ class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.flo
             {"state": np.broadcast_to(state, (length + horizon, len(state)))},
         )
         simulator = cast(Any, self._real.unwrapped).simulator
-        number, end = len(self._tracks), simulator.get_state()
-        restartable = simulator if hasattr(simulator, "perturb") else None
+        number, end = self._number, simulator.get_state()
+        restartable = simulator if hasattr(simulator, "perturb") and model.scene.camera is not None else None
         truth = reference(model.scene, episode, length, None, restartable, np.random.default_rng(number))
         simulator.set_state(end)  # which the floor has moved
+        truth = dataclasses.replace(truth, start_px=self._start_px)  # the context's own pictures are not kept
         dreamed = torch.cat([step.latent for step in self._steps])
         track = measure(model, episode, number, dreamed, truth, first=length)
+        pictured = {name: values[length:] for name, values in episode.positions.items()}
+        seen = Episode(episode.frames[length:], episode.actions[length:], episode.kind, 0, pictured)
+        track = dataclasses.replace(track, figures=perception_figures(model, seen))
         self._tracks.append(track)
         title = f"{track.kind}: live episode {number}"
         self._clips.append(Footage(track, title, episode.frames[length:], decode_frames(model, dreamed)))

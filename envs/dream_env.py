@@ -164,7 +164,7 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
 
     @property
     def compute_reward(self) -> Any:
-        """Rewards from achieved and desired goals (..., 2); absent unless `obs_type="pose"` without a `reward_fn`."""
+        """Rewards from achieved and desired goals (..., 2); absent unless poses, dense or sparse."""
         return self._core.compute_reward
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:

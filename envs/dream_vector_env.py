@@ -261,7 +261,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         if goals is not None and np.ndim(goals) == 2:
             goals = self.task.check_goals(goals, self.num_envs)[slots]
         indices = self._indices(slots)
-        observation, info = self.task.start(indices, context[:, -2:], generators, goals)
+        observation, info = self.task.start(indices, context, generators, goals)
         self.engine.reset(context, indices)
         self._add("dream_step", self.task.steps[indices], info)
         return observation, info

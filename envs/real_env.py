@@ -96,6 +96,11 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
         self.kind = kind or default_kind(model)
         theirs = TABLE if simulator is None else simulator.scene
         # The table is drawn at any size.
+        if strangers := set(self._scene.marker_names) - set(theirs.marker_names):
+            raise ValueError(
+                f"the bundle of scene {self._scene.name!r} tracks {sorted(strangers)}, which are not among the "
+                f"simulator's {theirs.marker_names}: pass a `simulator` of the bundle's scene"
+            )
         for name in ("control_hz", "action_low", "action_high", "camera", *(("image_size",) if simulator else ())):
             if getattr(self._scene, name) != getattr(theirs, name):
                 raise ValueError(
@@ -123,7 +128,7 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
 
     @property
     def compute_reward(self) -> Any:
-        """Rewards from achieved and desired goals (..., 2); absent unless `obs_type="pose"` without a `reward_fn`."""
+        """Rewards from achieved and desired goals (..., 2); absent unless poses, dense or sparse."""
         if not self.task.has_compute_reward:
             raise AttributeError('compute_reward needs obs_type="pose", no reward_fn and no reward_type="progress"')
         return self.task.compute_reward
@@ -147,7 +152,7 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
         else:
             self._context = self._begin()
         slot = torch.zeros(1, dtype=torch.int64, device=self._context.device)
-        first = self.task.start(slot, self._context[:, -2:], [self.np_random], options.get("goal"))
+        first = self.task.start(slot, self._context, [self.np_random], options.get("goal"))
         observation, info = unbatch(*to_numpy(first))
         return observation, self._with_truth(info)
 

@@ -114,7 +114,7 @@ class Task:
 
         Args:
             slots: Which, indices (b,).
-            latents: Their two newest latents, older first, (b, 2, C, h, w).
+            latents: Their newest latents, oldest first, (b, K, C, h, w); from two or more of them velocities are known.
             generators: One per slot; draws the goal.
             goals: (x, y) in metres for all or (b, 2), instead of drawn ones.
 
@@ -123,7 +123,7 @@ class Task:
         """
         chosen = None if goals is None else self.check_goals(goals, len(slots))
         self.steps = self.steps.index_fill(0, slots, 0)
-        self._sight.begin(latents, slots)
+        self._sight.begin(latents[:, [max(0, latents.shape[1] - 2), -1]], slots)
         if chosen is None and self._goal is not None:
             chosen = self._goal.expand(len(slots), 2)
         if chosen is None and self.sees:
@@ -133,7 +133,7 @@ class Task:
         if chosen is not None:
             self.goals = self.goals.index_copy(0, slots, chosen)
         info = {key: value[slots] for key, value in self._info().items()}
-        return self.observe(latents[:, 1], slots), info
+        return self.observe(latents[:, -1], slots), info
 
     def advance(
         self, latents: Tensor, actions: Tensor, located: Located | None = None

@@ -125,8 +125,11 @@ class Agent:
         folder = Path(name)
         if not folder.is_dir():
             folder = Path(str(files("cosmos_isaac_wm.weights"))) / str(name) / "agent"
+            if not folder.is_dir():
+                raise AgentError(f"no agent {str(name)!r}: there is no such folder, and none of that name is shipped")
         if missing := [file for file in _FILES if not (folder / file).is_file()]:
-            raise AgentError(f"no agent {str(name)!r}: {folder} has no {' and no '.join(missing)}")
+            hint = f"; did you mean {folder / 'agent'}?" if (folder / "agent").is_dir() else ""
+            raise AgentError(f"no agent {str(name)!r}: {folder} has no {' and no '.join(missing)}{hint}")
         try:
             described = yaml.safe_load((folder / "agent.yaml").read_text())
             policy = new_policy(

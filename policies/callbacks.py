@@ -133,7 +133,8 @@ class Evaluation(BaseCallback):
         self.rows = [row for row in read_evaluations(self._path) if row.timesteps <= self.num_timesteps]
         self._trained_before = self.rows[-1].seconds if self.rows else 0.0
 
-    def _on_training_end(self) -> None:
+    def close(self) -> None:
+        """Close its environment."""
         self._env.close()
 
     def _on_step(self) -> bool:

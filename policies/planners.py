@@ -147,6 +147,8 @@ class CEM(_Gaussian):
 
     def __init__(self, population: int = 32, iterations: int = 2, elites: int = 8, std: float = 0.7, beta: float = 0.0):
         super().__init__(population, iterations, std, beta)
+        if not 2 <= elites < population:
+            raise ValueError(f"elites are 2 or more of the population of {population}, got {elites}")
         self._count = elites
 
     def update(self, actions: Tensor, costs: Tensor) -> None:
@@ -179,6 +181,8 @@ class ICEM(CEM):
         kept: int = 4,
     ):
         super().__init__(population, iterations, elites, std, beta)
+        if not 1 <= kept < population:
+            raise ValueError(f"1 or more of the population of {population} are kept, not {kept}")
         self._kept = kept
         self._elites = torch.zeros(0, 0, 0)
 
@@ -271,10 +275,12 @@ class Planner:
         compile: Compile = "auto",
     ):
         self._core = cast(Any, env.unwrapped)
-        if not (hasattr(self._core, "context") and hasattr(self._core, "task")):
-            raise ValueError(f"a planner needs a CosmosDream-v0 or CosmosReal-v0 to plan for, not {self._core}")
+        if not hasattr(self._core, "task") or getattr(self._core, "context", torch.empty(0)).ndim != 4:
+            raise ValueError(f"a planner needs one CosmosDream-v0 or CosmosReal-v0 to plan for, not {self._core}")
         if not 1 <= replan <= horizon:
             raise ValueError(f"expected 1 <= replan <= horizon, got replan {replan} and horizon {horizon}")
+        if isinstance(search, str):
+            raise ValueError(f"expected a search such as ICEM() (or SEARCHES[{search!r}]()), got its name")
         self._model = self._core.world_model
         if cost is None and self._model.perception.readout is None:
             raise ValueError("the bundle knows no positions: pass a cost of the dreamed latents")
@@ -328,8 +334,8 @@ class Planner:
             sequences = self.search.sample(self._generator)
             costs = self.cost(self._imagine(sequences)).float().cpu()
             finite = costs[costs.isfinite()]
-            worst = finite.max() if len(finite) else torch.tensor(0.0)
-            self.search.update(sequences, torch.where(costs.isfinite(), costs, worst))  # a broken dream is no better
+            worse = finite.max() + 1 if len(finite) else torch.tensor(0.0)
+            self.search.update(sequences, torch.where(costs.isfinite(), costs, worse))  # than all that did not break
         return self.search.plan()
 
     @torch.inference_mode()
@@ -362,7 +368,7 @@ class Planner:
     def _context(self) -> Tensor:
         """The environment's newest K latents, (1, K, C, h, w)."""
         context: Tensor = self._core.context
-        return context.unsqueeze(0) if context.ndim == 4 else context
+        return context.unsqueeze(0)
 
     def _is_batch(self, observation: Any) -> bool:
         space = self._core.observation_space
@@ -398,7 +404,7 @@ class GradientPlanner(Planner):
         seed: int = 0,
     ):
         self._lr = lr
-        super().__init__(env, CEM(max(2, restarts), iterations, beta=2.0), horizon, replan, cost, seed)
+        super().__init__(env, CEM(max(3, restarts), iterations, elites=2, beta=2.0), horizon, replan, cost, seed)
 
     def _new_engine(self, dtype: Precision, compile: Compile) -> DreamEngine | None:
         return None  # the engine keeps no graph to differentiate

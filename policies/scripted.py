@@ -102,7 +102,13 @@ class GoalPusher:
         episode_start: NDArray[Any] | None = None,
         deterministic: bool = True,
     ) -> tuple[NDArray[np.float32], None]:
-        """Actions for one observation or a batch, with the signature of Stable-Baselines3's `predict`."""
+        """Actions for one observation or a batch, with the signature of Stable-Baselines3's `predict`.
+
+        Raises:
+            ValueError: If the observation is not that of a cube and a pusher.
+        """
+        if not isinstance(observation, dict) or observation["observation"].shape[-1] != 8:
+            raise ValueError("the scripted pusher needs poses of an object and a pusher, [object, pusher, velocities]")
         pose, goal = observation["observation"], observation["desired_goal"]
         columns = (np.atleast_2d(part).astype(float) for part in (pose[..., :2], pose[..., 2:4], goal))
         actions = np.array([self._act(*row) for row in zip(*columns, strict=True)], dtype=np.float32)

@@ -35,11 +35,13 @@ class Start:
         seed: Of the simulator's state.
         latents: What its first K pictures were encoded to, (K, C, h, w).
         goal: (x, y) in metres, (2,).
+        subject: Where the object is at first, (x, y) in metres.
     """
 
     seed: int
     latents: NDArray[np.float32]
     goal: NDArray[np.float64]
+    subject: NDArray[np.float64]
 
 
 @dataclass
@@ -93,7 +95,7 @@ def draw_starts(env: RealEnv, count: int, seed: int) -> list[Start]:
             subject = info[f"{names[0]}_position"]
             places = [goal] if agent is None else [goal, info[f"{agent}_position"]]
             if all(np.linalg.norm(place - subject) >= APART for place in places):
-                starts.append(Start(own, env.context.cpu().numpy(), goal))
+                starts.append(Start(own, env.context.cpu().numpy(), goal, subject))
                 bar.update()
     return starts
 

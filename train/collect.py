@@ -41,14 +41,21 @@ class AgentDriver:
         seed: Of goals and noise.
 
     Raises:
-        ValueError: If the agent wants several observations at once.
+        ValueError: If the agent wants other observations or several at once, or the bundle pictures of another size.
     """
 
     def __init__(self, world_model: WorldModel, agent: Agent, frame: NDArray[np.uint8], seed: int):
         if agent.frame_stack > 1:
             raise ValueError("an agent of stacked observations cannot collect; train one with frame_stack 1")
+        if frame.shape[:2] != world_model.scene.image_size:
+            raise ValueError(
+                f"the bundle sees pictures of {world_model.scene.image_size} pixels, not {frame.shape[:2]}; "
+                f"collect with --size {world_model.scene.image_size[0]}"
+            )
         self._model, self._agent, self._rng = world_model, agent, np.random.default_rng(seed)
-        self._task = Task(world_model.perception, obs_type=agent.env_kwargs.get("obs_type", "pose"))
+        kwargs = {key: agent.env_kwargs[key] for key in ("obs_type", "goal") if key in agent.env_kwargs}
+        self._task = Task(world_model.perception, **kwargs)
+        agent.check(self._task, world_model.fingerprint())
         self._latent = self._seen(frame)
         self._observation = self._begin()
 
@@ -61,12 +68,15 @@ class AgentDriver:
     def see(self, frame: NDArray[np.uint8], action: NDArray[np.float32]) -> None:
         """The picture that an action led to; at its goal the agent gets another one."""
         self._latent = self._seen(frame)
-        self._observation, _, _, _, info = self._task.advance(self._latent, torch.from_numpy(action[None]))
+        self._observation, _, _, _, info = self._task.advance(
+            self._latent, torch.from_numpy(action[None]).to(self._latent.device)
+        )
         if bool(info["is_success"][0]):
             self._observation = self._begin()
 
     def _begin(self) -> Any:
-        slot, pair = torch.zeros(1, dtype=torch.int64), torch.stack([self._latent] * 2, dim=1)
+        slot = torch.zeros(1, dtype=torch.int64, device=self._latent.device)
+        pair = torch.stack([self._latent] * 2, dim=1)
         return self._task.start(slot, pair, [self._rng])[0]
 
     def _seen(self, frame: NDArray[np.uint8]) -> torch.Tensor:
@@ -145,8 +155,9 @@ def run(
     probe = MujocoTable("push", (size, size))
     metadata: dict[str, Any] = {**probe.metadata(), "steps": steps, "seed": seed}
     if agent is not None:
-        _, loaded = _loaded(world_model, agent)  # a wrong name is an error now
-        metadata |= {"agent": loaded.fingerprint(), "explore": explore}
+        model, loaded = _loaded(world_model, agent)
+        AgentDriver(model, loaded, np.zeros((size, size, 3), np.uint8), seed)  # what does not fit is an error now
+        metadata |= {"agent": loaded.fingerprint(), "world_model": model.fingerprint(), "explore": explore}
     dataset = collect(
         out,
         plan(episodes, kind, seed, steps),

@@ -35,7 +35,7 @@ def run(
         out: Folder to write to; files of an earlier demo are replaced.
         world_model: A shipped bundle's name, a folder, or "hf://owner/repository".
         episodes: How many of the shipped test episodes to replay; all when not given.
-        agent_episodes: How many episodes the shipped agent plays in the dream and, with OpenGL, in the real simulator.
+        agent_episodes: How many episodes the shipped agent plays in both worlds; none without OpenGL for the real one.
         seed: Seed of the choice of episodes, the floor's noise and the bootstrap.
         device: "auto", "cpu" or "cuda".
     """
@@ -46,7 +46,7 @@ def run(
     write_csv(out / CSV_NAME, (row for track in evaluation.tracks for row in track_rows(model.scene, track)))
     write_outputs(out, evaluation, film(model, dataset, evaluation, typical(evaluation)))
     chosen = "" if episodes is None else f" --episodes {episodes}"
-    command = f"cosmos-wm demo --world-model {world_model} --seed {seed}{chosen}"
+    command = f"cosmos-wm demo --world-model {world_model} --seed {seed}{chosen} --agent-episodes {agent_episodes}"
     agent = play_agent(model, out, agent_episodes, seed)
     report = write_html(out, evaluation, model, dataset, command, agent)
     print(f"\n{error_table(evaluation)}\n\nreport: {report.resolve()}\nbeside it:")
@@ -60,12 +60,14 @@ def play_agent(model: WorldModel, out: Path, episodes: int, seed: int) -> dict[s
     """Play the agent that is shipped with a bundle in both worlds and film it; None where that cannot be."""
     if not episodes or model.path is None or not (model.path / "agent").is_dir():
         return None
-    agent = Agent.load(model.path / "agent")
     try:
+        agent = Agent.load(model.path / "agent")
+        if agent.trained.get("env") != "CosmosDream-v0":
+            raise ValueError("it was not trained in the dream")
         real = RealEnv(model)
         starts = draw_starts(real, episodes, seed)
         real.close()
-    except OpenGLError as error:
+    except (OpenGLError, ValueError) as error:
         print(f"the agent was not played in the real simulator: {error}", file=sys.stderr)
         return None
     row = play_both("agent", agent, model, starts, seed)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from cosmos_isaac_wm.data import EpisodeDataset
+from cosmos_isaac_wm.data.collection import plan
 from cosmos_isaac_wm.train import cli, collect, fit_dynamics, train_agent, transfer
 from cosmos_isaac_wm.world_model import WorldModel
 
+_MOST_EPISODES = 10_000  # that one collection is checked for
 _LEAST_EXPLORED = 0.2  # share of scripted episodes in late rounds; half of the first round's are
 
 
@@ -29,12 +34,12 @@ def run(
     device: str = "auto",
     seed: int = 0,
 ) -> dict[str, float]:
-    """Improve model and agent together, in rounds: what the agent does becomes data where the model was not sure.
+    """Improve model and agent together, in rounds: where the agent goes becomes data.
 
     Round 0 trains an agent in the given bundle. Every later one collects with the last agent in the real simulator,
-    mixed with scripted pushes (half of the episodes at first, a fifth at last), refreshes the model on all data so far,
-    trains an agent in it from scratch, and measures that agent in both worlds. What is finished is kept in OUT and not
-    done again. Needs OpenGL.
+    mixed with scripted pushes (half of the first round's episodes, a quarter of the second's, then a fifth), refreshes
+    the model on all data so far, trains an agent in it from scratch, and measures that agent in both worlds. What is
+    finished is kept in OUT and not done again. Needs OpenGL.
 
     Args:
         data: The dataset that the bundle was made from; its test split judges every model.
@@ -53,7 +58,7 @@ def run(
     if rounds < 1:
         raise ValueError(f"expected one round or more, got {rounds}")
     model = WorldModel.load(world_model, device)
-    plan = {
+    settings = {
         "data": EpisodeDataset(data).fingerprint(),
         "world_model": model.fingerprint(),
         "episodes": episodes,
@@ -64,7 +69,7 @@ def run(
         "seed": seed,
     }
     out.mkdir(parents=True, exist_ok=True)
-    cli.claim(out / "improvement.json", plan)
+    cli.claim(out / "improvement.json", settings)
     size = model.scene.image_size[0]
     datasets, bundle, results = [data], world_model, list[dict[str, float]]()
     for number in range(rounds + 1):
@@ -74,7 +79,16 @@ def run(
             explore = max(_LEAST_EXPLORED, 0.5**number)
             datasets.append(folder / "data")
             print(f"round {number}: collecting with {agent}, {explore:.0%} of the episodes scripted", flush=True)
-            _collect(folder / "data", episodes, workers, size, agent, bundle, explore, seed + number)
+            _collect(
+                folder / "data",
+                episodes,
+                workers,
+                size,
+                agent,
+                bundle,
+                explore,
+                _seed_apart(datasets[:-1], seed + number),
+            )
             bundle = _refresh(folder / "world_model", datasets, bundle, out / "encoded", updates, device, seed + number)
         _train(folder / "run", algorithm, bundle, timesteps, seed)
         results.append(_measure(folder, bundle, measured, seed))
@@ -82,6 +96,16 @@ def run(
     (out / "improvement.md").write_text(text + "\n")
     print(text)
     return {f"round_{number}_{key}": value for number, row in enumerate(results) for key, value in row.items()}
+
+
+def _seed_apart(folders: Sequence[Path], seed: int) -> int:
+    """A seed of a collection that repeats no episode of these datasets: repeated ones would be in other splits."""
+    known = {number for folder in folders for number in EpisodeDataset(folder).seeds}
+    for attempt in itertools.count():
+        found = int(np.random.SeedSequence([seed, attempt, 1]).generate_state(1)[0])
+        if not known & {job.seed for job in plan(_MOST_EPISODES, "push", found, 1)}:
+            return found
+    raise AssertionError("unreachable")
 
 
 def _collect(

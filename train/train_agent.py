@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from cosmos_isaac_wm.atomic import replacing
 from cosmos_isaac_wm.policies.agent import ALGORITHMS, Agent, sb3_policy_kwargs
-from cosmos_isaac_wm.policies.callbacks import Evaluation, EvaluationRow, ProgressBar, Stopwatch
+from cosmos_isaac_wm.policies.callbacks import Evaluation, EvaluationRow, ProgressBar, Stopwatch, read_evaluations
 from cosmos_isaac_wm.policies.sb3 import make_vec_env
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel, find_bundle
@@ -77,6 +77,11 @@ def run(
     """
     if obs_type != "pose" and goal is None:
         raise ValueError(f"obs_type {obs_type!r} does not show the goal: fix one, for instance --goal '[0.1, 0.1]'")
+    if algorithm == "sac_her" and (obs_type != "pose" or reward_type == "progress"):
+        raise ValueError(
+            f"hindsight needs rewards that follow from goals: obs_type 'pose' and reward_type 'sparse' or 'dense', got "
+            f"{obs_type!r} and {reward_type!r}"
+        )
     model = WorldModel.load(world_model)
     settings = {
         "algorithm": algorithm,
@@ -99,9 +104,13 @@ def run(
         source = model if env_id == "CosmosDream-v0" else str(find_bundle(world_model))
         return make_vec_env(env_id, count, seed, frame_stack, world_model=source, **env_kwargs)
 
-    training = make(env, n_envs, seed)
-    learner = _new_learner(algorithm, training, obs_type, policy_kwargs or {}, hyperparameters or {}, device, seed)
-    done = _resume(learner, out / "checkpoints")
+    checkpoint, done = _last_checkpoint(out / "checkpoints", with_buffer=algorithm != "ppo")
+    now = seed + done  # a resumed run shall not meet its first starts and noise again
+    training = make(env, n_envs, now)
+    learner = _new_learner(algorithm, training, obs_type, policy_kwargs or {}, hyperparameters or {}, device, now)
+    if checkpoint is not None:
+        _resume(learner, checkpoint, done)
+        _forget_after(out, done)
     formats = ["csv", *(["tensorboard"] if find_spec("tensorboard") else [])]
     suffix = f"_from_{done}" if done else ""  # Stable-Baselines3 begins such files anew
     learner.set_logger(Logger(str(out), [make_output_format(name, str(out), suffix) for name in formats]))
@@ -109,7 +118,10 @@ def run(
     def keep(chosen: str, folder: Path) -> None:
         trained = {"env": env, "world_model": settings["world_model"], "seed": seed, "budget": timesteps}
         trained |= {"steps": learner.num_timesteps, "chosen": chosen}
+        trained |= {"n_envs": n_envs, "hyperparameters": hyperparameters or {}}
         name, kwargs = policy_of(obs_type, policy_kwargs or {})
+        if getattr(learner, "use_sde", False):
+            kwargs = {**kwargs, "use_sde": True}
         Agent(learner.policy, algorithm, name, kwargs, env_kwargs, frame_stack, trained).save(folder)
 
     def evaluated(best: bool) -> None:
@@ -121,7 +133,7 @@ def run(
     judges: list[tuple[str, int, Path, Callable[[bool], None] | None]] = [
         (env, eval_episodes, out / "evaluations.csv", evaluated)
     ]
-    if eval_real:
+    if eval_real and env != "CosmosReal-v0":
         judges.append(("CosmosReal-v0", eval_real, out / "evaluations_real.csv", None))
     evaluations = [
         Evaluation(
@@ -137,18 +149,23 @@ def run(
     ]
     every = max(1, checkpoint_every // n_envs)
     saving = CheckpointCallback(every, str(out / "checkpoints"), "agent", save_replay_buffer=algorithm != "ppo")
-    callbacks = [ProgressBar(timesteps), saving, *evaluations]
-    learner.learn(max(0, timesteps - done), callbacks, reset_num_timesteps=not done)
+    before = max((row.seconds for row in read_evaluations(out / "evaluations.csv")), default=0.0)
+    if done < timesteps:
+        learner.learn(timesteps - done, [ProgressBar(timesteps), saving, *evaluations], reset_num_timesteps=not done)
+        _save(learner, out / "checkpoints")
     seconds = stopwatch.seconds
     training.close()
+    for evaluation in evaluations:
+        evaluation.close()
     if not (out / "agent").is_dir():  # too short for an evaluation
         keep("best", out / "agent")
-    figures = {"steps": float(learner.num_timesteps), "seconds": seconds}
+    figures = {"steps": float(learner.num_timesteps), "seconds": before + seconds}
     if timesteps > done:
         figures["steps_per_s"] = (learner.num_timesteps - done) / seconds
-    for evaluation, name in zip(evaluations, ("", "real_"), strict=False):
-        figures |= _figures(evaluation.rows, name)
-    _draw(out / "learning_curve.png", {judge[0]: each.rows for judge, each in zip(judges, evaluations, strict=True)})
+    tables = {name: read_evaluations(path) for name, _, path, _ in judges}
+    for rows, prefix in zip(tables.values(), ("", "real_"), strict=False):
+        figures |= _figures(rows, prefix)
+    _draw(out / "learning_curve.png", tables)
     print("\n".join(f"{key:<24} {value:,.4g}" for key, value in figures.items()) + f"\n\nagent in {out / 'agent'}")
     return figures
 
@@ -198,32 +215,55 @@ def policy_of(obs_type: str, policy_kwargs: dict[str, Any]) -> tuple[str, dict[s
     )
 
 
-def _resume(learner: BaseAlgorithm, folder: Path) -> int:
-    """Load the last checkpoint, if there is one; the steps that it had.
+def _last_checkpoint(folder: Path, with_buffer: bool) -> tuple[Path | None, int]:
+    """The newest complete checkpoint and its steps; None and 0 where there is none yet."""
+    found = {int(path.stem.split("_")[1]): path for path in folder.glob("agent_*_steps.zip")}
+    whole = [steps for steps in found if not with_buffer or _buffer_of(found[steps]).is_file()]
+    return (found[max(whole)], max(whole)) if whole else (None, 0)
+
+
+def _buffer_of(checkpoint: Path) -> Path:
+    return checkpoint.with_name(checkpoint.name.replace("agent_", "agent_replay_buffer_")).with_suffix(".pkl")
+
+
+def _save(learner: BaseAlgorithm, folder: Path) -> None:
+    """A checkpoint of the end, as Stable-Baselines3's callback names its own."""
+    file = folder / f"agent_{learner.num_timesteps}_steps.zip"
+    if isinstance(learner, OffPolicyAlgorithm):
+        learner.save_replay_buffer(_buffer_of(file))
+    learner.save(file)
+
+
+def _resume(learner: BaseAlgorithm, file: Path, done: int) -> None:
+    """Load a checkpoint.
 
     The replay buffer is Stable-Baselines3's pickle: only continue a run that you made yourself.
 
     Raises:
         ValueError: If it is damaged.
     """
-    steps = [int(path.stem.split("_")[1]) for path in folder.glob("agent_*_steps.zip")]
-    if not steps:
-        return 0
-    done = max(steps)
-    file = folder / f"agent_{done}_steps.zip"
     try:
-        _, parameters, variables = load_from_zip_file(file, load_data=False)
+        _, parameters, variables = load_from_zip_file(file, load_data=False, device=learner.device)
         learner.set_parameters(parameters)
         for name, value in (variables or {}).items():
             recursive_setattr(learner, f"{name}.data", value.data)
-        buffer = folder / f"agent_replay_buffer_{done}_steps.pkl"
         if isinstance(learner, OffPolicyAlgorithm):
-            learner.load_replay_buffer(buffer)
+            learner.load_replay_buffer(_buffer_of(file))
     except Exception as error:
         raise ValueError(f"{file} cannot be continued ({error}); delete it to go on from the one before") from error
     learner.num_timesteps = done
     print(f"resumed after {done:,} steps", file=sys.stderr)
-    return done
+
+
+def _forget_after(out: Path, done: int) -> None:
+    """Make the best agent that of an evaluation up to the checkpoint, if a later one was lost with what followed it."""
+    rows = read_evaluations(out / "evaluations.csv")
+    known = [row for row in rows if row.timesteps <= done]
+    if known and len(known) < len(rows):
+        best = max(known, key=lambda row: row.mean_return)
+        agent = Agent.load(out / "agents" / str(best.timesteps))
+        agent.trained["chosen"] = "best"
+        agent.save(out / "agent")
 
 
 def _draw(path: Path, evaluations: Mapping[str, Sequence[EvaluationRow]]) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from scipy import stats
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
@@ -23,7 +27,7 @@ from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.policies.planners import SEARCHES, GradientPlanner, Planner
 from cosmos_isaac_wm.policies.sb3 import make_vec_env
 from cosmos_isaac_wm.policies.scripted import GoalPusher, RandomPolicy
-from cosmos_isaac_wm.policies.transfer import Correlation, Played, Policy, Start, correlate, draw_starts, play
+from cosmos_isaac_wm.policies.transfer import APART, Correlation, Played, Policy, Start, correlate, draw_starts, play
 from cosmos_isaac_wm.report import judge
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
@@ -67,6 +71,8 @@ def run(
     names = list(dict.fromkeys(policies or ["default", "random", "scripted"]))
     model = WorldModel.load(world_model)
     made = {name: _source(name, model) for name in names}  # a wrong name is an error now, not after an hour
+    if filmed is not None and filmed not in made:
+        raise ValueError(f"--filmed {filmed} is none of the policies {names}")
     out.mkdir(parents=True, exist_ok=True)
     cli.claim(out / "transfer.json", {"world_model": model.fingerprint(), "episodes": episodes, "seed": seed})
     real = RealEnv(model)
@@ -81,7 +87,7 @@ def run(
     agents = [name for name in names if isinstance(made[name], Agent)]
     if filmed or agents:
         name = filmed or agents[0]
-        film(out / "transfer.mp4", made[name], name, model, starts[0], seed)
+        film(out / "transfer.mp4", made[name], name, model, _known_goal(made[name], starts)[0], seed)
     print(f"\ntransfer.md, transfer.png and the episodes in {out.resolve()}")
     return figures
 
@@ -143,8 +149,9 @@ class Row:
 
 def _measure(name: str, source: Agent | str, model: WorldModel, starts: Sequence[Start], out: Path, seed: int) -> Row:
     """Play, or read what was played before."""
-    file = out / f"episodes_{name.strip('./').replace('/', '_')}.json"
     identity = _identity(source)
+    distinct = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    file = out / f"episodes_{re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_')}_{distinct}.json"
     if file.is_file():
         held = json.loads(file.read_text())
         if held.pop("policy") == identity:
@@ -160,8 +167,7 @@ def _measure(name: str, source: Agent | str, model: WorldModel, starts: Sequence
 
 def play_both(name: str, source: Agent | str, model: WorldModel, starts: Sequence[Start], seed: int) -> Row:
     """Play a policy from the same starts in both worlds; one that knows only a fixed goal gets that goal."""
-    if isinstance(source, Agent) and source.env_kwargs.get("goal") is not None:
-        starts = [dataclasses.replace(start, goal=np.array(source.env_kwargs["goal"])) for start in starts]
+    starts = _known_goal(source, starts)
     worlds, speed = {}, float("nan")
     for world, env_id, count in (("dream", "CosmosDream-v0", len(starts)), ("real", "CosmosReal-v0", 1)):
         env = _new_env(source, model, env_id, count)
@@ -173,15 +179,43 @@ def play_both(name: str, source: Agent | str, model: WorldModel, starts: Sequenc
     return Row(**worlds, steps_per_s=speed)
 
 
+def _known_goal(source: Agent | str, starts: Sequence[Start]) -> Sequence[Start]:
+    """The starts with the goal that an agent was trained for, without those that it would begin too near to.
+
+    Raises:
+        ValueError: If none is left.
+    """
+    goal = source.env_kwargs.get("goal") if isinstance(source, Agent) else None
+    if goal is None:
+        return starts
+    left = [dataclasses.replace(start, goal=np.array(goal)) for start in starts if _far(start.subject, goal)]
+    if not left:
+        raise ValueError(
+            f"all of the {len(starts)} starts are too near to the agent's goal {goal}; ask for more episodes"
+        )
+    return left
+
+
+def _far(place: NDArray[np.float64], goal: Sequence[float]) -> bool:
+    return float(np.linalg.norm(place - np.array(goal))) >= APART
+
+
 def _identity(source: Agent | str) -> str:
-    """What a policy is known by: its name, or a hash of its weights."""
-    return source if isinstance(source, str) else source.fingerprint()
+    """What a policy is known by: its weights' hash, or its name and, of a planner, its parameters."""
+    if isinstance(source, Agent):
+        return source.fingerprint()
+    if source not in PLANNERS:
+        return source
+    parts = (GradientPlanner,) if source == "gradient" else (SEARCHES[source], Planner)
+    defaults = [f"{key}={value.default}" for part in parts for key, value in signature(part).parameters.items()]
+    return f"{source} {' '.join(text for text in defaults if 'empty' not in text)}"
 
 
 def numbers(rows: Mapping[str, Row], sources: Mapping[str, Agent | str]) -> dict[str, float]:
     """The figures of the table, and the headline ones.
 
-    Agents that differ in nothing but their seed count as one, the mean over its seeds.
+    Agents that differ in nothing but their seed count as one, the mean over its seeds. Of several such the one that is
+    best in the dream gives the headline; of the planners it is the best in reality.
     """
     figures: dict[str, float] = {}
     for name, row in rows.items():
@@ -189,20 +223,23 @@ def numbers(rows: Mapping[str, Row], sources: Mapping[str, Agent | str]) -> dict
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for name, source in sources.items():
         if isinstance(source, Agent) and source.trained.get("chosen") == "best":
-            key = (source.algorithm, source.env_kwargs.get("obs_type"), source.trained.get("budget"))
-            groups[(source.trained.get("env"), *key)].append(rows[name])
+            kind = [source.algorithm, source.policy_kwargs, source.env_kwargs, source.frame_stack]
+            key = json.dumps([*kind, source.trained.get("budget")])
+            dreamt = [source.trained.get(part) for part in ("world_model", "n_envs", "hyperparameters")]
+            real = source.trained.get("env") == "CosmosReal-v0"
+            groups[("real", key) if real else ("dream", key, json.dumps(dreamt))].append(rows[name])
 
     def mean(group: Sequence[Row], world: str) -> float:
         return float(np.mean([getattr(row, world).rate for row in group]))
 
-    dreamers = {key[1:]: group for key, group in groups.items() if key[0] == "CosmosDream-v0"}
+    dreamers = {key: group for key, group in groups.items() if key[0] == "dream"}
     if dreamers:
-        best = max(dreamers, key=lambda key: mean(dreamers[key], "real"))
+        best = max(dreamers, key=lambda key: mean(dreamers[key], "dream"))
         group = dreamers[best]
         figures["real_success"] = mean(group, "real")
         figures["real_success_seeds"] = float(len(group))
         figures["exploitation_gap"] = mean(group, "dream") - figures["real_success"]
-        trained_in_real = groups.get(("CosmosReal-v0", *best))
+        trained_in_real = groups.get(("real", best[1]))
         if trained_in_real:
             figures["over_real_trained"] = figures["real_success"] / max(mean(trained_in_real, "real"), 1e-9)
     planned = [row.real.rate for name, row in rows.items() if sources[name] in PLANNERS]

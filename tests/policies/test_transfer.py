@@ -11,7 +11,7 @@ def starts(model, count=5):
     rng = np.random.default_rng(0)
     rows = rng.integers(len(model.contexts), size=count)
     latents = model.contexts.latents.float().numpy()
-    return [Start(int(row), latents[row], rng.uniform(-0.1, 0.1, 2)) for row in rows]
+    return [Start(int(row), latents[row], rng.uniform(-0.1, 0.1, 2), np.zeros(2)) for row in rows]
 
 
 @pytest.mark.parametrize("together", [2, 5])

@@ -44,13 +44,36 @@ def test_every_algorithm_trains_and_leaves_an_agent(train, tmp_path, bundle, alg
 
 @pytest.mark.parametrize("algorithm", ["ppo", "sac_her"])
 def test_a_run_goes_on_from_its_last_checkpoint(train, tmp_path, algorithm, capsys):
-    train(algorithm=algorithm)
+    first = train(algorithm=algorithm)
     numbers = train(algorithm=algorithm, steps=800)
-    assert "resumed after 400 steps" in capsys.readouterr().err
+    assert f"resumed after {first['steps']:.0f} steps" in capsys.readouterr().err
     assert 800 <= numbers["steps"] < 1000
+    assert numbers["seconds"] > first["seconds"]
     rows = read_evaluations(tmp_path / "run" / "evaluations.csv")
     assert [row.timesteps for row in rows] == [200, 400, 600, 800]
     assert np.all(np.diff([row.seconds for row in rows]) > 0)
+
+
+def test_a_finished_run_is_not_trained_further(train, tmp_path):
+    first = train()
+    agent = (tmp_path / "run" / "agent" / "policy.safetensors").stat().st_mtime_ns
+    assert train()["steps"] == first["steps"]
+    assert (tmp_path / "run" / "agent" / "policy.safetensors").stat().st_mtime_ns == agent
+
+
+def test_without_its_replay_buffer_a_checkpoint_is_not_whole(train, tmp_path, capsys):
+    train(algorithm="sac")
+    for steps in {path.stem.split("_")[-2] for path in (tmp_path / "run" / "checkpoints").glob("*.pkl")} - {"200"}:
+        (tmp_path / "run" / "checkpoints" / f"agent_replay_buffer_{steps}_steps.pkl").unlink()
+    train(algorithm="sac", steps=600)
+    assert "resumed after 200 steps" in capsys.readouterr().err
+    best = max(read_evaluations(tmp_path / "run" / "evaluations.csv"), key=lambda row: row.mean_return)
+    assert Agent.load(tmp_path / "run" / "agent").trained["steps"] == best.timesteps
+
+
+def test_hindsight_needs_rewards_of_goals(train, capsys):
+    assert train("--reward_type", "progress", algorithm="sac_her") is None
+    assert "hindsight needs rewards that follow from goals" in capsys.readouterr().err
 
 
 def test_another_training_in_the_same_folder_is_refused(train, capsys):
@@ -60,10 +83,10 @@ def test_another_training_in_the_same_folder_is_refused(train, capsys):
 
 
 def test_a_damaged_checkpoint_is_named(train, tmp_path, capsys):
-    train()
-    (tmp_path / "run" / "checkpoints" / "agent_400_steps.zip").write_bytes(b"short")
+    steps = int(train()["steps"])
+    (tmp_path / "run" / "checkpoints" / f"agent_{steps}_steps.zip").write_bytes(b"short")
     assert train(steps=800) is None
-    assert "agent_400_steps.zip cannot be continued" in capsys.readouterr().err
+    assert f"agent_{steps}_steps.zip cannot be continued" in capsys.readouterr().err
 
 
 def test_latents_need_a_fixed_goal_and_can_be_stacked(train, capsys):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cosmos_isaac_wm.policies.agent import Agent
-from cosmos_isaac_wm.policies.transfer import Played
+from cosmos_isaac_wm.policies.transfer import Played, Start
 from cosmos_isaac_wm.train import train_agent, transfer
 from cosmos_isaac_wm.train.transfer import Row, numbers, table
 
@@ -15,8 +15,9 @@ def played(rate, count=20):
 
 
 class Trained(Agent):
-    def __init__(self, env, budget=100, chosen="best"):
-        super().__init__(None, "ppo", "MultiInputPolicy", trained={"env": env, "budget": budget, "chosen": chosen})
+    def __init__(self, env, budget=100, chosen="best", **env_kwargs):
+        trained = {"env": env, "budget": budget, "chosen": chosen}
+        super().__init__(None, "ppo", "MultiInputPolicy", env_kwargs=env_kwargs, trained=trained)
 
 
 def test_seeds_of_one_agent_count_as_one_and_its_rival_is_the_one_trained_as_long():
@@ -24,12 +25,13 @@ def test_seeds_of_one_agent_count_as_one_and_its_rival_is_the_one_trained_as_lon
         "a": Trained("CosmosDream-v0"),
         "b": Trained("CosmosDream-v0"),
         "early": Trained("CosmosDream-v0", chosen="checkpoint"),
+        "other": Trained("CosmosDream-v0", reward_type="dense"),
         "real": Trained("CosmosReal-v0"),
         "longer": Trained("CosmosReal-v0", budget=200),
         "icem": "icem",
         "scripted": "scripted",
     }
-    rates = {"a": (0.9, 0.8), "b": (1.0, 1.0), "early": (1, 1), "real": (0.5, 0.6), "longer": (1, 1)}
+    rates = {"a": (0.9, 0.8), "b": (1.0, 1.0), "early": (1, 1), "other": (0.1, 1), "real": (0.5, 0.6), "longer": (1, 1)}
     rates |= {"icem": (0.7, 0.75), "scripted": (0.9, 0.95)}
     rows = {name: Row(played(dream), played(real)) for name, (dream, real) in rates.items()}
     found = numbers(rows, sources)
@@ -39,7 +41,7 @@ def test_seeds_of_one_agent_count_as_one_and_its_rival_is_the_one_trained_as_lon
     assert found["over_real_trained"] == pytest.approx(0.9 / 0.6)
     assert found["planner_real_success"] == 0.75
     assert found["scripted_real_success"] == 0.95
-    assert found["policies"] == 7
+    assert found["policies"] == 8
     assert found["spearman_low"] <= found["spearman"] <= found["spearman_high"]
 
 
@@ -50,6 +52,24 @@ def test_the_table_calls_exploitation_by_its_name():
     assert "honest succeeds" not in text
     assert "exploitation_gap: 0.700 (missed)" in text
     assert "real_success: 0.900 (bar)" in text
+
+
+def test_an_agent_with_a_goal_of_its_own_gets_starts_that_are_away_from_it():
+    latents = np.zeros((4, 16, 4, 4), np.float32)
+    starts = [Start(0, latents, np.zeros(2), np.array([x, 0.1])) for x in (0.0, 0.12, 0.3)]
+    agent = Trained("CosmosDream-v0", obs_type="latent", goal=[0.1, 0.1])
+    known = transfer._known_goal(agent, starts)
+    assert [start.subject[0] for start in known] == [0.0, 0.3]
+    assert all(start.goal.tolist() == [0.1, 0.1] for start in known)
+    assert transfer._known_goal("random", starts) is starts
+    with pytest.raises(ValueError, match="1 starts are too near"):
+        transfer._known_goal(agent, starts[1:2])
+
+
+def test_a_film_of_somebody_else_is_refused(bundle, tmp_path, capsys):
+    argv = ["--policies", '["random"]', "--world_model", str(bundle), "--out", str(tmp_path), "--filmed", "icem"]
+    assert transfer.main(argv) == 1
+    assert "--filmed icem is none of the policies" in capsys.readouterr().err
 
 
 def test_an_unknown_policy_is_named_before_anything_is_played(bundle, tmp_path, capsys):
