@@ -67,7 +67,7 @@ def run(
         timesteps: Environment steps in all.
         n_envs: Environments side by side; processes in the real simulator.
         policy_kwargs: Of Stable-Baselines3's policy, for instance {"net_arch": [256, 256]}.
-        hyperparameters: Of Stable-Baselines3's algorithm.
+        hyperparameters: Of Stable-Baselines3's algorithm; "--hyperparameters.NAME VALUE" changes one of them.
         eval_every: Steps between evaluations in the dream (in the real simulator when that is trained in).
         eval_episodes: Episodes of each.
         eval_real: Episodes of an evaluation in the real simulator at the same times, which training does not use.
