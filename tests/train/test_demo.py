@@ -60,7 +60,7 @@ def with_agent(shipped, model) -> Path:
     """The same with an untrained agent in it."""
     env = DreamEnv(model)
     policy = new_policy("ppo", "MultiInputPolicy", {"extractor": "pose"}, env.observation_space, env.action_space)
-    trained = {"steps": 1234}
+    trained = {"steps": 1234, "env": "CosmosDream-v0"}
     Agent(policy, "ppo", "MultiInputPolicy", {"extractor": "pose"}, {"obs_type": "pose"}, trained=trained).save(
         shipped / "agent"
     )
