@@ -514,7 +514,7 @@ def training(model: WorldModel, seed: int, updates: int = 20) -> dict[str, float
         return time.perf_counter() - start
 
     ratios, speeds = [], []
-    for _ in range(3):  # what is done once cancels out in the difference
+    for _ in range(5):  # what is done once cancels out in the difference
         slow = theirs(updates // 2)
         fast = (ours(2 * updates) - ours(updates)) / 2
         ratios.append(slow / fast)
