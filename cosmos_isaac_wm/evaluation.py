@@ -182,7 +182,7 @@ def confidence_interval(errors: Floats, statistic: Callable[[Floats], float], se
     """Bootstrap 95 % interval over episodes: steps of one episode are not independent, episodes are.
 
     Args:
-        errors: (E, T), NaN where there is none.
+        errors: (E, T), NaN where there is none, or anything else with a row for each episode.
         statistic: Of such rows.
         seed: Of the resampling.
 

@@ -179,8 +179,7 @@ def reference(
     frames = episode.frames[: None if horizon is None else context_length + horizon]
     steps = len(frames) - context_length
     seen = detect_all(frames, scene)
-    centre = REFERENCE_WIDTH / 2 * np.array([1.0, scene.image_size[0] / scene.image_size[1]])
-    context = hold_all(seen[:context_length], np.broadcast_to(centre, seen.shape[1:]))
+    context = hold_from_centre(seen[:context_length], scene)
     true_px = seen[context_length:]
     if not scene.markers:
         return Reference(context[-1], true_px, true_px)
@@ -203,6 +202,12 @@ def hold_all(seen: Floats, start: Floats) -> Floats:
     """`hold_last` for every marker of tracks (T, N, 2) from starts (N, 2)."""
     held = [hold_last(seen[:, n], start[n]) for n in range(seen.shape[1])]
     return np.stack(held, axis=1) if held else seen
+
+
+def hold_from_centre(seen: Floats, scene: Scene) -> Floats:
+    """`hold_last` for every marker of tracks (T, N, 2), px at 512, which begin at the picture's centre."""
+    centre = REFERENCE_WIDTH / 2 * np.array([1.0, scene.image_size[0] / scene.image_size[1]])
+    return hold_all(seen, np.broadcast_to(centre, seen.shape[1:]))
 
 
 def measure(

@@ -38,14 +38,13 @@ from .open_loop import (
     first_dreamed,
     heading_errors,
     hold_all,
+    hold_from_centre,
     locate,
-    measure,
     perception_figures,
     reference,
 )
 from .report import write_metrics
 from .scene import Scene
-from .tracking import REFERENCE_WIDTH
 from .world_model import WorldModel
 
 CSV_NAME = "cube_positions.csv"
@@ -245,8 +244,8 @@ class _Step:
 
     Attributes:
         action: What both did, (A,).
-        latent: The dream's new latent, (1, C, h, w).
-        frame: The simulator's new picture.
+        dream_frame: The dreamed picture, uint8 (H, W, 3).
+        frame: The simulator's, of the same size.
         true_m: Where the markers really are, (N, 2), NaN where absent.
         dream_m: Where the readout sees them in the dream, (N, 2).
         true_px: Where they are found in the picture, px at 512, (N, 2), NaN where not.
@@ -254,7 +253,7 @@ class _Step:
     """
 
     action: NDArray[np.float32]
-    latent: torch.Tensor
+    dream_frame: NDArray[np.uint8]
     frame: NDArray[np.uint8]
     true_m: Floats
     dream_m: Floats
@@ -349,9 +348,7 @@ class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.flo
         self._steps, self._ended, self._other_ended = [], False, False
         self._number += 1
         scene = self.world_model.scene
-        centre = REFERENCE_WIDTH / 2 * np.array([1.0, scene.image_size[0] / scene.image_size[1]])
-        seen = detect_all(simulated.frame[None], scene)
-        self._start_px = hold_all(seen, np.broadcast_to(centre, seen.shape[1:]))[0]
+        self._start_px = hold_from_centre(detect_all(simulated.frame[None], scene), scene)[0]
         return dreamed if self._sees == "dream" else real
 
     def step(self, action: NDArray[np.float32]) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -367,19 +364,20 @@ class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.flo
         inner: Any = self._dream.unwrapped
         simulated: Any = self._real.unwrapped
         scene = self.world_model.scene
-        latent = inner.context[-1:].clone()
+        latent = inner.context[-1:]
+        dream_frame = decode_frames(self.world_model, latent)[0]
         true_m = np.full((len(scene.markers), 2), np.nan)
         for index, name in enumerate(scene.marker_names):
             true_m[index] = real[4].get(f"{name}_position", np.nan)
         self._steps.append(
             _Step(
                 np.asarray(action, np.float32),
-                latent,
+                dream_frame,
                 simulated.frame,
                 true_m,
                 locate(self.world_model, latent)[0],
                 detect_all(simulated.frame[None], scene)[0],
-                detect_all(decode_frames(self.world_model, latent), scene)[0],
+                detect_all(dream_frame[None], scene)[0],
             )
         )
         track = self._track()
@@ -439,14 +437,12 @@ class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.flo
         truth = reference(model.scene, episode, length, None, restartable, np.random.default_rng(number))
         simulator.set_state(end)  # which the floor has moved
         truth = dataclasses.replace(truth, start_px=self._start_px)  # the context's own pictures are not kept
-        dreamed = torch.cat([step.latent for step in self._steps])
-        track = measure(model, episode, number, dreamed, truth, first=length)
         pictured = {name: values[length:] for name, values in episode.positions.items()}
         seen = Episode(episode.frames[length:], episode.actions[length:], episode.kind, 0, pictured)
-        track = dataclasses.replace(track, figures=perception_figures(model, seen))
+        track = dataclasses.replace(self._track(), reference=truth, figures=perception_figures(model, seen))
         self._tracks.append(track)
         title = f"{track.kind}: live episode {number}"
-        self._clips.append(Footage(track, title, episode.frames[length:], decode_frames(model, dreamed)))
+        self._clips.append(Footage(track, title, seen.frames, np.stack([step.dream_frame for step in self._steps])))
         longest = max(len(each.dream_px) for each in self._tracks)
         self.evaluation = Evaluation(model.scene, longest, tuple(self._tracks), first=length)
         write_outputs(self.out, self.evaluation, self._clips)

@@ -95,13 +95,13 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
         self.world_model, self._scene = model, model.scene
         self.kind = kind or default_kind(model)
         theirs = TABLE if simulator is None else simulator.scene
-        # The table is drawn at any size.
         if strangers := set(self._scene.marker_names) - set(theirs.marker_names):
             raise ValueError(
                 f"the bundle of scene {self._scene.name!r} tracks {sorted(strangers)}, which are not among the "
                 f"simulator's {theirs.marker_names}: pass a `simulator` of the bundle's scene"
             )
-        for name in ("control_hz", "action_low", "action_high", "camera", *(("image_size",) if simulator else ())):
+        size = ("image_size",) if simulator else ()  # the table is drawn at any
+        for name in ("control_hz", "action_low", "action_high", "camera", *size):
             if getattr(self._scene, name) != getattr(theirs, name):
                 raise ValueError(
                     f"the bundle of scene {self._scene.name!r} was made with {name} {getattr(self._scene, name)}, but "

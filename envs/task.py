@@ -107,6 +107,13 @@ class Task:
         """Whether rewards follow from achieved and desired goals in the observation, as goal environments promise."""
         return self.obs_type == "pose" and self.reward_fn is None and self.reward_type != "progress"
 
+    @property
+    def goal_area(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Corners (x, y) in metres of where goals are drawn: off the walls, so that the object can be pushed there."""
+        low, high = np.array(self.scene.workspace_low), np.array(self.scene.workspace_high)
+        margin = np.minimum(3 * self.scene.goal_radius, (high - low) / 4)
+        return low + margin, high - margin
+
     def start(
         self, slots: Tensor, latents: Tensor, generators: list[np.random.Generator], goals: Any = None
     ) -> tuple[Any, dict[str, Tensor]]:
@@ -337,10 +344,8 @@ class Task:
         return ((achieved < low) | (achieved > high)).any(-1)
 
     def _draw_goal(self, generator: np.random.Generator, away_from: NDArray[np.float32]) -> NDArray[np.float64]:
-        """A goal that can be pushed to (off the walls) and is no success yet."""
-        low, high = np.array(self.scene.workspace_low), np.array(self.scene.workspace_high)
-        margin = np.minimum(3 * self.scene.goal_radius, (high - low) / 4)
-        candidates = generator.uniform(low + margin, high - margin, (64, 2))
+        """A goal in the `goal_area` that is no success yet."""
+        candidates = generator.uniform(*self.goal_area, (64, 2))
         distance = np.linalg.norm(candidates - away_from, axis=1)
         far = distance >= 2 * self.scene.goal_radius
         return np.asarray(candidates[far.argmax() if far.any() else distance.argmax()])

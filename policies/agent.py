@@ -55,6 +55,11 @@ class Agent:
     frame_stack: int = 1
     trained: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def task_kwargs(self) -> dict[str, Any]:
+        """The part of `env_kwargs` that it must find again wherever it acts; how it was paid matters no more."""
+        return {key: self.env_kwargs[key] for key in ("obs_type", "goal") if key in self.env_kwargs}
+
     def predict(
         self,
         observation: Any,

@@ -47,10 +47,14 @@ class ProgressBar(BaseCallback):
 
 
 class Stopwatch:
-    """Seconds of training, without those of evaluations."""
+    """Seconds of training, without those of evaluations.
 
-    def __init__(self) -> None:
-        self._since, self._away = time.perf_counter(), 0.0
+    Args:
+        already: What an interrupted run had trained for.
+    """
+
+    def __init__(self, already: float = 0.0) -> None:
+        self._since, self._away = time.perf_counter() - already, 0.0
 
     @property
     def seconds(self) -> float:
@@ -86,15 +90,16 @@ class EvaluationRow:
     mean_length: float
 
 
-def read_evaluations(path: Path) -> list[EvaluationRow]:
-    """What an `Evaluation` wrote; nothing if it has not yet."""
+def read_evaluations(path: Path, until: float = np.inf) -> list[EvaluationRow]:
+    """What an `Evaluation` wrote in the first `until` environment steps; nothing if it has not yet."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return [
+        rows = [
             EvaluationRow(int(row.pop("timesteps")), **{key: float(value) for key, value in row.items()})
             for row in csv.DictReader(file)
         ]
+    return [row for row in rows if row.timesteps <= until]
 
 
 class Evaluation(BaseCallback):
@@ -126,12 +131,10 @@ class Evaluation(BaseCallback):
         super().__init__()
         self._env, self._path, self._episodes, self._every, self._seed = env, path, episodes, every, seed
         self._stopwatch, self._then = stopwatch, then
-        self._trained_before = 0.0
         self.rows: list[EvaluationRow] = []
 
     def _on_training_start(self) -> None:
-        self.rows = [row for row in read_evaluations(self._path) if row.timesteps <= self.num_timesteps]
-        self._trained_before = self.rows[-1].seconds if self.rows else 0.0
+        self.rows = read_evaluations(self._path, self.num_timesteps)
 
     def close(self) -> None:
         """Close its environment."""
@@ -139,7 +142,7 @@ class Evaluation(BaseCallback):
 
     def _on_step(self) -> bool:
         if self.num_timesteps // self._every > (self.num_timesteps - self.training_env.num_envs) // self._every:
-            seconds = self._trained_before + self._stopwatch.seconds
+            seconds = self._stopwatch.seconds
             with self._stopwatch.paused():
                 self._evaluate(seconds)
         return True

@@ -312,7 +312,7 @@ class Planner:
         """
         if int(self._core.task.steps[0]) == 0:  # a new episode: what was planned for the last one is worth nothing
             self._plan, self._used = torch.zeros_like(self._plan), self.horizon
-        if self._used >= min(self.replan, self.horizon):
+        if self._used >= self.replan:
             start = time.perf_counter()
             shifted = torch.zeros_like(self._plan)
             if self._used < self.horizon:

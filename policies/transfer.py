@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
@@ -81,23 +81,23 @@ def draw_starts(env: RealEnv, count: int, seed: int) -> list[Start]:
         seed: Of all of them.
     """
     rng, starts = np.random.default_rng(seed), list[Start]()
-    scene = env.world_model.scene
-    assert scene.workspace_low is not None
-    assert scene.workspace_high is not None
-    low, high = np.array(scene.workspace_low), np.array(scene.workspace_high)
-    margin = np.minimum(3 * scene.goal_radius, (high - low) / 4)  # off the walls, as the environments draw goals
-    names, agent = scene.marker_names, scene.agent
+    names, agent = env.world_model.scene.marker_names, env.world_model.scene.agent
     with tqdm(total=count, desc="starts", unit="start") as bar:
         while len(starts) < count:
             own = int(rng.integers(2**31))
-            goal = rng.uniform(low + margin, high - margin)
+            goal = rng.uniform(*env.task.goal_area)
             _, info = env.reset(seed=own, options={"goal": goal})
             subject = info[f"{names[0]}_position"]
             places = [goal] if agent is None else [goal, info[f"{agent}_position"]]
-            if all(np.linalg.norm(place - subject) >= APART for place in places):
+            if all(far(place, subject) for place in places):
                 starts.append(Start(own, env.context.cpu().numpy(), goal, subject))
                 bar.update()
     return starts
+
+
+def far(place: ArrayLike, other: ArrayLike) -> bool:
+    """Whether two places (x, y) in metres are `APART`."""
+    return float(np.linalg.norm(np.subtract(place, other))) >= APART
 
 
 def play(

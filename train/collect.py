@@ -53,8 +53,7 @@ class AgentDriver:
                 f"collect with --size {world_model.scene.image_size[0]}"
             )
         self._model, self._agent, self._rng = world_model, agent, np.random.default_rng(seed)
-        kwargs = {key: agent.env_kwargs[key] for key in ("obs_type", "goal") if key in agent.env_kwargs}
-        self._task = Task(world_model.perception, **kwargs)
+        self._task = Task(world_model.perception, **agent.task_kwargs)
         agent.check(self._task, world_model.fingerprint())
         self._latent = self._seen(frame)
         self._observation = self._begin()

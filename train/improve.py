@@ -79,16 +79,19 @@ def run(
             explore = max(_LEAST_EXPLORED, 0.5**number)
             datasets.append(folder / "data")
             print(f"round {number}: collecting with {agent}, {explore:.0%} of the episodes scripted", flush=True)
-            _collect(
-                folder / "data",
-                episodes,
-                workers,
-                size,
-                agent,
-                bundle,
-                explore,
-                _seed_apart(datasets[:-1], seed + number),
-            )
+            if not (folder / "data" / "data").exists():
+                apart = _seed_apart(datasets[:-1], seed + number)
+                collect.run(
+                    folder / "data",
+                    episodes,
+                    "push",
+                    workers,
+                    size,
+                    agent=str(agent),
+                    world_model=bundle,
+                    explore=explore,
+                    seed=apart,
+                )
             bundle = _refresh(folder / "world_model", datasets, bundle, out / "encoded", updates, device, seed + number)
         _train(folder / "run", algorithm, bundle, timesteps, seed)
         results.append(_measure(folder, bundle, measured, seed))
@@ -106,23 +109,6 @@ def _seed_apart(folders: Sequence[Path], seed: int) -> int:
         if not known & {job.seed for job in plan(_MOST_EPISODES, "push", found, 1)}:
             return found
     raise AssertionError("unreachable")
-
-
-def _collect(
-    out: Path, episodes: int, workers: int, size: int, agent: Path, bundle: str, explore: float, seed: int
-) -> None:
-    if not (out / "data").exists():
-        collect.run(
-            out,
-            episodes,
-            "push",
-            workers,
-            size,
-            agent=str(agent),
-            world_model=bundle,
-            explore=explore,
-            seed=seed,
-        )
 
 
 def _refresh(out: Path, datasets: Sequence[Path], init: str, cache: Path, updates: int, device: str, seed: int) -> str:

@@ -129,7 +129,8 @@ def run(
         if best:
             keep("best", out / "agent")
 
-    stopwatch = Stopwatch()
+    already = max((row.seconds for row in read_evaluations(out / "evaluations.csv", done)), default=0.0)
+    stopwatch = Stopwatch(already)
     judges: list[tuple[str, int, Path, Callable[[bool], None] | None]] = [
         (env, eval_episodes, out / "evaluations.csv", evaluated)
     ]
@@ -149,7 +150,6 @@ def run(
     ]
     every = max(1, checkpoint_every // n_envs)
     saving = CheckpointCallback(every, str(out / "checkpoints"), "agent", save_replay_buffer=algorithm != "ppo")
-    before = max((row.seconds for row in read_evaluations(out / "evaluations.csv")), default=0.0)
     if done < timesteps:
         learner.learn(timesteps - done, [ProgressBar(timesteps), saving, *evaluations], reset_num_timesteps=not done)
         _save(learner, out / "checkpoints")
@@ -159,9 +159,9 @@ def run(
         evaluation.close()
     if not (out / "agent").is_dir():  # too short for an evaluation
         keep("best", out / "agent")
-    figures = {"steps": float(learner.num_timesteps), "seconds": before + seconds}
+    figures = {"steps": float(learner.num_timesteps), "seconds": seconds}
     if timesteps > done:
-        figures["steps_per_s"] = (learner.num_timesteps - done) / seconds
+        figures["steps_per_s"] = (learner.num_timesteps - done) / (seconds - already)
     tables = {name: read_evaluations(path) for name, _, path, _ in judges}
     for rows, prefix in zip(tables.values(), ("", "real_"), strict=False):
         figures |= _figures(rows, prefix)

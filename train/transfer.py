@@ -16,20 +16,21 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from scipy import stats
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from cosmos_isaac_wm.atomic import replacing
 from cosmos_isaac_wm.envs import DreamEnv, RealEnv
+from cosmos_isaac_wm.evaluation import confidence_interval
 from cosmos_isaac_wm.figures import write_side_by_side
 from cosmos_isaac_wm.policies.agent import Agent
+from cosmos_isaac_wm.policies.callbacks import read_evaluations
 from cosmos_isaac_wm.policies.planners import SEARCHES, GradientPlanner, Planner
 from cosmos_isaac_wm.policies.sb3 import make_vec_env
 from cosmos_isaac_wm.policies.scripted import GoalPusher, RandomPolicy
-from cosmos_isaac_wm.policies.transfer import APART, Correlation, Played, Policy, Start, correlate, draw_starts, play
+from cosmos_isaac_wm.policies.transfer import Correlation, Played, Policy, Start, correlate, draw_starts, far, play
 from cosmos_isaac_wm.report import judge
 from cosmos_isaac_wm.train import cli
+from cosmos_isaac_wm.train.train_agent import GOOD
 from cosmos_isaac_wm.world_model import WorldModel
 
 PLANNERS = (*SEARCHES, "gradient")
@@ -40,9 +41,9 @@ BARS = {
     "exploitation_gap": (0.10, 0.02),
     "planner_real_success": (0.70, 0.90),
     "spearman": (0.85, 0.95),
+    "time_ratio": (0.5, 0.1),
 }
 EXPLOITED = 0.10  # dream success above real success by more than this is exploitation of the model
-_FIELDS = ("success", "episode_return", "distance", "length")
 
 
 def run(
@@ -112,8 +113,7 @@ def _new_env(source: Agent | str, model: WorldModel, env_id: str, count: int, re
     more: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
     more |= {"world_model": model, "reward_type": "progress"}
     if isinstance(source, Agent):
-        kept = {key: source.env_kwargs[key] for key in ("obs_type", "goal") if key in source.env_kwargs}
-        return make_vec_env(env_id, count, None, source.frame_stack, **kept, **more)
+        return make_vec_env(env_id, count, None, source.frame_stack, **source.task_kwargs, **more)
     if env_id == "CosmosDream-v0" and source in PLANNERS:  # which look at one environment
         return DummyVecEnv([lambda: DreamEnv(**more)])
     return make_vec_env(env_id, count, **more)
@@ -139,12 +139,12 @@ class Row:
     Attributes:
         dream: Its dreamed episodes.
         real: Its real ones.
-        steps_per_s: Of a planner in the real simulator: actions that it thought of per second; NaN for others.
+        steps_per_s: Of a planner in the real simulator: actions that it thought of per second.
     """
 
     dream: Played
     real: Played
-    steps_per_s: float = float("nan")
+    steps_per_s: float | None = None
 
 
 def _measure(name: str, source: Agent | str, model: WorldModel, starts: Sequence[Start], out: Path, seed: int) -> Row:
@@ -154,21 +154,16 @@ def _measure(name: str, source: Agent | str, model: WorldModel, starts: Sequence
     file = out / f"episodes_{re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_')}_{distinct}.json"
     if file.is_file():
         held = json.loads(file.read_text())
-        if held.pop("policy") == identity:
-            speed = held.pop("steps_per_s")
-            worlds = {world: Played(**{field: held[world][field] for field in _FIELDS}) for world in ("dream", "real")}
-            return Row(**worlds, steps_per_s=float("nan") if speed is None else speed)
+        return Row(Played(**held["dream"]), Played(**held["real"]), held["steps_per_s"])
     row = play_both(name, source, model, starts, seed)
-    speed = row.steps_per_s if np.isfinite(row.steps_per_s) else None
-    content = {"dream": dataclasses.asdict(row.dream), "real": dataclasses.asdict(row.real)}
-    cli.write_json(file, {"policy": identity, "steps_per_s": speed, **content})
+    cli.write_json(file, {"policy": identity, **dataclasses.asdict(row)})
     return row
 
 
 def play_both(name: str, source: Agent | str, model: WorldModel, starts: Sequence[Start], seed: int) -> Row:
     """Play a policy from the same starts in both worlds; one that knows only a fixed goal gets that goal."""
     starts = _known_goal(source, starts)
-    worlds, speed = {}, float("nan")
+    worlds, speed = {}, None
     for world, env_id, count in (("dream", "CosmosDream-v0", len(starts)), ("real", "CosmosReal-v0", 1)):
         env = _new_env(source, model, env_id, count)
         policy = _new_policy(source, env, seed)
@@ -188,16 +183,12 @@ def _known_goal(source: Agent | str, starts: Sequence[Start]) -> Sequence[Start]
     goal = source.env_kwargs.get("goal") if isinstance(source, Agent) else None
     if goal is None:
         return starts
-    left = [dataclasses.replace(start, goal=np.array(goal)) for start in starts if _far(start.subject, goal)]
+    left = [dataclasses.replace(start, goal=np.array(goal)) for start in starts if far(start.subject, goal)]
     if not left:
         raise ValueError(
             f"all of the {len(starts)} starts are too near to the agent's goal {goal}; ask for more episodes"
         )
     return left
-
-
-def _far(place: NDArray[np.float64], goal: Sequence[float]) -> bool:
-    return float(np.linalg.norm(place - np.array(goal))) >= APART
 
 
 def _identity(source: Agent | str) -> str:
@@ -215,22 +206,27 @@ def numbers(rows: Mapping[str, Row], sources: Mapping[str, Agent | str]) -> dict
     """The figures of the table, and the headline ones.
 
     Agents that differ in nothing but their seed count as one, the mean over its seeds. Of several such the one that is
-    best in the dream gives the headline; of the planners it is the best in reality.
+    best in the dream gives the headline; of the planners it is the best in reality. The time ratio is known where runs
+    in the dream were also evaluated in reality (`train-agent --eval_real 32`).
     """
     figures: dict[str, float] = {}
     for name, row in rows.items():
         figures |= {f"{name}_dream_success": row.dream.rate, f"{name}_real_success": row.real.rate}
-    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for name, source in sources.items():
         if isinstance(source, Agent) and source.trained.get("chosen") == "best":
             kind = [source.algorithm, source.policy_kwargs, source.env_kwargs, source.frame_stack]
             key = json.dumps([*kind, source.trained.get("budget")])
             dreamt = [source.trained.get(part) for part in ("world_model", "n_envs", "hyperparameters")]
             real = source.trained.get("env") == "CosmosReal-v0"
-            groups[("real", key) if real else ("dream", key, json.dumps(dreamt))].append(rows[name])
+            groups[("real", key) if real else ("dream", key, json.dumps(dreamt))].append(name)
 
-    def mean(group: Sequence[Row], world: str) -> float:
-        return float(np.mean([getattr(row, world).rate for row in group]))
+    def mean(group: Sequence[str], world: str) -> float:
+        return float(np.mean([getattr(rows[name], world).rate for name in group]))
+
+    def seconds_to_good(group: Sequence[str]) -> float:
+        known = [seconds for name in group if (seconds := _seconds_to_good(name, sources[name])) is not None]
+        return float(np.mean(known)) if known else np.nan
 
     dreamers = {key: group for key, group in groups.items() if key[0] == "dream"}
     if dreamers:
@@ -242,6 +238,8 @@ def numbers(rows: Mapping[str, Row], sources: Mapping[str, Agent | str]) -> dict
         trained_in_real = groups.get(("real", best[1]))
         if trained_in_real:
             figures["over_real_trained"] = figures["real_success"] / max(mean(trained_in_real, "real"), 1e-9)
+            ratio = seconds_to_good(group) / seconds_to_good(trained_in_real)
+            figures |= {"time_ratio": ratio} if np.isfinite(ratio) else {}
     planned = [row.real.rate for name, row in rows.items() if sources[name] in PLANNERS]
     if planned:
         figures["planner_real_success"] = max(planned)
@@ -254,6 +252,13 @@ def numbers(rows: Mapping[str, Row], sources: Mapping[str, Agent | str]) -> dict
             low, high = getattr(correlation, f"{name}_interval")
             figures |= {f"{name}_low": low, f"{name}_high": high}
     return figures
+
+
+def _seconds_to_good(name: str, source: Agent | str) -> float | None:
+    """Seconds of training until an agent was first good in the real simulator; None if its run did not see that."""
+    in_real = isinstance(source, Agent) and source.trained.get("env") == "CosmosReal-v0"
+    watched = read_evaluations(Path(name).parent / ("evaluations.csv" if in_real else "evaluations_real.csv"))
+    return next((row.seconds for row in watched if row.success >= GOOD), None)
 
 
 def _correlation(rows: Mapping[str, Row]) -> Correlation | None:
@@ -289,7 +294,7 @@ def table(rows: Mapping[str, Row], figures: Mapping[str, float]) -> str:
         gap = row.dream.rate - row.real.rate
         if gap > EXPLOITED:
             lines.append(f"**Exploitation:** {name} succeeds more often in the dream than in reality, by {gap:.2f}.")
-        if np.isfinite(row.steps_per_s):
+        if row.steps_per_s is not None:
             lines.append(f"{name} thinks of {row.steps_per_s:.2f} actions a second.")
     for name, (bar, aim) in BARS.items():
         if name in figures:
@@ -298,13 +303,8 @@ def table(rows: Mapping[str, Row], figures: Mapping[str, float]) -> str:
 
 
 def _mean_with_interval(values: Sequence[float]) -> str:
-    mean = float(np.mean(values))
-    if np.ptp(values) == 0:
-        return f"{mean:.2f}"
-    generator = np.random.default_rng(0)
-    drawn = stats.bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=generator)
-    interval = drawn.confidence_interval
-    return f"{mean:.2f} ({interval.low:.2f} to {interval.high:.2f})"
+    low, high = confidence_interval(np.array(values), lambda drawn: float(np.mean(drawn)), seed=0)
+    return f"{np.mean(values):.2f} ({low:.2f} to {high:.2f})"
 
 
 def draw(path: Path, rows: Mapping[str, Row]) -> None:

@@ -45,6 +45,23 @@ def test_seeds_of_one_agent_count_as_one_and_its_rival_is_the_one_trained_as_lon
     assert found["spearman_low"] <= found["spearman"] <= found["spearman_high"]
 
 
+def test_time_saved_is_told_by_runs_that_were_watched_in_reality(tmp_path):
+    def watched(run, table, rates):
+        (tmp_path / run).mkdir()
+        rows = [f"{1000 * n},{10 * n},{rate},0.0,50" for n, rate in enumerate(rates, start=1)]
+        (tmp_path / run / table).write_text("\n".join(["timesteps,seconds,success,mean_return,mean_length", *rows]))
+        return str(tmp_path / run / "agent")
+
+    dream = watched("dream", "evaluations_real.csv", [0.2, 0.9, 0.8])
+    real = watched("real", "evaluations.csv", [0.1, 0.2, 0.3, 0.5, 0.86])
+    never = watched("never", "evaluations.csv", [0.1, 0.84])
+    sources = {dream: Trained("CosmosDream-v0"), real: Trained("CosmosReal-v0")}
+    rows = {name: Row(played(1.0), played(1.0)) for name in (dream, real, never)}
+    assert numbers({name: rows[name] for name in sources}, sources)["time_ratio"] == pytest.approx(20 / 50)
+    sources = {dream: Trained("CosmosDream-v0"), never: Trained("CosmosReal-v0")}
+    assert "time_ratio" not in numbers({name: rows[name] for name in sources}, sources)
+
+
 def test_the_table_calls_exploitation_by_its_name():
     rows = {"honest": Row(played(0.5), played(0.5)), "cheat": Row(played(0.9), played(0.2))}
     text = table(rows, {"exploitation_gap": 0.7, "real_success": 0.9})
