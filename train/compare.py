@@ -37,9 +37,9 @@ from cosmos_isaac_wm.comparison import (
 from cosmos_isaac_wm.data import EpisodeDataset
 from cosmos_isaac_wm.data.windows import EncodedEpisodes
 from cosmos_isaac_wm.evaluation import evaluate
-from cosmos_isaac_wm.figures import film, typical
+from cosmos_isaac_wm.figures import Footage
 from cosmos_isaac_wm.fitting import FitConfig, Stage, fit_dynamics
-from cosmos_isaac_wm.open_loop import first_dreamed, locate
+from cosmos_isaac_wm.open_loop import decode_frames, dream, first_dreamed, locate, measure, reference
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.report import write_metrics
 from cosmos_isaac_wm.rollout import DreamEngine
@@ -128,7 +128,7 @@ def run(
         _measure_speed(results, models)
         for result in results:
             result.save(_folder(out, result.name, first))
-    _show(results, models, dataset, out, first, seed)
+    _show(results, models, dataset, out, first)
     return {f"{result.name}_{key}": value for result in results for key, value in result.numbers.items()}
 
 
@@ -306,7 +306,6 @@ def _show(
     dataset: EpisodeDataset,
     out: Path,
     first: int,
-    seed: int,
 ) -> None:
     """Tables, plots, pictures, video and the page that shows them."""
     scene = dataset.scene
@@ -324,13 +323,20 @@ def _show(
         number = sorted(numbers)[int(np.argsort(errors)[len(errors) // 2])]  # the median one of the first system
         clips = {}
         for system, model in tqdm(models.items(), desc=f"dream {kind} {number}", unit="system"):
-            evaluation = evaluate(model, dataset, [number], seed=seed, first=first)
-            clips[system] = film(model, dataset, evaluation, typical(evaluation))[0]
+            clips[system] = _film(model, dataset, number, first)
         episodes.append(clips)
         draw_dreams(out / f"dream_{kind}.png", clips, _PICTURED_STEPS)
     write_comparison_video(out / "comparison.mp4", episodes, scene.control_hz)
     write_page(out / "report.html", results, kinds, name)
     print(f"\nreport: {(out / 'report.html').resolve()}")
+
+
+def _film(model: WorldModel, dataset: EpisodeDataset, number: int, first: int) -> Footage:
+    """An episode dreamed once more, for its pictures and its track."""
+    episode = dataset[number]
+    latents = dream(model, [episode], first=first)[0]
+    track = measure(model, episode, number, latents, reference(model.scene, episode, first), first=first)
+    return Footage(track, episode.kind, episode.frames[first:], decode_frames(model, latents))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
