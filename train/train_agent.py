@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from matplotlib.figure import Figure
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import CheckpointCallback
+from stable_baselines3.common.callbacks import ConvertCallback, EveryNTimesteps
 from stable_baselines3.common.logger import Logger, make_output_format
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file, recursive_setattr
@@ -148,8 +150,7 @@ def run(
         )
         for name, count, path, then in judges
     ]
-    every = max(1, checkpoint_every // n_envs)
-    saving = CheckpointCallback(every, str(out / "checkpoints"), "agent", save_replay_buffer=algorithm != "ppo")
+    saving = EveryNTimesteps(checkpoint_every, ConvertCallback(lambda *_: _save(learner, out / "checkpoints")))
     if done < timesteps:
         learner.learn(timesteps - done, [ProgressBar(timesteps), saving, *evaluations], reset_num_timesteps=not done)
         _save(learner, out / "checkpoints")
@@ -217,21 +218,30 @@ def policy_of(obs_type: str, policy_kwargs: dict[str, Any]) -> tuple[str, dict[s
 
 def _last_checkpoint(folder: Path, with_buffer: bool) -> tuple[Path | None, int]:
     """The newest complete checkpoint and its steps; None and 0 where there is none yet."""
-    found = {int(path.stem.split("_")[1]): path for path in folder.glob("agent_*_steps.zip")}
-    whole = [steps for steps in found if not with_buffer or _buffer_of(found[steps]).is_file()]
-    return (found[max(whole)], max(whole)) if whole else (None, 0)
+    found = _by_steps(folder, "agent_*_steps.zip")
+    whole = [path for path in found if not with_buffer or _buffer_of(path).is_file()]
+    return (whole[-1], int(whole[-1].stem.split("_")[1])) if whole else (None, 0)
 
 
 def _buffer_of(checkpoint: Path) -> Path:
     return checkpoint.with_name(checkpoint.name.replace("agent_", "agent_replay_buffer_")).with_suffix(".pkl")
 
 
-def _save(learner: BaseAlgorithm, folder: Path) -> None:
-    """A checkpoint of the end, as Stable-Baselines3's callback names its own."""
+def _save(learner: BaseAlgorithm, folder: Path) -> bool:
+    """Write a checkpoint; of the replay buffers, which are large, only the newest two stay."""
     file = folder / f"agent_{learner.num_timesteps}_steps.zip"
     if isinstance(learner, OffPolicyAlgorithm):
-        learner.save_replay_buffer(_buffer_of(file))
-    learner.save(file)
+        with replacing(_buffer_of(file)) as temporary:
+            learner.save_replay_buffer(temporary)
+    with replacing(file) as temporary:
+        learner.save(temporary)
+    for old in _by_steps(folder, "agent_replay_buffer_*_steps.pkl")[:-2]:
+        old.unlink()
+    return True
+
+
+def _by_steps(folder: Path, pattern: str) -> list[Path]:
+    return sorted(folder.glob(pattern), key=lambda path: int(path.stem.split("_")[-2]))
 
 
 def _resume(learner: BaseAlgorithm, file: Path, done: int) -> None:
@@ -281,8 +291,14 @@ def _draw(path: Path, evaluations: Mapping[str, Sequence[EvaluationRow]]) -> Non
 def main(argv: Sequence[str] | None = None) -> int:
     """The `cosmos-wm train-agent` command."""
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    peek.add_argument("--algorithm", default="ppo")
-    algorithm = peek.parse_known_args(argv)[0].algorithm  # its YAML file fills the defaults
+    peek.add_argument("--algorithm")
+    peek.add_argument("--config", type=Path)
+    known = peek.parse_known_args(argv)[0]
+    algorithm = known.algorithm
+    if algorithm is None and known.config is not None and known.config.is_file():
+        with suppress(yaml.YAMLError, AttributeError):  # what is wrong with the file is said when it is read for good
+            algorithm = yaml.safe_load(known.config.read_text()).get("algorithm")
+    # The algorithm's own YAML file fills the defaults.
     return cli.run(run, "train-agent", argv, f"{algorithm if algorithm in ALGORITHMS else 'ppo'}.yaml")
 
 

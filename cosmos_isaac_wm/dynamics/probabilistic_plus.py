@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
 
 from ..protocols import Prediction
 from .resnet_rollout import PreNormBlock, input_planes
@@ -94,16 +95,9 @@ class ProbabilisticPlus(nn.Module):
         kl = None
         if target is not None:
             known, known_log_std = self.posterior(torch.cat([x, target.to(x.dtype)], dim=1))
-            kl = _kl(known, known_log_std, mean, log_std)
+            kl = kl_divergence(Normal(known, known_log_std.exp()), Normal(mean, log_std.exp()))
             mean, log_std = known, known_log_std
             noise = torch.randn_like(mean) if noise is None else noise
         drawn = mean if noise is None else mean + noise * log_std.exp()
         x = x + self.noise_projection(drawn.to(x.dtype))[:, :, None, None]
         return Prediction(self.out_projection(self.late(x)).float(), kl=kl)
-
-
-def _kl(mean: Tensor, log_std: Tensor, other_mean: Tensor, other_log_std: Tensor) -> Tensor:
-    """Divergence of one diagonal Gaussian from another per dimension, in nats, (B, Z)."""
-    ratio = (2 * (log_std - other_log_std)).exp()
-    shift = ((mean - other_mean) / other_log_std.exp()).square()
-    return 0.5 * (ratio + shift - 1) - (log_std - other_log_std)

@@ -63,10 +63,10 @@ def test_a_finished_run_is_not_trained_further(train, tmp_path):
 
 def test_without_its_replay_buffer_a_checkpoint_is_not_whole(train, tmp_path, capsys):
     train(algorithm="sac")
-    for steps in {path.stem.split("_")[-2] for path in (tmp_path / "run" / "checkpoints").glob("*.pkl")} - {"200"}:
-        (tmp_path / "run" / "checkpoints" / f"agent_replay_buffer_{steps}_steps.pkl").unlink()
+    older, newer = sorted((tmp_path / "run" / "checkpoints").glob("*.pkl"), key=lambda path: path.stat().st_mtime_ns)
+    newer.unlink()
     train(algorithm="sac", steps=600)
-    assert "resumed after 200 steps" in capsys.readouterr().err
+    assert f"resumed after {older.stem.split('_')[-2]} steps" in capsys.readouterr().err
     best = max(read_evaluations(tmp_path / "run" / "evaluations.csv"), key=lambda row: row.mean_return)
     assert Agent.load(tmp_path / "run" / "agent").trained["steps"] == best.timesteps
 
@@ -93,6 +93,23 @@ def test_latents_need_a_fixed_goal_and_can_be_stacked(train, capsys):
     assert train("--obs_type", "latent") is None
     assert "does not show the goal" in capsys.readouterr().err
     assert train("--obs_type", "latent", "--goal", "[0.1, 0.1]", "--frame_stack", "3")["steps"] >= 400
+
+
+def test_the_algorithm_of_a_config_file_fills_the_defaults(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(train_agent.cli, "run", lambda *arguments: seen.append(arguments[-1]) or 0)
+    (tmp_path / "mine.yaml").write_text("algorithm: td3\ntimesteps: 5\n")
+    for argv in (["--config", str(tmp_path / "mine.yaml")], ["--algorithm", "sac"], ["--algorithm", "nonsense"], []):
+        train_agent.main(argv)
+    assert seen == ["td3.yaml", "sac.yaml", "ppo.yaml", "ppo.yaml"]
+
+
+def test_only_the_newest_two_replay_buffers_stay(train, tmp_path):
+    train(algorithm="sac", steps=800)
+    kept = [path.stem.split("_")[-2] for path in (tmp_path / "run" / "checkpoints").glob("*.pkl")]
+    assert len(kept) == 2
+    assert max(map(int, kept)) >= 800
+    assert len(list((tmp_path / "run" / "checkpoints").glob("*.zip"))) >= 4
 
 
 def test_unknown_hyperparameters_are_named(train, capsys):
