@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .baselines import simulator_for
 from .data.episodes import DatasetError, Episode, EpisodeDataset
-from .open_loop import Floats, OpenLoop, divergences, dream, first_dreamed, measure, reference, rmse
+from .open_loop import Floats, OpenLoop, Reference, divergences, dream, first_dreamed, measure, reference, rmse
 from .precision import Precision
 from .scene import Scene
 from .world_model import WorldModel
@@ -224,6 +224,7 @@ def evaluate(
     seed: int = 0,
     dtype: Precision = "float32",
     first: int | None = None,
+    truths: dict[int, Reference] | None = None,
 ) -> Evaluation:
     """Dream episodes open loop under their recorded actions and measure everything that can be.
 
@@ -235,6 +236,8 @@ def evaluate(
         seed: Of the floor's noise and the bootstrap.
         dtype: Precision of the dynamics network, as of `DreamEngine`.
         first: Index of the first dreamed frame; frame 4, or later where the model looks back on more, when None.
+        truths: What is known already of episodes by number, and where to put what is not: to judge several models of
+            one scene from the same frame on, with the same horizon and seed.
 
     Raises:
         DatasetError: If an episode is too short to be dreamed, or none was chosen.
@@ -244,15 +247,17 @@ def evaluate(
         raise DatasetError(f"no episodes of {dataset.path} were chosen; expected at least one")
     scene, length = world_model.scene, first or first_dreamed(world_model)
     tracks: list[OpenLoop] = []
+    truths = {} if truths is None else truths
     with tqdm(total=len(indices), desc="dream and compare", unit="episode") as progress:
         for numbers, episodes in _chunks(dataset, indices, length):
             simulators = [simulator_for(dataset.metadata, episode, scene) for episode in episodes]
             latents = dream(world_model, episodes, horizon, dtype, length)
             apart = divergences(world_model, episodes, latents, simulators, length)
             for row, (number, episode, simulator) in enumerate(zip(numbers, episodes, simulators, strict=True)):
-                rng = np.random.default_rng((seed, number))
-                truth = reference(scene, episode, length, horizon, simulator, rng)
-                tracks.append(measure(world_model, episode, number, latents[row], truth, apart[row], length))
+                if number not in truths:
+                    rng = np.random.default_rng((seed, number))
+                    truths[number] = reference(scene, episode, length, horizon, simulator, rng)
+                tracks.append(measure(world_model, episode, number, latents[row], truths[number], apart[row], length))
                 progress.update()
     tracks.sort(key=lambda track: track.number)
     return Evaluation(scene, max(len(track.dream_px) for track in tracks), tuple(tracks), seed, length)

@@ -320,6 +320,8 @@ def fit_dynamics(
         if time.monotonic() - saved > 60 or update + 1 == updates:
             saved = time.monotonic()
             checkpoint.save(update=update + 1, curve=curve, losses=losses, seconds=spent + saved - began)
+    if writer is not None:
+        writer.close()
     best_weights.load()
     dynamics.load_state_dict(kept.state_dict())
     return FitResult(curve, min(curve, key=lambda row: row["error"]), spent + time.monotonic() - began)

@@ -249,6 +249,14 @@ def test_a_shorter_horizon_is_the_start_of_the_longer_one(world_model, dataset):
     assert np.array_equal(short.errors("push"), whole.errors("push")[:, :5])
 
 
+def test_truths_that_are_known_are_measured_once_and_change_nothing(world_model, dataset, monkeypatch):
+    truths = {}
+    first = evaluate(world_model, dataset, truths=truths)
+    assert sorted(truths) == [track.number for track in first.tracks]
+    monkeypatch.setattr("cosmos_isaac_wm.evaluation.reference", None)
+    assert evaluate(world_model, dataset, truths=truths).numbers() == first.numbers()
+
+
 def test_an_episode_too_short_to_dream_is_named(scene, tmp_path):
     short = Episode(np.zeros((4, *scene.image_size, 3), np.uint8), np.zeros((3, 2), np.float32))
     dataset = write(tmp_path / "short", scene, [short])

@@ -39,7 +39,7 @@ from cosmos_isaac_wm.data.windows import EncodedEpisodes
 from cosmos_isaac_wm.evaluation import evaluate
 from cosmos_isaac_wm.figures import Footage
 from cosmos_isaac_wm.fitting import FitConfig, Stage, fit_dynamics
-from cosmos_isaac_wm.open_loop import decode_frames, dream, first_dreamed, locate, measure, reference
+from cosmos_isaac_wm.open_loop import Reference, decode_frames, dream, first_dreamed, locate, measure, reference
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.report import write_metrics
 from cosmos_isaac_wm.rollout import DreamEngine
@@ -123,7 +123,8 @@ def run(
             _train(name, bundles[name], sight, dataset, train, val, minutes_per_model, contexts, seed, where)
     models = {name: WorldModel.load(bundles[name], device) for name in names}
     first = max(first_dreamed(model) for model in models.values())
-    results = [_judge(name, models[name], dataset, out, first, seed) for name in names]
+    truths: dict[int, Reference] = {}
+    results = [_judge(name, models[name], dataset, out, first, seed, truths) for name in names]
     if any("ms_a_frame" not in result.numbers for result in results):
         _measure_speed(results, models)
         for result in results:
@@ -232,13 +233,21 @@ def _seconds_an_update(
     return float(np.average([cost(stage) for stage in fit.stages], weights=[stage.share for stage in fit.stages]))
 
 
-def _judge(name: str, model: WorldModel, dataset: EpisodeDataset, out: Path, first: int, seed: int) -> Result:
+def _judge(
+    name: str,
+    model: WorldModel,
+    dataset: EpisodeDataset,
+    out: Path,
+    first: int,
+    seed: int,
+    truths: dict[int, Reference],
+) -> Result:
     """What was measured of a system, or measure it now, which also writes `tracking_metrics_<name>.txt`."""
     folder = _folder(out, name, first)
     known = Result.load(name, folder)
     if known is not None:
         return known
-    evaluation = evaluate(model, dataset, dataset.indices("test"), seed=seed, first=first)
+    evaluation = evaluate(model, dataset, dataset.indices("test"), seed=seed, first=first, truths=truths)
     folder.mkdir(parents=True, exist_ok=True)
     write_metrics(folder, evaluation)
     shutil.copy(folder / "tracking_metrics.txt", out / f"tracking_metrics_{name}.txt")
