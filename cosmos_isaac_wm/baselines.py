@@ -22,7 +22,10 @@ NOISE = (1e-3, float(np.deg2rad(1.0)))  # metres and radians that a perfect eye 
 FLOOR_DRAWS = 4
 
 # Simulators by the name that their datasets carry; loaded only when a dataset asks for one.
-SIMULATORS = {"mujoco": "cosmos_isaac_wm.sims.mujoco:MujocoTable"}
+SIMULATORS = {
+    "mujoco": "cosmos_isaac_wm.sims.mujoco:MujocoTable",
+    "isaac-lab": "cosmos_isaac_wm.sims.isaac_lab:IsaacLabTable",
+}
 
 
 class RestartableSimulator(Simulator, Protocol):

@@ -1,4 +1,4 @@
-"""Collect episodes from the real simulator into a Minari dataset: `cosmos-wm collect --episodes 300 --out DIR`."""
+"""Collect episodes from a real simulator into a Minari dataset: `cosmos-wm collect --episodes 300 --out DIR`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
 
 NOISE = 0.2  # standard deviation of what is added to an agent's actions
-_simulators: dict[tuple[str, int], MujocoTable] = {}  # one OpenGL context per process, kind and size
 
 
 @functools.cache
@@ -82,54 +81,147 @@ class AgentDriver:
         return self._model.encode(frame[None])
 
 
-def record_episode(
-    job: Job, size: int, agent: str | None = None, world_model: str = "default", explore: float = 0.0
-) -> Episode:
-    """Run one episode in MuJoCo: the exploring pusher, an agent, or a cube left to slide."""
-    simulator = _simulators.setdefault((job.kind, size), MujocoTable(job.kind, (size, size)))
-    simulator.reset(job.seed)
-    pusher, driver = ExploringPusher(job.seed + 1), None
-    frames, actions, rows = [], [], []
+class Tables(Protocol):
+    """Simulators of one kind that step together, N of them; what `record_episodes` drives."""
 
-    def observe() -> None:
-        frames.append(simulator.render())
-        rows.append(
-            {
-                **{f"{name}_position": position for name, position in simulator.positions().items()},
-                "cube_pose": simulator.cube_pose(),
-                "state": simulator.get_state(),
-                "contact": simulator.in_contact(),
-            }
-        )
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Start an episode on each; where there are fewer seeds, the last tables do not matter."""
 
-    def act() -> NDArray[np.float32]:
-        if job.kind != "push":
-            return np.zeros(2, np.float32)
-        return pusher(simulator.positions()) if driver is None else driver.act()
+    def step(self, actions: NDArray[np.float32]) -> None:
+        """Hold actions (N, A) for one control step."""
 
-    observe()
-    if agent is not None and job.kind == "push" and np.random.default_rng(job.seed + 2).random() >= explore:
-        driver = AgentDriver(*_loaded(world_model, agent), frames[0], job.seed + 3)
-    for _ in range(job.steps):
-        actions.append(act())
-        simulator.step(actions[-1])
-        observe()
-        if driver is not None:
-            driver.see(frames[-1], actions[-1])
-    columns = {key: np.stack([np.asarray(row[key]) for row in rows]) for key in rows[0]}
-    positions = {
-        key.removesuffix("_position"): columns.pop(key).astype(np.float32)
-        for key in list(columns)
-        if key.endswith("_position")
-    }
-    return Episode(np.stack(frames), np.stack(actions), job.kind, job.seed, positions, columns)
+    def render(self) -> NDArray[np.uint8]:
+        """Pictures (N, H, W, 3)."""
+
+    def observe(self) -> list[dict[str, Any]]:
+        """What is true of each: `<marker>_position`, `cube_pose` (w, x, y, z), `state`, `contact`."""
+
+
+class MujocoTables:
+    """One table in MuJoCo, which runs in parallel as processes do, not in a batch."""
+
+    def __init__(self, kind: str, size: int):
+        self._table = MujocoTable(kind, (size, size))
+
+    def reset(self, seeds: Sequence[int]) -> None:
+        """See `Tables`."""
+        (seed,) = seeds
+        self._table.reset(seed)
+
+    def step(self, actions: NDArray[np.float32]) -> None:
+        """See `Tables`."""
+        self._table.step(actions[0])
+
+    def render(self) -> NDArray[np.uint8]:
+        """See `Tables`."""
+        return self._table.render()[None]
+
+    def observe(self) -> list[dict[str, Any]]:
+        """See `Tables`."""
+        table = self._table
+        known = {"cube_pose": table.cube_pose(), "state": table.get_state(), "contact": table.in_contact()}
+        return [{f"{name}_position": place for name, place in table.positions().items()} | known]
+
+
+class _Take:
+    """One episode as it is recorded."""
+
+    def __init__(self, job: Job, explore: float, agent: tuple[WorldModel, Agent] | None):
+        self._job, self._agent = job, agent
+        self._driver: AgentDriver | None = None
+        scripted = agent is None or np.random.default_rng(job.seed + 2).random() < explore
+        self._by_agent = job.kind == "push" and not scripted
+        self._pusher = ExploringPusher(job.seed + 1)
+        self._frames: list[NDArray[np.uint8]] = []
+        self._actions: list[NDArray[np.float32]] = []
+        self._rows: list[dict[str, Any]] = []
+
+    def see(self, frame: NDArray[np.uint8], row: dict[str, Any]) -> None:
+        """Keep what a step led to."""
+        self._frames.append(frame)
+        self._rows.append(row)
+        if self._driver is not None:
+            self._driver.see(frame, self._actions[-1])
+        elif self._by_agent and self._agent is not None:
+            self._driver = AgentDriver(*self._agent, frame, self._job.seed + 3)
+
+    def act(self) -> NDArray[np.float32]:
+        """The next action."""
+        if self._job.kind != "push":
+            action = np.zeros(2, np.float32)
+        elif self._driver is not None:
+            action = self._driver.act()
+        else:
+            row = self._rows[-1]
+            places = {key.removesuffix("_position"): row[key] for key in row if key.endswith("_position")}
+            action = self._pusher(places)
+        self._actions.append(action)
+        return action
+
+    def episode(self) -> Episode:
+        """The whole."""
+        columns = {key: np.stack([np.asarray(row[key]) for row in self._rows]) for key in self._rows[0]}
+        positions = {
+            key.removesuffix("_position"): columns.pop(key).astype(np.float32)
+            for key in list(columns)
+            if key.endswith("_position")
+        }
+        job = self._job
+        return Episode(np.stack(self._frames), np.stack(self._actions), job.kind, job.seed, positions, columns)
+
+
+@functools.cache  # one OpenGL context or simulation per process, kind and size
+def _tables(sim: str, kind: str, size: int, count: int) -> Tables:
+    if sim == "mujoco":
+        return MujocoTables(kind, size)
+    from cosmos_isaac_wm.sims.isaac_lab import IsaacLabTables
+
+    return IsaacLabTables(kind, count, (size, size))
+
+
+def record_episodes(
+    jobs: Sequence[Job],
+    size: int,
+    agent: str | None = None,
+    world_model: str = "default",
+    explore: float = 0.0,
+    sim: str = "mujoco",
+    count: int = 1,
+) -> list[Episode]:
+    """Run episodes of one kind at once: the exploring pusher, an agent, or a cube left to slide.
+
+    Args:
+        jobs: Of one kind and length, as many as there are tables or fewer.
+        size: Height and width of the pictures.
+        agent: See `run`.
+        world_model: See `run`.
+        explore: See `run`.
+        sim: See `run`.
+        count: Tables that the simulator steps together.
+    """
+    tables = _tables(sim, jobs[0].kind, size, count)
+    takes = [_Take(job, explore, None if agent is None else _loaded(world_model, agent)) for job in jobs]
+    idle = [np.zeros(2, np.float32)] * (count - len(jobs))
+
+    def look() -> None:
+        for take, frame, row in zip(takes, tables.render(), tables.observe(), strict=False):
+            take.see(frame, row)
+
+    tables.reset([job.seed for job in jobs])
+    look()
+    for _ in range(jobs[0].steps):
+        tables.step(np.stack([*(take.act() for take in takes), *idle]))
+        look()
+    return [take.episode() for take in takes]
 
 
 def run(
     out: Path,
     episodes: int = 300,
     kind: Literal["push", "slide", "both"] = "both",
+    sim: Literal["mujoco", "isaac-lab"] = "mujoco",
     workers: int = 2,
+    tables: int = 16,
     size: int = 128,
     steps: int = 100,
     agent: str | None = None,
@@ -137,13 +229,15 @@ def run(
     explore: float = 0.5,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Collect episodes in MuJoCo with pictures, true positions and complete states, resumably.
+    """Collect episodes in a simulator with pictures, true positions and complete states, resumably.
 
     Args:
         out: Folder of the dataset. An interrupted collection in it is continued.
         episodes: Number of episodes.
         kind: "push" (scripted pusher), "slide" (launched slippery cube, no pusher), or "both" (two to one).
-        workers: Simulator processes.
+        sim: "mujoco", or "isaac-lab" inside an Isaac Lab environment (docs/isaac.md).
+        workers: Simulator processes; one for Isaac Lab.
+        tables: That Isaac Lab simulates together; MuJoCo does one in each process.
         size: Height and width of the pictures in pixels.
         steps: Control steps per episode; pictures are one more.
         agent: Folder of an agent that pushes instead, from goal to goal; or the name of a shipped one.
@@ -151,7 +245,15 @@ def run(
         explore: Share of push episodes that stay with the scripted pusher when there is an agent.
         seed: Seed of everything; the same seed collects the same episodes.
     """
-    probe = MujocoTable("push", (size, size))
+    jobs, count = plan(episodes, kind, seed, steps), 1
+    if sim == "isaac-lab":
+        from cosmos_isaac_wm.sims.isaac_lab import IsaacLabTables
+
+        probe: Any = IsaacLabTables("push", 1, (size, size))
+        # Another kind is another simulation, which takes long to start: one kind after the other, in one process.
+        jobs, workers, count = sorted(jobs, key=lambda job: job.kind), 1, tables
+    else:
+        probe = MujocoTable("push", (size, size))
     metadata: dict[str, Any] = {**probe.metadata(), "steps": steps, "seed": seed}
     if agent is not None:
         model, loaded = _loaded(world_model, agent)
@@ -159,12 +261,15 @@ def run(
         metadata |= {"agent": loaded.fingerprint(), "world_model": model.fingerprint(), "explore": explore}
     dataset = collect(
         out,
-        plan(episodes, kind, seed, steps),
-        partial(record_episode, size=size, agent=agent, world_model=world_model, explore=explore),
+        jobs,
+        partial(
+            record_episodes, size=size, agent=agent, world_model=world_model, explore=explore, sim=sim, count=count
+        ),
         probe.scene,
         metadata,
         workers=workers,
         split_seed=seed,
+        together=count,
     )
     picture = Path(out) / "coverage.png"
     numbers = coverage(dataset, picture)

@@ -84,9 +84,9 @@ def run(
                 collect.run(
                     folder / "data",
                     episodes,
-                    "push",
-                    workers,
-                    size,
+                    kind="push",
+                    workers=workers,
+                    size=size,
                     agent=str(agent),
                     world_model=bundle,
                     explore=explore,

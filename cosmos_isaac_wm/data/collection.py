@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -45,22 +46,24 @@ def plan(episodes: int, kind: str, seed: int, steps: int) -> list[Job]:
 def collect(
     out: str | os.PathLike[str],
     jobs: list[Job],
-    record: Callable[[Job], Episode],
+    record: Callable[[Sequence[Job]], Iterable[Episode]],
     scene: Scene,
     metadata: dict[str, Any],
     workers: int,
     split_seed: int,
+    together: int = 1,
 ) -> EpisodeDataset:
     """Run every job that is not on disk yet, then write the dataset.
 
     Args:
         out: Folder of the dataset; a folder with an interrupted collection of the same plan is continued.
         jobs: What to collect, from `plan`.
-        record: Runs one job; a picklable function, called in worker processes.
+        record: Runs jobs of one kind at once; a picklable function, called in worker processes.
         scene: The simulator's scene.
         metadata: JSON values stored with the dataset; must equal those of the interrupted run.
         workers: Number of processes.
         split_seed: Seed of the 80/10/10 split.
+        together: Greatest number of jobs that are run at once.
 
     Raises:
         FileExistsError: If `out` holds a finished dataset.
@@ -79,9 +82,10 @@ def collect(
     # Spawned, not forked: an OpenGL context does not survive a fork.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
-        futures = [pool.submit(_record_to, shards, job, record) for job in todo]
-        for future in tqdm(as_completed(futures), total=len(todo), desc="collect", unit="episode"):
-            future.result()
+        futures = [pool.submit(_record_to, shards, batch, record) for batch in _batches(todo, together)]
+        with tqdm(total=len(todo), desc="collect", unit="episode") as bar:
+            for future in as_completed(futures):
+                bar.update(future.result())
         splits = draw_splits([job.kind for job in jobs], split_seed)
         episodes = (_load(_shard(shards, job), job) for job in tqdm(jobs, desc="write", unit="episode"))
         write_dataset(out, episodes, scene, splits, metadata)
@@ -113,19 +117,31 @@ def _shard(folder: Path, job: Job) -> Path:
     return folder / f"episode_{job.index:06d}.npz"
 
 
-def _record_to(folder: Path, job: Job, record: Callable[[Job], Episode]) -> None:
-    episode = record(job)
-    arrays: dict[str, NDArray[Any]] = {
-        # Time last: consecutive bytes then repeat, which deflate shrinks a hundredfold.
-        "frames": np.ascontiguousarray(np.moveaxis(episode.frames, 0, -1)),
-        "actions": episode.actions,
-        **{f"positions/{name}": values for name, values in episode.positions.items()},
-        **{f"infos/{name}": values for name, values in episode.infos.items()},
-    }
+def _batches(jobs: Iterable[Job], size: int) -> Iterator[Sequence[Job]]:
+    """Jobs of one kind and length, `size` of them at a time."""
+    waiting: dict[tuple[str, int], list[Job]] = defaultdict(list)
+    for job in jobs:
+        group = waiting[job.kind, job.steps]
+        group.append(job)
+        if len(group) == size:
+            yield waiting.pop((job.kind, job.steps))
+    yield from waiting.values()
 
-    # A file object, because numpy would append .npz to a name.
-    with replacing(_shard(folder, job)) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+def _record_to(folder: Path, jobs: Sequence[Job], record: Callable[[Sequence[Job]], Iterable[Episode]]) -> int:
+    """Run jobs and write their episodes; how many."""
+    for job, episode in zip(jobs, record(jobs), strict=True):
+        arrays: dict[str, NDArray[Any]] = {
+            # Time last: consecutive bytes then repeat, which deflate shrinks a hundredfold.
+            "frames": np.ascontiguousarray(np.moveaxis(episode.frames, 0, -1)),
+            "actions": episode.actions,
+            **{f"positions/{name}": values for name, values in episode.positions.items()},
+            **{f"infos/{name}": values for name, values in episode.infos.items()},
+        }
+        # A file object, because numpy would append .npz to a name.
+        with replacing(_shard(folder, job)) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return len(jobs)
 
 
 def _load(path: Path, job: Job) -> Episode:

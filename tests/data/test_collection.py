@@ -25,7 +25,10 @@ def start(scene, make_episode):
     """Collect JOBS into a folder; `fails` maps the number of an episode to what its recording raises."""
 
     def collect_into(out, fails=None, jobs=JOBS, log=None):
-        def record(job):
+        def record(batch):
+            return map(record_one, batch)
+
+        def record_one(job):
             if fails and job.index in fails:
                 raise fails[job.index]
             if log is not None:

@@ -64,7 +64,7 @@ def test_it_reports_and_draws_what_was_visited(collected):
 @pytest.mark.opengl
 def test_the_same_seed_collects_the_same_episodes(collected):
     job = collect.plan(3, "both", 5, 12)[0]
-    again = collect.record_episode(job, 64)
+    (again,) = collect.record_episodes([job], 64)
     assert np.array_equal(again.frames, collected[0][0].frames)
     assert np.array_equal(again.actions, collected[0][0].actions)
 

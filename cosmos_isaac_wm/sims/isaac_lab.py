@@ -1,0 +1,595 @@
+"""The table of scene.py in Isaac Lab 3, kit-less: Newton physics and the Warp renderer, on a GPU or a processor.
+
+Runs inside an Isaac Lab environment (docs/isaac.md). `TableEnv` is the Isaac Lab task, many tables at once;
+`IsaacLabTable` is one table behind the `Simulator` contract. Numbers come from scene.py; Isaac Lab's quaternions are
+(x, y, z, w), ours (w, x, y, z), and they are converted here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from ..scene import (
+    CUBE_FRICTION,
+    CUBE_MASS,
+    CUBE_SIZE,
+    KINDS,
+    PUSHER_FRICTION,
+    PUSHER_HEIGHT,
+    PUSHER_RADIUS,
+    PUSHER_SPEED,
+    TABLE,
+    TABLE_HALF_WIDTH,
+    WALL_HEIGHT,
+    WALL_THICKNESS,
+    Scene,
+)
+
+try:
+    import isaaclab.sim as sim_utils
+    import warp as wp
+    from isaaclab.actuators import ImplicitActuatorCfg
+    from isaaclab.app import launch_simulation
+    from isaaclab.assets import ArticulationCfg, AssetBaseCfg, RigidObjectCfg
+    from isaaclab.envs import DirectRLEnv, DirectRLEnvCfg
+    from isaaclab.scene import InteractiveSceneCfg
+    from isaaclab.sensors import CameraCfg
+    from isaaclab.sim import SimulationCfg
+    from isaaclab.sim.spawners import SpawnerCfg
+    from isaaclab.sim.spawners.materials.physics_materials_cfg import UsdPhysicsRigidBodyMaterialCfg
+    from isaaclab.sim.utils import clone, get_current_stage
+    from isaaclab.utils import configclass
+    from isaaclab_newton.physics import MJWarpSolverCfg, NewtonCfg
+    from isaaclab_newton.renderers import NewtonWarpRendererCfg
+    from isaaclab_newton.renderers.newton_warp_renderer import NewtonWarpRenderer
+    from isaaclab_newton.sim.schemas import MujocoCollisionCfg
+    from pxr import Gf, Usd, UsdGeom, UsdPhysics
+except ImportError as error:
+    raise ImportError(
+        f"Isaac Lab cannot be imported here ({error}). It needs an environment of its own, with Python 3.12: "
+        f"docs/isaac.md says how to make it. This is Python {sys.version_info.major}.{sys.version_info.minor}"
+    ) from error
+
+SUBSTEPS = 20
+_PUSHER_Z = PUSHER_HEIGHT / 2 + 0.002
+_HARD = (0.02, 1.0)  # contact as time constant and damping ratio: Newton's own default lets the cube sink in
+_BOUNCE = (-3000.0, -25.0)  # wall contact as stiffness and damping: walls give back about half of the speed
+_DRIVE_DAMPING, _DRIVE_FORCE = 40.0, 12.0  # N s/m and N of the pusher's slides
+_LIGHT = (0.0, 0.35, -0.94)  # where the lamp shines to; symmetric about x = 0, as all of the table is
+_COLOURS = {  # linear, as USD has them; what the pictures of MuJoCo show, about
+    "floor": (0.04, 0.04, 0.05),
+    "table": (0.48, 0.45, 0.39),
+    "wall": (0.15, 0.13, 0.12),
+    "cube": (0.70, 0.007, 0.007),
+    "pusher": (0.01, 0.06, 0.78),
+}
+
+
+def _solid(colour: str, friction: float, **collision: Any) -> dict[str, Any]:
+    """What makes a shape a collider of a colour, as hard as MuJoCo's are."""
+    hard = MujocoCollisionCfg(**{"solref": _HARD, **collision})
+    return {
+        "collision_props": [sim_utils.UsdPhysicsCollisionCfg(collision_enabled=True), hard],
+        "physics_material": UsdPhysicsRigidBodyMaterialCfg(static_friction=friction, dynamic_friction=friction),
+        "visual_material": sim_utils.PreviewSurfaceCfg(diffuse_color=_COLOURS[colour], roughness=1.0),
+    }
+
+
+@clone
+def spawn_pusher(
+    prim_path: str,
+    cfg: PusherCfg,
+    translation: tuple[float, float, float] | None = None,
+    orientation: tuple[float, float, float, float] | None = None,
+    **_: Any,
+) -> Usd.Prim:
+    """Author the pusher: a cylinder on two crossed slides, each driven at a speed."""
+    stage = get_current_stage()
+    root = UsdGeom.Xform.Define(stage, prim_path)
+    root.AddTranslateOp().Set(Gf.Vec3d(*(translation or (0.0, 0.0, 0.0))))
+    UsdPhysics.ArticulationRootAPI.Apply(root.GetPrim())
+    for name in ("base", "rail"):
+        body = UsdGeom.Xform.Define(stage, f"{prim_path}/{name}").GetPrim()
+        UsdPhysics.RigidBodyAPI.Apply(body)
+        mass = UsdPhysics.MassAPI.Apply(body)
+        mass.CreateMassAttr(0.01)
+        mass.CreateDiagonalInertiaAttr(Gf.Vec3f(1e-5))
+    head = sim_utils.CylinderCfg(
+        radius=PUSHER_RADIUS,
+        height=PUSHER_HEIGHT,
+        rigid_props=sim_utils.UsdPhysicsRigidBodyCfg(),
+        mass_props=sim_utils.MassCfg(mass=0.5),
+        **_solid("pusher", PUSHER_FRICTION),
+    )
+    head.func(f"{prim_path}/head", head)
+    fixed = UsdPhysics.FixedJoint.Define(stage, f"{prim_path}/anchor")
+    fixed.CreateBody1Rel().SetTargets([f"{prim_path}/base"])
+    where = UsdGeom.XformCache().GetLocalToWorldTransform(root.GetPrim()).ExtractTranslation()
+    fixed.CreateLocalPos0Attr(Gf.Vec3f(where))
+    reach = TABLE_HALF_WIDTH - PUSHER_RADIUS
+    for name, axis, parent, child in (("pusher_x", "X", "base", "rail"), ("pusher_y", "Y", "rail", "head")):
+        joint = UsdPhysics.PrismaticJoint.Define(stage, f"{prim_path}/{name}")
+        joint.CreateAxisAttr(axis)
+        joint.CreateBody0Rel().SetTargets([f"{prim_path}/{parent}"])
+        joint.CreateBody1Rel().SetTargets([f"{prim_path}/{child}"])
+        joint.CreateLowerLimitAttr(-reach)
+        joint.CreateUpperLimitAttr(reach)
+        drive = UsdPhysics.DriveAPI.Apply(joint.GetPrim(), "linear")
+        drive.CreateTypeAttr("force")
+        drive.CreateStiffnessAttr(0.0)
+        drive.CreateDampingAttr(_DRIVE_DAMPING)
+        drive.CreateMaxForceAttr(_DRIVE_FORCE)
+    return root.GetPrim()
+
+
+@configclass
+class PusherCfg(SpawnerCfg):
+    """Spawns the pusher."""
+
+    func: Any = spawn_pusher
+
+
+class WarpRenderer(NewtonWarpRenderer):
+    """The Warp renderer with a lamp that is symmetric about x = 0."""
+
+    def initialize(self) -> None:
+        """Aim the lamp."""
+        super().initialize()
+        assert self.newton_sensor is not None
+        self.newton_sensor.utils.create_default_light(
+            enable_shadows=self.cfg.enable_shadows, direction=wp.normalize(wp.vec3f(*_LIGHT))
+        )
+
+
+@configclass
+class WarpRendererCfg(NewtonWarpRendererCfg):
+    """Configuration of `WarpRenderer`."""
+
+    class_type: type[WarpRenderer] | str = WarpRenderer
+
+
+def _box(name: str, position: Sequence[float], size: Sequence[float], **solid: Any) -> AssetBaseCfg:
+    """A fixed box."""
+    spawn = sim_utils.CuboidCfg(size=tuple(size), **solid)
+    init = AssetBaseCfg.InitialStateCfg(pos=tuple(position))
+    return AssetBaseCfg(prim_path=f"{{ENV_REGEX_NS}}/{name}", init_state=init, spawn=spawn)
+
+
+def _wall(name: str, x: int, y: int, friction: float) -> AssetBaseCfg:
+    half, thick = TABLE_HALF_WIDTH, WALL_THICKNESS
+    outer = half + 2 * thick
+    return _box(
+        f"wall_{name}",
+        (x * (half + thick), y * (half + thick), WALL_HEIGHT / 2),
+        (2 * (thick if x else outer), 2 * (thick if y else outer), WALL_HEIGHT),
+        **_solid("wall", friction, solref=_BOUNCE, priority=1),
+    )
+
+
+def _camera(image_size: tuple[int, int]) -> CameraCfg:
+    """The camera of scene.py, as a pinhole."""
+    camera = TABLE.camera
+    assert camera is not None
+    turn = Rotation.from_matrix(camera.axes().T).as_quat()  # (x, y, z, w); columns: right, up, backward, as in OpenGL
+    height, width = image_size
+    aperture = 20.0
+    return CameraCfg(
+        prim_path="{ENV_REGEX_NS}/camera",
+        offset=CameraCfg.OffsetCfg(pos=camera.position, rot=tuple(turn.tolist()), convention="opengl"),
+        spawn=sim_utils.PinholeCameraCfg(
+            focal_length=aperture * height / width / (2 * np.tan(np.deg2rad(camera.fovy) / 2)),
+            horizontal_aperture=aperture,
+            clipping_range=(0.05, 10.0),
+        ),
+        data_types=["rgb"],
+        width=width,
+        height=height,
+        renderer_cfg=WarpRendererCfg(enable_shadows=True),
+    )
+
+
+@configclass
+class TableSceneCfg(InteractiveSceneCfg):
+    """What stands where; filled by `table_cfg`."""
+
+    num_envs: int = 1
+    env_spacing: float = 0.0  # worlds do not see one another, and without offsets positions lose no bit
+    floor: AssetBaseCfg | None = None
+    table: AssetBaseCfg | None = None
+    wall_left: AssetBaseCfg | None = None
+    wall_right: AssetBaseCfg | None = None
+    wall_near: AssetBaseCfg | None = None
+    wall_far: AssetBaseCfg | None = None
+    cube: RigidObjectCfg | None = None
+    pusher: ArticulationCfg | None = None
+    camera: CameraCfg | None = None
+    lamp: AssetBaseCfg = AssetBaseCfg(prim_path="/World/lamp", spawn=sim_utils.DistantLightCfg(intensity=2000.0))
+
+
+@configclass
+class TableEnvCfg(DirectRLEnvCfg):
+    """Configuration of `TableEnv`; make it with `table_cfg`."""
+
+    kind: str = "push"
+    """Kind of episode: "push" or "slide"."""
+    goal: tuple[float, float] = (0.15, 0.15)
+    """Where the cube shall go, (x, y) in metres; pictures do not show it."""
+    decimation: int = SUBSTEPS
+    episode_length_s: float = TABLE.episode_steps / TABLE.control_hz
+    action_space: Any = None
+    observation_space: Any = None
+    state_space: Any = 0
+    sim: SimulationCfg = SimulationCfg(
+        dt=1 / (TABLE.control_hz * SUBSTEPS),
+        render_interval=SUBSTEPS,
+        physics=NewtonCfg(
+            solver_cfg=MJWarpSolverCfg(
+                njmax=200,
+                nconmax=60,
+                integrator="implicitfast",
+                cone="elliptic",
+                impratio=10.0,
+                use_mujoco_contacts=False,  # with its own a box on a table sinks in and drifts
+            ),
+            use_cuda_graph=torch.cuda.is_available(),
+        ),
+    )
+    scene: TableSceneCfg = TableSceneCfg()
+
+
+def table_cfg(
+    kind: str = "push", num_envs: int = 1, image_size: tuple[int, int] = TABLE.image_size, device: str = "auto"
+) -> TableEnvCfg:
+    """The table as an Isaac Lab configuration.
+
+    Args:
+        kind: "push" or "slide".
+        num_envs: Tables.
+        image_size: Height and width of the pictures.
+        device: "auto", "cpu" or "cuda:0".
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of episode {kind!r}; expected one of {KINDS}")
+    friction = CUBE_FRICTION[kind]
+    cfg = TableEnvCfg(kind=kind)
+    scene = cfg.scene
+    scene.num_envs = num_envs
+    outer = 2 * (TABLE_HALF_WIDTH + 2 * WALL_THICKNESS)
+    scene.floor = _box("floor", (0, 0, -0.31), (10, 10, 0.02), **_solid("floor", friction))
+    scene.table = _box("table", (0, 0, -0.02), (outer, outer, 0.04), **_solid("table", friction))
+    for name, x, y in (("left", -1, 0), ("right", 1, 0), ("near", 0, -1), ("far", 0, 1)):
+        setattr(scene, f"wall_{name}", _wall(name, x, y, friction))
+    scene.cube = RigidObjectCfg(
+        prim_path="{ENV_REGEX_NS}/cube",
+        init_state=RigidObjectCfg.InitialStateCfg(pos=(0.0, 0.0, CUBE_SIZE / 2)),
+        spawn=sim_utils.CuboidCfg(
+            size=(CUBE_SIZE,) * 3,
+            rigid_props=sim_utils.UsdPhysicsRigidBodyCfg(),
+            mass_props=sim_utils.MassCfg(mass=CUBE_MASS),
+            **_solid("cube", friction, condim=4),
+        ),
+    )
+    if kind == "push":
+        scene.pusher = ArticulationCfg(
+            prim_path="{ENV_REGEX_NS}/pusher",
+            init_state=ArticulationCfg.InitialStateCfg(pos=(0.0, 0.0, _PUSHER_Z)),
+            spawn=PusherCfg(),
+            actuators={
+                "slides": ImplicitActuatorCfg(
+                    joint_names_expr=["pusher_.*"], stiffness=0.0, damping=_DRIVE_DAMPING, effort_limit_sim=_DRIVE_FORCE
+                )
+            },
+        )
+    scene.camera = _camera(image_size)
+    cfg.observation_space = gym.spaces.Box(0, 255, (*image_size, 3), np.uint8)
+    cfg.action_space = gym.spaces.Box(-1.0, 1.0, (TABLE.action_dim,), np.float32)
+    cfg.sim.device = ("cuda:0" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    return cfg
+
+
+def draw_start(kind: str, seed: int) -> NDArray[np.float64]:
+    """A random state of one table, of `TableEnv.states`: the same as MuJoCo's from the same seed."""
+    rng = np.random.default_rng(seed)
+    reach = TABLE_HALF_WIDTH - CUBE_SIZE
+    cube = rng.uniform(-reach, reach, 2)
+    yaw = rng.uniform(-np.pi, np.pi)
+    pose = [*cube, CUBE_SIZE / 2, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)]
+    if kind == "slide":
+        speed, heading = rng.uniform(0.4, 1.0), rng.uniform(-np.pi, np.pi)
+        spin = rng.uniform(-2.0, 2.0)
+        return np.array([*pose, speed * np.cos(heading), speed * np.sin(heading), 0, 0, 0, spin])
+    reach = TABLE_HALF_WIDTH - PUSHER_RADIUS - 0.005
+    pusher = rng.uniform(-reach, reach, 2)
+    while np.linalg.norm(pusher - cube) < 0.10:
+        pusher = rng.uniform(-reach, reach, 2)
+    return np.array([*pose, *np.zeros(6), *pusher, 0.0, 0.0])
+
+
+def _touch(state: NDArray[np.float64]) -> bool:
+    """Whether the pusher is within a millimetre of the cube, which stands upright."""
+    turn = 2 * np.arctan2(state[6], state[3])
+    across, along = state[13:15] - state[:2]
+    local = np.abs([np.cos(turn) * across + np.sin(turn) * along, np.cos(turn) * along - np.sin(turn) * across])
+    gap = np.linalg.norm(np.maximum(local - CUBE_SIZE / 2, 0.0))
+    return bool(gap < PUSHER_RADIUS + 1e-3)
+
+
+class TableEnv(DirectRLEnv):
+    """Cube and pusher on walled tables, N at once: pictures in, planar velocities out.
+
+    Observations are `{"policy": uint8 (N, H, W, 3)}`; the reward is minus the distance of the cube from the goal, as a
+    share of the table's diagonal, and an episode ends with the cube at the goal or after its time.
+    """
+
+    cfg: TableEnvCfg
+
+    def __init__(self, cfg: TableEnvCfg, render_mode: str | None = None, **kwargs: Any):
+        super().__init__(cfg, render_mode, **kwargs)
+        self.cube, self.camera = self.scene["cube"], self.scene["camera"]
+        self.pusher = self.scene["pusher"] if cfg.kind == "push" else None
+        self._goal = torch.tensor(cfg.goal, device=self.device)
+        self._target = torch.zeros(self.num_envs, TABLE.action_dim, device=self.device)
+        self._rng = np.random.default_rng(cfg.seed)
+
+    @property
+    def frames(self) -> Tensor:
+        """Pictures of the current state, uint8 (N, H, W, 3)."""
+        return self.camera.data.output["rgb"].torch[..., :3]
+
+    def states(self) -> Tensor:
+        """Complete states (N, S): the cube's position, quaternion (w, x, y, z) and velocities, linear and angular.
+
+        In a push also the pusher's (x, y) and velocity. Metres and seconds, about each table's middle.
+        """
+        data = self.cube.data
+        place = data.root_pos_w.torch - self.scene.env_origins
+        quaternion = data.root_quat_w.torch.roll(1, dims=-1)
+        parts = [place, quaternion, data.root_lin_vel_w.torch, data.root_ang_vel_w.torch]
+        if self.pusher is not None:
+            parts += [self.pusher.data.joint_pos.torch, self.pusher.data.joint_vel.torch]
+        return torch.cat(parts, dim=-1)
+
+    def set_states(self, states: Tensor, env_ids: Tensor | None = None) -> None:
+        """Restore states (n, S) of `states` in some tables, all when None."""
+        ids = torch.arange(self.num_envs, device=self.device, dtype=torch.int32) if env_ids is None else env_ids
+        states = states.to(self.device, torch.float32)
+        pose = torch.cat([states[:, :3] + self.scene.env_origins[ids.long()], states[:, 3:7].roll(-1, dims=-1)], dim=-1)
+        self.cube.write_root_link_pose_to_sim_index(root_pose=pose, env_ids=ids)
+        self.cube.write_root_com_velocity_to_sim_index(root_velocity=states[:, 7:13].contiguous(), env_ids=ids)
+        if self.pusher is not None:
+            self.pusher.write_joint_position_to_sim_index(position=states[:, 13:15].contiguous(), env_ids=ids)
+            self.pusher.write_joint_velocity_to_sim_index(velocity=states[:, 15:17].contiguous(), env_ids=ids)
+
+    def refresh(self) -> None:
+        """Bring what is drawn up to date with states that were set."""
+        self.scene.write_data_to_sim()
+        self.sim.forward()
+        self.scene.update(dt=self.physics_dt)
+        self.camera.update(0.0, force_recompute=True)
+
+    def advance(self, actions: Tensor) -> None:
+        """One control step of all tables under actions (N, 2), without rewards, ends and new beginnings."""
+        self.set_states(self.states())  # the solver forgets where it was: a restored state goes on exactly as it did
+        self._pre_physics_step(actions)
+        at_once = self.cfg.decimation if self._physics_handles_decimation else 1
+        for _ in range(self.cfg.decimation // at_once):
+            self._apply_action()
+            self.scene.write_data_to_sim()
+            self.sim.step(render=False)
+            self.scene.update(dt=self.physics_dt * at_once)
+
+    def _pre_physics_step(self, actions: Tensor) -> None:
+        self._target = PUSHER_SPEED * actions.clamp(-1.0, 1.0)
+
+    def _apply_action(self) -> None:
+        if self.pusher is not None:
+            self.pusher.actuators.target_command.set_velocity_index(value=self._target)
+
+    def _get_observations(self) -> dict[str, Tensor]:
+        return {"policy": self.frames}
+
+    def _distance(self) -> Tensor:
+        return (self.states()[:, :2] - self._goal).norm(dim=-1)
+
+    def _get_rewards(self) -> Tensor:
+        return -self._distance() / (2 * TABLE_HALF_WIDTH * 2**0.5)
+
+    def _get_dones(self) -> tuple[Tensor, Tensor]:
+        return self._distance() < TABLE.goal_radius, self.episode_length_buf >= self.max_episode_length
+
+    def _reset_idx(self, env_ids: Sequence[int]) -> None:
+        super()._reset_idx(env_ids)
+        starts = [draw_start(self.cfg.kind, int(self._rng.integers(2**31))) for _ in range(len(env_ids))]
+        self.set_states(torch.tensor(np.array(starts)), torch.as_tensor(env_ids, device=self.device, dtype=torch.int32))
+
+
+class IsaacLabTables:
+    """N tables of one kind that step together.
+
+    Isaac Lab knows one simulation in a process: a second object closes the first, which opens again when it is used.
+
+    Args:
+        kind: "push" or "slide".
+        count: N.
+        image_size: Height and width of the pictures.
+        device: "auto", "cpu" or "cuda:0".
+    """
+
+    _open: IsaacLabTables | None = None
+
+    def __init__(
+        self,
+        kind: str = "push",
+        count: int = 1,
+        image_size: tuple[int, int] = TABLE.image_size,
+        device: str = "auto",
+    ):
+        self.kind, self.count = kind, count
+        self.scene = Scene.from_dict({**TABLE.to_dict(), "image_size": list(image_size)})
+        self._cfg = table_cfg(kind, count, image_size, device)
+        self._cfg.seed = 0
+        self._stack = contextlib.ExitStack()
+        self._env: TableEnv | None = None
+        self._kept: NDArray[np.float64] | None = None  # while another one is open
+
+    @property
+    def env(self) -> TableEnv:
+        """The Isaac Lab environment, opened if it is not."""
+        if self._env is None:
+            if (other := IsaacLabTables._open) is not None:
+                other._kept = other.states()
+                other.close()
+            self._stack.enter_context(launch_simulation(self._cfg, {"device": self._cfg.sim.device, "visualizer": []}))
+            with contextlib.redirect_stdout(sys.stderr):
+                self._env = TableEnv(self._cfg)
+                self._env.reset()
+            IsaacLabTables._open = self
+            if self._kept is not None:
+                self.set_states(self._kept)
+        return self._env
+
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Start an episode on every table; fewer seeds than tables leave the last ones with the last seed."""
+        padded = [*seeds, *[seeds[-1]] * (self.count - len(seeds))]
+        self.set_states(np.stack([draw_start(self.kind, seed) for seed in padded]))
+
+    def step(self, actions: NDArray[np.float32]) -> None:
+        """Hold planar velocity commands (N, 2) in [-1, 1] for a control step."""
+        self.env.advance(torch.from_numpy(np.asarray(actions, np.float32)).to(self.env.device))
+
+    def render(self) -> NDArray[np.uint8]:
+        """Pictures (N, H, W, 3)."""
+        return self.env.frames.cpu().numpy().copy()
+
+    def states(self) -> NDArray[np.float64]:
+        """Complete states, (N, S)."""
+        return self.env.states().double().cpu().numpy()
+
+    def observe(self) -> list[dict[str, Any]]:
+        """What is true of each table: `cube_position`, `pusher_position`, `cube_pose`, `state`, `contact`."""
+        rows = []
+        for state in self.states():
+            row: dict[str, Any] = {"cube_position": state[:2], "cube_pose": state[:7], "state": state, "contact": False}
+            if self.kind == "push":
+                row |= {"pusher_position": state[13:15], "contact": _touch(state)}
+            rows.append(row)
+        return rows
+
+    def set_states(self, states: NDArray[np.float64]) -> None:
+        """Restore states of `states`, (N, S)."""
+        self.env.set_states(torch.from_numpy(np.asarray(states)))
+        self.env.refresh()
+
+    def metadata(self) -> dict[str, Any]:
+        """Simulator, physics, renderer and their versions: recorded with every dataset."""
+        return {
+            "simulator": "isaac-lab",
+            "simulator_version": version("isaaclab"),
+            "physics": f"newton {version('newton')}, mujoco-warp {version('mujoco-warp')}, {SUBSTEPS} steps",
+            "renderer": f"newton-warp/{version('warp-lang')}",
+            "shadows": True,
+        }
+
+    def close(self) -> None:
+        """End the simulation."""
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+            self._stack.close()
+            IsaacLabTables._open = None
+
+
+class IsaacLabTable:
+    """One table behind the `Simulator` contract, as `sims.mujoco.MujocoTable` is.
+
+    Args:
+        kind: "push" or "slide".
+        image_size: Height and width of the pictures.
+        device: "auto", "cpu" or "cuda:0".
+    """
+
+    def __init__(self, kind: str = "push", image_size: tuple[int, int] = TABLE.image_size, device: str = "auto"):
+        self._tables = IsaacLabTables(kind, 1, image_size, device)
+        self.kind, self.scene = kind, self._tables.scene
+
+    def reset(self, seed: int, options: dict[str, Any] | None = None) -> None:
+        """Start an episode with random poses drawn from `seed`.
+
+        Args:
+            seed: Any non-negative integer; the same seed gives the same start.
+            options: Optional `"cube"` (x, y) and `"pusher"` (x, y) in metres instead of random ones.
+        """
+        options, state = options or {}, draw_start(self.kind, seed)
+        state[:2] = options.get("cube", state[:2])
+        if self.kind == "push":
+            state[13:15] = options.get("pusher", state[13:15])
+        self.set_state(state)
+
+    def step(self, action: NDArray[np.float32]) -> None:
+        """Hold the planar velocity command `action` (2,) in [-1, 1] for 0.1 s.
+
+        Raises:
+            ValueError: If the action has another shape or is not finite.
+        """
+        action = np.asarray(action, dtype=np.float32)
+        if action.shape != (2,) or not np.isfinite(action).all():
+            raise ValueError(f"expected a finite action of shape (2,), got {action}")
+        self._tables.step(action[None])
+
+    def render(self) -> NDArray[np.uint8]:
+        """The oblique camera's picture, (H, W, 3)."""
+        return self._tables.render()[0]
+
+    def positions(self) -> dict[str, NDArray[np.float64]]:
+        """(x, y) in metres of the cube and, when pushing, of the pusher."""
+        (row,) = self._tables.observe()
+        return {name: row[f"{name}_position"] for name in self.scene.marker_names if f"{name}_position" in row}
+
+    def get_state(self) -> NDArray[np.float64]:
+        """The complete physics state, as of `TableEnv.states`."""
+        return self._tables.states()[0]
+
+    def set_state(self, state: NDArray[np.float64]) -> None:
+        """Restore a state of `get_state` of the same kind of episode.
+
+        Raises:
+            ValueError: If the state has another length.
+        """
+        state = np.asarray(state, np.float64)
+        expected = draw_start(self.kind, 0).shape
+        if state.shape != expected:
+            raise ValueError(
+                f"a {self.kind} state of Isaac Lab has shape {expected}, got {state.shape}: was it saved from another "
+                "kind or simulator?"
+            )
+        self._tables.set_states(state[None])
+
+    def perturb(self, rng: np.random.Generator, position_m: float, angle_rad: float) -> None:
+        """Jitter the cube's and the pusher's planar pose by Gaussian noise: what a perfect eye could not tell."""
+        state = self.get_state()
+        state[:2] += rng.normal(0.0, position_m, 2)
+        turn = Rotation.from_rotvec([0.0, 0.0, rng.normal(0.0, angle_rad)])
+        turned = turn * Rotation.from_quat(np.roll(state[3:7], -1))
+        state[3:7] = np.roll(turned.as_quat(), 1)
+        if self.kind == "push":
+            state[13:15] += rng.normal(0.0, position_m, 2)
+        self.set_state(state)
+
+    def metadata(self) -> dict[str, Any]:
+        """See `IsaacLabTables.metadata`."""
+        return self._tables.metadata()
+
+    def close(self) -> None:
+        """End the simulation."""
+        self._tables.close()

@@ -1,0 +1,99 @@
+"""Turn a file of Isaac Lab's RecorderManager into a dataset: `cosmos-wm import-isaac FILE.hdf5 --out DIR`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cosmos_isaac_wm.data.episodes import DatasetError, draw_splits, write_dataset
+from cosmos_isaac_wm.data.isaac import IsaacFile, IsaacKeys
+from cosmos_isaac_wm.scene import Marker, Scene
+from cosmos_isaac_wm.train import cli
+
+
+def run(
+    file: Path,
+    out: Path,
+    keys: IsaacKeys = IsaacKeys(),  # noqa: B008  (frozen)
+    name: str = "isaac",
+    control_hz: float = 10.0,
+    action_low: list[float] | None = None,
+    action_high: list[float] | None = None,
+    hues: dict[str, tuple[float, float]] | None = None,
+    agent: str | None = None,
+    workspace: tuple[tuple[float, float], tuple[float, float]] | None = None,
+    height: float = 0.0,
+    kind: str = "episode",
+    seed: int = 0,
+) -> dict[str, float]:
+    """Convert an Isaac Lab recording into a dataset that every other command reads.
+
+    With poses and hues the dataset has tracked objects, and dreams of it know goals and rewards; without, it has
+    pictures and actions, which is enough to dream.
+
+    Args:
+        file: The HDF5 file, as RecorderManager wrote it.
+        out: Folder of the dataset.
+        keys: Where in an episode the arrays lie; `--keys.frames obs/rgb --keys.poses '{"cube": "obs/cube_pose"}'`.
+        name: What to call the scene.
+        control_hz: Control steps per second.
+        action_low: Least action per dimension; -1 when not given.
+        action_high: Greatest action per dimension; 1 when not given.
+        hues: Colour of each tracked object as lowest and highest hue in degrees, the manipulated one first.
+        agent: Which of them the actions drive.
+        workspace: Least and greatest (x, y) in metres that the objects reach.
+        height: Of the objects' centres above the table in metres.
+        kind: What sort of episodes they are.
+        seed: Of the split into train, val and test.
+    """
+    hues = hues or {}
+    if hues.keys() != keys.poses.keys():
+        raise ValueError(f"--hues names {sorted(hues)}, --keys.poses {sorted(keys.poses)}: a tracked object needs both")
+    if hues and workspace is None:
+        raise ValueError(
+            "tracked objects need --workspace '[[x, y], [x, y]]', the least and the greatest that they reach"
+        )
+    if agent is not None and agent not in hues:
+        raise ValueError(f"--agent {agent!r} is none of the tracked objects {sorted(hues)}")
+    source = IsaacFile(file, keys)
+    dim = source.action_dim
+    low, high = tuple(action_low or [-1.0] * dim), tuple(action_high or [1.0] * dim)
+    if len(low) != dim or len(high) != dim:
+        raise DatasetError(f"{file} has actions of {dim} numbers, the bounds have {len(low)} and {len(high)}")
+    scene = Scene(
+        name,
+        control_hz,
+        source.image_size,
+        low,
+        high,
+        markers=tuple(Marker(marker, hue) for marker, hue in hues.items()),
+        agent=agent,
+        workspace_low=workspace[0] if workspace else None,
+        workspace_high=workspace[1] if workspace else None,
+        marker_height=height,
+        episode_steps=max(source.lengths.values()),
+    )
+    metadata = {"simulator": "imported", "source": file.name, "keys": dataclasses.asdict(keys)}
+    count = len(source.lengths)
+    episodes = tqdm(source.episodes(scene, kind), total=count, desc="import", unit="episode")
+    write_dataset(out, episodes, scene, draw_splits([kind] * count, seed), metadata)
+    print(f"{count} episodes of {source.image_size} pictures and {dim} actions in {out}")
+    if source.left_out:
+        print(f"{source.left_out} episodes of fewer than two steps were left out")
+    if not hues:
+        print("no poses were asked for: dreams of this data know no goals, and need a reward_fn of your own")
+    steps = sum(source.lengths.values())
+    return {"episodes": float(count), "frames": float(steps + count), "left_out": float(source.left_out)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The `cosmos-wm import-isaac` command."""
+    return cli.run(run, "import-isaac", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
