@@ -21,3 +21,10 @@ _register(
     vector_entry_point="cosmos_isaac_wm.envs.dream_vector_env:DreamVectorEnv",
 )
 _register("CosmosReal-v0", entry_point="cosmos_isaac_wm.envs.real_env:RealEnv")
+# The table as a task of Isaac Lab's, which finds it through the entry point in setup.cfg.
+_register(
+    "Isaac-CosmosCubePush-Direct-v0",
+    entry_point="cosmos_isaac_wm.sims.isaac_lab:TableEnv",
+    disable_env_checker=True,
+    kwargs={"env_cfg_entry_point": "cosmos_isaac_wm.sims.isaac_lab:TableEnvCfg"},
+)

@@ -6,8 +6,8 @@ The third is the *predictability floor*. Contact is chaotic, so even the real si
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
-from pkgutil import resolve_name
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,16 +16,11 @@ from numpy.typing import NDArray
 from .data.episodes import Episode
 from .protocols import Simulator
 from .scene import Scene
+from .sims import SIMULATORS, new_simulator
 from .tracking import REFERENCE_WIDTH, errors_px512
 
 NOISE = (1e-3, float(np.deg2rad(1.0)))  # metres and radians that a perfect eye could not tell
 FLOOR_DRAWS = 4
-
-# Simulators by the name that their datasets carry; loaded only when a dataset asks for one.
-SIMULATORS = {
-    "mujoco": "cosmos_isaac_wm.sims.mujoco:MujocoTable",
-    "isaac-lab": "cosmos_isaac_wm.sims.isaac_lab:IsaacLabTable",
-}
 
 
 class RestartableSimulator(Simulator, Protocol):
@@ -39,22 +34,26 @@ def simulator_for(metadata: dict[str, Any], episode: Episode, scene: Scene) -> R
     """The simulator that an episode was collected with, shared by all episodes of its kind.
 
     Args:
-        metadata: Its dataset's; "simulator" names one of `SIMULATORS`.
+        metadata: Its dataset's; "simulator" names one of `sims.SIMULATORS`.
         episode: With `infos["state"]`, or nothing can be restarted.
         scene: With a camera, or its positions cannot be compared with pictures.
 
     Returns:
-        The simulator, or None where one of these is missing.
+        The simulator, or None where one of these is missing, or it is not installed here, which is said once.
     """
-    name = SIMULATORS.get(str(metadata.get("simulator")))
-    if name is None or scene.camera is None or "state" not in episode.infos:
+    name = str(metadata.get("simulator"))
+    if name not in SIMULATORS or scene.camera is None or "state" not in episode.infos:
         return None
     return _simulator(name, episode.kind)
 
 
 @cache
-def _simulator(name: str, kind: str) -> RestartableSimulator:
-    simulator: RestartableSimulator = resolve_name(name)(kind)
+def _simulator(name: str, kind: str) -> RestartableSimulator | None:
+    try:
+        simulator: RestartableSimulator = new_simulator(name, kind)
+    except ImportError as error:
+        warnings.warn(f"no predictability floor of {kind} episodes: {error}", UserWarning, stacklevel=2)
+        return None
     return simulator
 
 

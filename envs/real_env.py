@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..scene import KINDS, TABLE
+from ..sims import new_simulator
 from ..world_model import WorldModel
 from .reward import RewardFunction
 from .starts import check_options, default_kind, matching_contexts
@@ -70,7 +71,7 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
         max_episode_steps: int | None = None,
         device: str | torch.device = "auto",
         kind: str | None = None,
-        simulator: Simulator | None = None,
+        simulator: Simulator | str | None = None,
     ):
         """Load the bundle's perception and build the simulator.
 
@@ -84,34 +85,34 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
             max_episode_steps: Time limit; the bundle's own when None.
             device: Where the tokenizer computes.
             kind: Kind of episode, "push" or "slide"; the first that shows the agent when None.
-            simulator: Another simulator of the bundle's scene; the MuJoCo table when None.
+            simulator: Another simulator of the bundle's scene, or the table in "mujoco" (when None) or "isaac-lab".
 
         Raises:
             ValueError: If an argument is unknown, or the simulator is not one of the bundle's scene.
+            ImportError: If the simulator is not installed here.
         """
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; expected None or 'rgb_array'")
         model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model, device)
         self.world_model, self._scene = model, model.scene
         self.kind = kind or default_kind(model)
-        theirs = TABLE if simulator is None else simulator.scene
+        named = simulator or "mujoco"
+        theirs = TABLE if isinstance(named, str) else named.scene
         if strangers := set(self._scene.marker_names) - set(theirs.marker_names):
             raise ValueError(
                 f"the bundle of scene {self._scene.name!r} tracks {sorted(strangers)}, which are not among the "
                 f"simulator's {theirs.marker_names}: pass a `simulator` of the bundle's scene"
             )
-        size = ("image_size",) if simulator else ()  # the table is drawn at any
+        size = () if isinstance(named, str) else ("image_size",)  # the table is drawn at any
         for name in ("control_hz", "action_low", "action_high", "camera", *size):
             if getattr(self._scene, name) != getattr(theirs, name):
                 raise ValueError(
                     f"the bundle of scene {self._scene.name!r} was made with {name} {getattr(self._scene, name)}, but "
                     f"the simulator has {getattr(theirs, name)}: pass a `simulator` of the bundle's scene"
                 )
-        if simulator is None:
-            from ..sims.mujoco import MujocoTable
-
-            simulator = MujocoTable(self.kind or KINDS[0], self._scene.image_size)
-        self.simulator = simulator
+        self.simulator: Simulator = (
+            new_simulator(named, self.kind or KINDS[0], self._scene.image_size) if isinstance(named, str) else named
+        )
         self.task = Task(
             model.perception, 1, obs_type, reward_type, reward_fn, goal, max_episode_steps=max_episode_steps
         )

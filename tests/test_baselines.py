@@ -6,6 +6,7 @@ import pytest
 from cosmos_isaac_wm import baselines
 from cosmos_isaac_wm.data import Episode
 from cosmos_isaac_wm.scene import TABLE
+from cosmos_isaac_wm.sims import new_simulator
 from cosmos_isaac_wm.sims.mujoco import MujocoTable
 
 
@@ -76,6 +77,23 @@ def test_resimulated_positions_follow_the_scene_and_leave_absent_markers_unknown
     track = baselines.resimulate(simulator, episode.infos["state"][0], episode.actions)
     assert np.allclose(track[:, 0], episode.positions["cube"][1:], atol=1e-6)
     assert np.isnan(track[:, 1]).all()
+
+
+def test_a_simulator_that_is_not_installed_is_said_and_done_without(monkeypatch):
+    def missing(name, kind):
+        raise ImportError("Isaac Lab cannot be imported here")
+
+    monkeypatch.setattr(baselines, "new_simulator", missing)
+    baselines._simulator.cache_clear()
+    episode = Episode(np.zeros((2, 4, 4, 3), np.uint8), np.zeros((1, 2), np.float32), infos={"state": np.zeros((2, 3))})
+    with pytest.warns(UserWarning, match="no predictability floor .* Isaac Lab cannot be imported"):
+        assert baselines.simulator_for({"simulator": "isaac-lab"}, episode, TABLE) is None
+    baselines._simulator.cache_clear()
+
+
+def test_an_unknown_simulator_is_named():
+    with pytest.raises(ValueError, match="unknown simulator 'mujocco'; did you mean 'mujoco'"):
+        new_simulator("mujocco", "push")
 
 
 @pytest.mark.parametrize(

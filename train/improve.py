@@ -134,7 +134,7 @@ def _train(out: Path, algorithm: str, bundle: str, timesteps: int | None, seed: 
 def _measure(folder: Path, bundle: str, episodes: int, seed: int) -> dict[str, float]:
     """Figures of a round's model and agent."""
     agent = str(folder / "run" / "agent")
-    found = transfer.run([agent], folder / "transfer", bundle, episodes, seed=seed)
+    found = transfer.run([agent], folder / "transfer", bundle, episodes=episodes, seed=seed)
     row = {"dream_success": found[f"{agent}_dream_success"], "real_success": found[f"{agent}_real_success"]}
     metrics = WorldModel.load(bundle, "cpu").metrics
     shown = (key for key in metrics if key.startswith("push_") and key.endswith("_rmse_px512"))

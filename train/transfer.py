@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -50,6 +50,7 @@ def run(
     policies: list[str] | None = None,
     out: Path = Path("transfer-out"),
     world_model: str = "default",
+    real: Literal["mujoco", "isaac-lab"] = "mujoco",
     episodes: int = 100,
     filmed: str | None = None,
     seed: int = 0,
@@ -65,6 +66,7 @@ def run(
             scripted.
         out: Folder for everything.
         world_model: A shipped bundle's name, a folder, or "hf://owner/repository".
+        real: The real simulator, MuJoCo, or Isaac Lab inside of its environment (docs/isaac.md).
         episodes: Of each policy in each world.
         filmed: The policy in the video; the first agent when not given.
         seed: Of starts and goals, random actions and planners.
@@ -75,11 +77,12 @@ def run(
     if filmed is not None and filmed not in made:
         raise ValueError(f"--filmed {filmed} is none of the policies {names}")
     out.mkdir(parents=True, exist_ok=True)
-    cli.claim(out / "transfer.json", {"world_model": model.fingerprint(), "episodes": episodes, "seed": seed})
-    real = RealEnv(model)
-    starts = draw_starts(real, episodes, seed)
-    real.close()
-    rows = {name: _measure(name, made[name], model, starts, out, seed) for name in names}
+    settings = {"world_model": model.fingerprint(), "episodes": episodes, "seed": seed}
+    cli.claim(out / "transfer.json", settings | ({"real": real} if real != "mujoco" else {}))
+    env = RealEnv(model, simulator=real)
+    starts = draw_starts(env, episodes, seed)
+    env.close()
+    rows = {name: _measure(name, made[name], model, real, starts, out, seed) for name in names}
     figures = numbers(rows, made)
     text = table(rows, figures)
     (out / "transfer.md").write_text(text + "\n")
@@ -88,7 +91,7 @@ def run(
     agents = [name for name in names if isinstance(made[name], Agent)]
     if filmed or agents:
         name = filmed or agents[0]
-        film(out / "transfer.mp4", made[name], name, model, _known_goal(made[name], starts)[0], seed)
+        film(out / "transfer.mp4", made[name], name, model, real, _known_goal(made[name], starts)[0], seed)
     print(f"\ntransfer.md, transfer.png and the episodes in {out.resolve()}")
     return figures
 
@@ -108,10 +111,13 @@ def _source(name: str, model: WorldModel) -> Agent | str:
     return agent
 
 
-def _new_env(source: Agent | str, model: WorldModel, env_id: str, count: int, render: bool = False) -> VecEnv:
+def _new_env(
+    source: Agent | str, model: WorldModel, env_id: str, count: int, simulator: str = "mujoco", render: bool = False
+) -> VecEnv:
     """Environments as a policy wants them, rewarding progress, so that returns can be compared."""
     more: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
     more |= {"world_model": model, "reward_type": "progress"}
+    more |= {"simulator": simulator} if env_id == "CosmosReal-v0" else {}
     if isinstance(source, Agent):
         return make_vec_env(env_id, count, None, source.frame_stack, **source.task_kwargs, **more)
     if env_id == "CosmosDream-v0" and source in PLANNERS:  # which look at one environment
@@ -147,7 +153,9 @@ class Row:
     steps_per_s: float | None = None
 
 
-def _measure(name: str, source: Agent | str, model: WorldModel, starts: Sequence[Start], out: Path, seed: int) -> Row:
+def _measure(
+    name: str, source: Agent | str, model: WorldModel, real: str, starts: Sequence[Start], out: Path, seed: int
+) -> Row:
     """Play, or read what was played before."""
     identity = _identity(source)
     distinct = hashlib.sha256(identity.encode()).hexdigest()[:8]
@@ -155,17 +163,17 @@ def _measure(name: str, source: Agent | str, model: WorldModel, starts: Sequence
     if file.is_file():
         held = json.loads(file.read_text())
         return Row(Played(**held["dream"]), Played(**held["real"]), held["steps_per_s"])
-    row = play_both(name, source, model, starts, seed)
+    row = play_both(name, source, model, real, starts, seed)
     cli.write_json(file, {"policy": identity, **dataclasses.asdict(row)})
     return row
 
 
-def play_both(name: str, source: Agent | str, model: WorldModel, starts: Sequence[Start], seed: int) -> Row:
+def play_both(name: str, source: Agent | str, model: WorldModel, real: str, starts: Sequence[Start], seed: int) -> Row:
     """Play a policy from the same starts in both worlds; one that knows only a fixed goal gets that goal."""
     starts = _known_goal(source, starts)
     worlds, speed = {}, None
     for world, env_id, count in (("dream", "CosmosDream-v0", len(starts)), ("real", "CosmosReal-v0", 1)):
-        env = _new_env(source, model, env_id, count)
+        env = _new_env(source, model, env_id, count, real)
         policy = _new_policy(source, env, seed)
         worlds[world] = play(policy, env, starts, world == "dream", f"{name}, {world}")
         if isinstance(policy, Planner):
@@ -323,11 +331,11 @@ def draw(path: Path, rows: Mapping[str, Row]) -> None:
         figure.savefig(temporary, dpi=130)
 
 
-def film(path: Path, source: Agent | str, name: str, model: WorldModel, start: Start, seed: int) -> None:
+def film(path: Path, source: Agent | str, name: str, model: WorldModel, real: str, start: Start, seed: int) -> None:
     """The policy from one start, in the dream and in the real simulator, each until its own end."""
     clips: dict[str, list[Any]] = {}
     for world, env_id in (("dream", "CosmosDream-v0"), ("real simulator", "CosmosReal-v0")):
-        env = _new_env(source, model, env_id, 1, render=True)
+        env = _new_env(source, model, env_id, 1, real, render=True)
         frames = clips.setdefault(f"{name}, {world}", [])
         play(_new_policy(source, env, seed), env, [start], world == "dream", "film", partial(_look, env, frames))
         env.close()

@@ -61,6 +61,7 @@ except ImportError as error:
         f"docs/isaac.md says how to make it. This is Python {sys.version_info.major}.{sys.version_info.minor}"
     ) from error
 
+STACKS = ("newton", "isaac-sim")
 SUBSTEPS = 20
 _PUSHER_Z = PUSHER_HEIGHT / 2 + 0.002
 _HARD = (0.02, 1.0)  # contact as time constant and damping ratio: Newton's own default lets the cube sink in
@@ -195,13 +196,12 @@ def _camera(image_size: tuple[int, int]) -> CameraCfg:
         data_types=["rgb"],
         width=width,
         height=height,
-        renderer_cfg=WarpRendererCfg(enable_shadows=True),
     )
 
 
 @configclass
 class TableSceneCfg(InteractiveSceneCfg):
-    """What stands where; filled by `table_cfg`."""
+    """What stands where; filled by `TableEnvCfg`."""
 
     num_envs: int = 1
     env_spacing: float = 0.0  # worlds do not see one another, and without offsets positions lose no bit
@@ -217,85 +217,85 @@ class TableSceneCfg(InteractiveSceneCfg):
     lamp: AssetBaseCfg = AssetBaseCfg(prim_path="/World/lamp", spawn=sim_utils.DistantLightCfg(intensity=2000.0))
 
 
+def _newton() -> NewtonCfg:
+    return NewtonCfg(
+        solver_cfg=MJWarpSolverCfg(
+            njmax=200,
+            nconmax=60,
+            integrator="implicitfast",
+            cone="elliptic",
+            impratio=10.0,
+            use_mujoco_contacts=False,  # with its own a box on a table sinks in and drifts
+        ),
+        use_cuda_graph=torch.cuda.is_available(),
+    )
+
+
 @configclass
 class TableEnvCfg(DirectRLEnvCfg):
-    """Configuration of `TableEnv`; make it with `table_cfg`."""
+    """Configuration of `TableEnv`; the scene follows from the first three."""
 
     kind: str = "push"
     """Kind of episode: "push" or "slide"."""
+    image_size: tuple[int, int] = TABLE.image_size
+    """Height and width of the pictures."""
+    stack: str = "newton"
+    """"newton": Newton physics and the Warp renderer. "isaac-sim": PhysX and RTX, which nobody has run yet."""
     goal: tuple[float, float] = (0.15, 0.15)
     """Where the cube shall go, (x, y) in metres; pictures do not show it."""
     decimation: int = SUBSTEPS
     episode_length_s: float = TABLE.episode_steps / TABLE.control_hz
-    action_space: Any = None
+    action_space: Any = gym.spaces.Box(-1.0, 1.0, (TABLE.action_dim,), np.float32)
     observation_space: Any = None
     state_space: Any = 0
-    sim: SimulationCfg = SimulationCfg(
-        dt=1 / (TABLE.control_hz * SUBSTEPS),
-        render_interval=SUBSTEPS,
-        physics=NewtonCfg(
-            solver_cfg=MJWarpSolverCfg(
-                njmax=200,
-                nconmax=60,
-                integrator="implicitfast",
-                cone="elliptic",
-                impratio=10.0,
-                use_mujoco_contacts=False,  # with its own a box on a table sinks in and drifts
-            ),
-            use_cuda_graph=torch.cuda.is_available(),
-        ),
-    )
+    sim: SimulationCfg = SimulationCfg(dt=1 / (TABLE.control_hz * SUBSTEPS), render_interval=SUBSTEPS)
     scene: TableSceneCfg = TableSceneCfg()
 
+    def __post_init__(self) -> None:
+        """Build the scene.
 
-def table_cfg(
-    kind: str = "push", num_envs: int = 1, image_size: tuple[int, int] = TABLE.image_size, device: str = "auto"
-) -> TableEnvCfg:
-    """The table as an Isaac Lab configuration.
-
-    Args:
-        kind: "push" or "slide".
-        num_envs: Tables.
-        image_size: Height and width of the pictures.
-        device: "auto", "cpu" or "cuda:0".
-    """
-    if kind not in KINDS:
-        raise ValueError(f"unknown kind of episode {kind!r}; expected one of {KINDS}")
-    friction = CUBE_FRICTION[kind]
-    cfg = TableEnvCfg(kind=kind)
-    scene = cfg.scene
-    scene.num_envs = num_envs
-    outer = 2 * (TABLE_HALF_WIDTH + 2 * WALL_THICKNESS)
-    scene.floor = _box("floor", (0, 0, -0.31), (10, 10, 0.02), **_solid("floor", friction))
-    scene.table = _box("table", (0, 0, -0.02), (outer, outer, 0.04), **_solid("table", friction))
-    for name, x, y in (("left", -1, 0), ("right", 1, 0), ("near", 0, -1), ("far", 0, 1)):
-        setattr(scene, f"wall_{name}", _wall(name, x, y, friction))
-    scene.cube = RigidObjectCfg(
-        prim_path="{ENV_REGEX_NS}/cube",
-        init_state=RigidObjectCfg.InitialStateCfg(pos=(0.0, 0.0, CUBE_SIZE / 2)),
-        spawn=sim_utils.CuboidCfg(
-            size=(CUBE_SIZE,) * 3,
-            rigid_props=sim_utils.UsdPhysicsRigidBodyCfg(),
-            mass_props=sim_utils.MassCfg(mass=CUBE_MASS),
-            **_solid("cube", friction, condim=4),
-        ),
-    )
-    if kind == "push":
-        scene.pusher = ArticulationCfg(
-            prim_path="{ENV_REGEX_NS}/pusher",
-            init_state=ArticulationCfg.InitialStateCfg(pos=(0.0, 0.0, _PUSHER_Z)),
-            spawn=PusherCfg(),
-            actuators={
-                "slides": ImplicitActuatorCfg(
-                    joint_names_expr=["pusher_.*"], stiffness=0.0, damping=_DRIVE_DAMPING, effort_limit_sim=_DRIVE_FORCE
-                )
-            },
+        Raises:
+            ValueError: If the kind or the stack is unknown.
+        """
+        for name, value, known in (("kind", self.kind, KINDS), ("stack", self.stack, STACKS)):
+            if value not in known:
+                raise ValueError(f"unknown {name} {value!r}; expected one of {known}")
+        friction, scene = CUBE_FRICTION[self.kind], self.scene
+        outer = 2 * (TABLE_HALF_WIDTH + 2 * WALL_THICKNESS)
+        scene.floor = _box("floor", (0, 0, -0.31), (10, 10, 0.02), **_solid("floor", friction))
+        scene.table = _box("table", (0, 0, -0.02), (outer, outer, 0.04), **_solid("table", friction))
+        for name, x, y in (("left", -1, 0), ("right", 1, 0), ("near", 0, -1), ("far", 0, 1)):
+            setattr(scene, f"wall_{name}", _wall(name, x, y, friction))
+        scene.cube = RigidObjectCfg(
+            prim_path="{ENV_REGEX_NS}/cube",
+            init_state=RigidObjectCfg.InitialStateCfg(pos=(0.0, 0.0, CUBE_SIZE / 2)),
+            spawn=sim_utils.CuboidCfg(
+                size=(CUBE_SIZE,) * 3,
+                rigid_props=sim_utils.UsdPhysicsRigidBodyCfg(),
+                mass_props=sim_utils.MassCfg(mass=CUBE_MASS),
+                **_solid("cube", friction, condim=4),
+            ),
         )
-    scene.camera = _camera(image_size)
-    cfg.observation_space = gym.spaces.Box(0, 255, (*image_size, 3), np.uint8)
-    cfg.action_space = gym.spaces.Box(-1.0, 1.0, (TABLE.action_dim,), np.float32)
-    cfg.sim.device = ("cuda:0" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    return cfg
+        drive = ImplicitActuatorCfg(
+            joint_names_expr=["pusher_.*"], stiffness=0.0, damping=_DRIVE_DAMPING, effort_limit_sim=_DRIVE_FORCE
+        )
+        if self.kind == "push":
+            scene.pusher = ArticulationCfg(
+                prim_path="{ENV_REGEX_NS}/pusher",
+                init_state=ArticulationCfg.InitialStateCfg(pos=(0.0, 0.0, _PUSHER_Z)),
+                spawn=PusherCfg(),
+                actuators={"slides": drive},
+            )
+        scene.camera = _camera(self.image_size)
+        self.observation_space = gym.spaces.Box(0, 255, (*self.image_size, 3), np.uint8)
+        self.sim.device = "cuda:0" if torch.cuda.is_available() else "cpu"
+        if self.stack == "newton":
+            self.sim.physics, scene.camera.renderer_cfg = _newton(), WarpRendererCfg(enable_shadows=True)
+        else:
+            from isaaclab_physx.physics import PhysxCfg
+            from isaaclab_physx.renderers import IsaacRtxRendererCfg
+
+            self.sim.physics, scene.camera.renderer_cfg, scene.env_spacing = PhysxCfg(), IsaacRtxRendererCfg(), 4.0
 
 
 def draw_start(kind: str, seed: int) -> NDArray[np.float64]:
@@ -424,6 +424,7 @@ class IsaacLabTables:
         count: N.
         image_size: Height and width of the pictures.
         device: "auto", "cpu" or "cuda:0".
+        stack: "newton" or "isaac-sim", as of `TableEnvCfg`.
     """
 
     _open: IsaacLabTables | None = None
@@ -434,11 +435,14 @@ class IsaacLabTables:
         count: int = 1,
         image_size: tuple[int, int] = TABLE.image_size,
         device: str = "auto",
+        stack: str = "newton",
     ):
         self.kind, self.count = kind, count
         self.scene = Scene.from_dict({**TABLE.to_dict(), "image_size": list(image_size)})
-        self._cfg = table_cfg(kind, count, image_size, device)
-        self._cfg.seed = 0
+        self._cfg = TableEnvCfg(kind=kind, image_size=image_size, stack=stack, seed=0)
+        self._cfg.scene.num_envs = count
+        if device != "auto":
+            self._cfg.sim.device = device
         self._stack = contextlib.ExitStack()
         self._env: TableEnv | None = None
         self._kept: NDArray[np.float64] | None = None  # while another one is open
@@ -493,11 +497,13 @@ class IsaacLabTables:
 
     def metadata(self) -> dict[str, Any]:
         """Simulator, physics, renderer and their versions: recorded with every dataset."""
+        newton = self._cfg.stack == "newton"
+        physics = f"newton {version('newton')}, mujoco-warp {version('mujoco-warp')}" if newton else "physx"
         return {
             "simulator": "isaac-lab",
             "simulator_version": version("isaaclab"),
-            "physics": f"newton {version('newton')}, mujoco-warp {version('mujoco-warp')}, {SUBSTEPS} steps",
-            "renderer": f"newton-warp/{version('warp-lang')}",
+            "physics": f"{physics}, {SUBSTEPS} steps",
+            "renderer": f"newton-warp/{version('warp-lang')}" if newton else "rtx",
             "shadows": True,
         }
 
