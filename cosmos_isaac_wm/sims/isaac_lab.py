@@ -277,7 +277,7 @@ class TableEnvCfg(DirectRLEnvCfg):
             ),
         )
         drive = ImplicitActuatorCfg(
-            joint_names_expr=["pusher_.*"], stiffness=0.0, damping=_DRIVE_DAMPING, effort_limit_sim=_DRIVE_FORCE
+            joint_names_expr=["pusher_.*"], stiffness=0.0, damping=_DRIVE_DAMPING, joint_effort_limit=_DRIVE_FORCE
         )
         if self.kind == "push":
             scene.pusher = ArticulationCfg(
