@@ -91,8 +91,11 @@ def run(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The `cosmos-wm import-isaac` command."""
-    return cli.run(run, "import-isaac", argv)
+    """The `cosmos-wm import-isaac` command; its file may stand first, without `--file`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and not arguments[0].startswith("-"):
+        arguments.insert(0, "--file")
+    return cli.run(run, "import-isaac", arguments)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def write(tmp_path):
 def imported(path, out, *more):
     argv = [str(path), "--out", str(out), "--keys.poses", '{"cube": "states/cube/root_pose"}']
     argv += ["--hues", '{"cube": [345, 15]}', "--workspace", "[[-0.4, -0.4], [0.4, 0.4]]", *more]
-    return import_isaac.main(["--file", *argv])
+    return import_isaac.main(argv)
 
 
 def test_rows_become_episodes_in_which_actions_lead_from_frame_to_frame(write, tmp_path, capsys):
