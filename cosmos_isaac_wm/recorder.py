@@ -137,8 +137,12 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
     ):
         super().__init__(env)
         dream: Any = env.unwrapped
-        if not (hasattr(dream, "world_model") and hasattr(dream, "context")):
-            raise ValueError(f"DreamRecorder records dreams such as CosmosDream-v0, but {dream} has no world model")
+        if not (hasattr(dream, "world_model") and hasattr(dream, "context")) or hasattr(dream, "simulator"):
+            raise ValueError(f"DreamRecorder records dreams such as CosmosDream-v0, not {dream}")
+        if not isinstance(episode, Episode):
+            raise ValueError(
+                f"expected an Episode, as WorldModel.load().held_out()[0] or EpisodeDataset(path)[0] are, got {episode}"
+            )
         self.world_model: WorldModel = dream.world_model
         self.episode, self.number, self.out = episode, number, Path(out)
         self._first = first_dreamed(self.world_model)

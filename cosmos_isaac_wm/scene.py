@@ -69,23 +69,6 @@ class Camera:
         row = -focal * local[..., 1] / depth + height / 2 - 0.5
         return np.stack([column, row], axis=-1)
 
-    def unproject(self, pixels: ArrayLike, height_m: float, image_size: tuple[int, int]) -> NDArray[np.float64]:
-        """Pixels (..., 2) as (column, row) to the world points (..., 2) in metres at `height_m` above the table."""
-        height, width = image_size
-        focal = 0.5 * height / np.tan(np.deg2rad(self.fovy) / 2)
-        pixels = np.asarray(pixels, dtype=np.float64)
-        local = np.stack(
-            [
-                (pixels[..., 0] + 0.5 - width / 2) / focal,
-                -(pixels[..., 1] + 0.5 - height / 2) / focal,
-                -np.ones(pixels.shape[:-1]),
-            ],
-            axis=-1,
-        )
-        ray = local @ self.axes()
-        scale = (height_m - self.position[2]) / ray[..., 2:]
-        return np.asarray(np.asarray(self.position)[:2] + scale * ray[..., :2])
-
 
 @dataclass(frozen=True)
 class Scene:

@@ -103,8 +103,14 @@ def test_the_replay_ends_with_the_recorded_episode(env, dataset, tmp_path):
 
 
 def test_an_environment_that_is_no_dream_is_refused(dataset, tmp_path):
-    with pytest.raises(ValueError, match="no world model"):
-        DreamRecorder(gym.make("CartPole-v1"), dataset[2], tmp_path)
+    for env in (gym.make("CartPole-v1"), RealEnv(WorldModel.load())):
+        with pytest.raises(ValueError, match="records dreams such as CosmosDream-v0, not"):
+            DreamRecorder(env, dataset[2], tmp_path)
+
+
+def test_what_is_no_episode_is_refused(env, dataset, tmp_path):
+    with pytest.raises(ValueError, match="expected an Episode.* got 2"):
+        DreamRecorder(env, 2, tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,13 @@ import pytest
 from cosmos_isaac_wm.scene import CUBE_SIZE, TABLE, Scene
 
 
-@pytest.mark.parametrize("size", [(128, 128), (512, 512), (96, 160)])
-def test_a_projected_position_unprojects_to_itself(size):
+@pytest.mark.parametrize("scale", [0.5, 4.0])
+def test_a_larger_picture_shows_the_same_larger(scale):
     positions = np.random.default_rng(0).uniform(-0.4, 0.4, (50, 2))
     points = np.concatenate([positions, np.full((50, 1), CUBE_SIZE / 2)], axis=1)
-    pixels = TABLE.camera.project(points, size)
-    np.testing.assert_allclose(TABLE.camera.unproject(pixels, CUBE_SIZE / 2, size), positions, atol=1e-12)
+    size = (round(128 * scale), round(128 * scale))
+    pixels, scaled = TABLE.camera.project(points, (128, 128)), TABLE.camera.project(points, size)
+    np.testing.assert_allclose(scaled + 0.5, scale * (pixels + 0.5))
 
 
 def test_the_camera_looks_at_its_target_with_x_to_the_right_and_y_up():
