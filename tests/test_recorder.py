@@ -109,7 +109,7 @@ def test_an_environment_that_is_no_dream_is_refused(dataset, tmp_path):
 
 
 def test_what_is_no_episode_is_refused(env, dataset, tmp_path):
-    with pytest.raises(ValueError, match="expected an Episode.* got 2"):
+    with pytest.raises(ValueError, match=r"expected an Episode.* got 2"):
         DreamRecorder(env, 2, tmp_path)
 
 
