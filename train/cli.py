@@ -128,7 +128,7 @@ def run(
     except KeyboardInterrupt:
         print("\ninterrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
         return 130
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+    except (ValueError, OSError, RuntimeError, MemoryError, ImportError) as error:
         if os.environ.get("COSMOS_WM_TRACEBACK"):
             raise
         print(f"cosmos-wm {name}: {error}", file=sys.stderr)
@@ -145,7 +145,8 @@ def claim(path: Path, content: Mapping[str, Any]) -> None:
     if not path.exists():
         write_json(path, content)
     elif (held := json.loads(path.read_text())) != json.loads(json.dumps(content)):
-        pairs = [(key, held.get(key), value) for key, value in content.items() if held.get(key) != value]
+        keys = dict.fromkeys([*held, *content])
+        pairs = [(key, held.get(key), content.get(key)) for key in keys if held.get(key) != content.get(key)]
         differing = ", ".join(f"{key} {there} instead of {here}" for key, there, here in pairs)
         raise ValueError(
             f"{path.parent} holds another {path.stem} ({differing}); repeat its arguments or choose another --out"

@@ -23,7 +23,7 @@ from cosmos_isaac_wm.envs import DreamEnv, RealEnv
 from cosmos_isaac_wm.evaluation import confidence_interval
 from cosmos_isaac_wm.figures import write_side_by_side
 from cosmos_isaac_wm.policies.agent import Agent
-from cosmos_isaac_wm.policies.callbacks import read_evaluations
+from cosmos_isaac_wm.policies.callbacks import EvaluationRow, read_evaluations
 from cosmos_isaac_wm.policies.planners import SEARCHES, GradientPlanner, Planner
 from cosmos_isaac_wm.policies.sb3 import make_vec_env
 from cosmos_isaac_wm.policies.scripted import GoalPusher, RandomPolicy
@@ -215,7 +215,7 @@ def numbers(rows: Mapping[str, Row], sources: Mapping[str, Agent | str]) -> dict
 
     Agents that differ in nothing but their seed count as one, the mean over its seeds. Of several such the one that is
     best in the dream gives the headline; of the planners it is the best in reality. The time ratio is known where runs
-    in the dream were also evaluated in reality (`train-agent --eval_real 32`).
+    in the dream were also evaluated in reality (`train-agent --eval_real 32`), and became good there, every one.
     """
     figures: dict[str, float] = {}
     for name, row in rows.items():
@@ -233,8 +233,8 @@ def numbers(rows: Mapping[str, Row], sources: Mapping[str, Agent | str]) -> dict
         return float(np.mean([getattr(rows[name], world).rate for name in group]))
 
     def seconds_to_good(group: Sequence[str]) -> float:
-        known = [seconds for name in group if (seconds := _seconds_to_good(name, sources[name])) is not None]
-        return float(np.mean(known)) if known else np.nan
+        found = [rows for name in group if (rows := _watched(name, sources[name]))]
+        return float(np.mean([_seconds_to_good(rows) for rows in found])) if found else np.nan
 
     dreamers = {key: group for key, group in groups.items() if key[0] == "dream"}
     if dreamers:
@@ -262,11 +262,17 @@ def numbers(rows: Mapping[str, Row], sources: Mapping[str, Agent | str]) -> dict
     return figures
 
 
-def _seconds_to_good(name: str, source: Agent | str) -> float | None:
-    """Seconds of training until an agent was first good in the real simulator; None if its run did not see that."""
+def _watched(name: str, source: Agent | str) -> list[EvaluationRow]:
+    """The evaluations in the real simulator of the run that an agent's folder is part of; none where it had none."""
     in_real = isinstance(source, Agent) and source.trained.get("env") == "CosmosReal-v0"
-    watched = read_evaluations(Path(name).parent / ("evaluations.csv" if in_real else "evaluations_real.csv"))
-    return next((row.seconds for row in watched if row.success >= GOOD), None)
+    folder = Path(name).resolve().parent
+    table = folder / ("evaluations.csv" if in_real else "evaluations_real.csv")
+    return read_evaluations(table) if (folder / "training.json").is_file() else []
+
+
+def _seconds_to_good(watched: Sequence[EvaluationRow]) -> float:
+    """Seconds of training until an agent was first good; NaN if it never was."""
+    return next((row.seconds for row in watched if row.success >= GOOD), np.nan)
 
 
 def _correlation(rows: Mapping[str, Row]) -> Correlation | None:
@@ -312,7 +318,7 @@ def table(rows: Mapping[str, Row], figures: Mapping[str, float]) -> str:
 
 def _mean_with_interval(values: Sequence[float]) -> str:
     low, high = confidence_interval(np.array(values), lambda drawn: float(np.mean(drawn)), seed=0)
-    return f"{np.mean(values):.2f} ({low:.2f} to {high:.2f})"
+    return f"{np.mean(values):.2f}" + (f" ({low:.2f} to {high:.2f})" if high > low else "")
 
 
 def draw(path: Path, rows: Mapping[str, Row]) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.policies.transfer import Played, Start
-from cosmos_isaac_wm.train import train_agent, transfer
+from cosmos_isaac_wm.train import cli, train_agent, transfer
 from cosmos_isaac_wm.train.transfer import Row, numbers, table
 
 
@@ -48,6 +48,7 @@ def test_seeds_of_one_agent_count_as_one_and_its_rival_is_the_one_trained_as_lon
 def test_time_saved_is_told_by_runs_that_were_watched_in_reality(tmp_path):
     def watched(run, table, rates):
         (tmp_path / run).mkdir()
+        (tmp_path / run / "training.json").write_text("{}")
         rows = [f"{1000 * n},{10 * n},{rate},0.0,50" for n, rate in enumerate(rates, start=1)]
         (tmp_path / run / table).write_text("\n".join(["timesteps,seconds,success,mean_return,mean_length", *rows]))
         return str(tmp_path / run / "agent")
@@ -58,7 +59,7 @@ def test_time_saved_is_told_by_runs_that_were_watched_in_reality(tmp_path):
     sources = {dream: Trained("CosmosDream-v0"), real: Trained("CosmosReal-v0")}
     rows = {name: Row(played(1.0), played(1.0)) for name in (dream, real, never)}
     assert numbers({name: rows[name] for name in sources}, sources)["time_ratio"] == pytest.approx(20 / 50)
-    sources = {dream: Trained("CosmosDream-v0"), never: Trained("CosmosReal-v0")}
+    sources = {dream: Trained("CosmosDream-v0"), real: Trained("CosmosReal-v0"), never: Trained("CosmosReal-v0")}
     assert "time_ratio" not in numbers({name: rows[name] for name in sources}, sources)
 
 
@@ -81,6 +82,12 @@ def test_an_agent_with_a_goal_of_its_own_gets_starts_that_are_away_from_it():
     assert transfer._known_goal("random", starts) is starts
     with pytest.raises(ValueError, match="1 starts are too near"):
         transfer._known_goal(agent, starts[1:2])
+
+
+def test_a_folder_says_which_setting_it_was_claimed_with(tmp_path):
+    cli.claim(tmp_path / "transfer.json", {"seed": 0, "real": "isaac-lab"})
+    with pytest.raises(ValueError, match=r"holds another transfer \(real isaac-lab instead of None\)"):
+        cli.claim(tmp_path / "transfer.json", {"seed": 0})
 
 
 def test_a_film_of_somebody_else_is_refused(bundle, tmp_path, capsys):
