@@ -24,7 +24,7 @@ _register("CosmosReal-v0", entry_point="cosmos_isaac_wm.envs.real_env:RealEnv")
 # The table as a task of Isaac Lab's, which finds it through the entry point in setup.cfg.
 _register(
     "Isaac-CosmosCubePush-Direct-v0",
-    entry_point="cosmos_isaac_wm.sims.isaac_lab:TableEnv",
+    entry_point="cosmos_isaac_wm.sims.isaac_task:TableEnv",
     disable_env_checker=True,
-    kwargs={"env_cfg_entry_point": "cosmos_isaac_wm.sims.isaac_lab:TableEnvCfg"},
+    kwargs={"env_cfg_entry_point": "cosmos_isaac_wm.sims.isaac_task:TableEnvCfg"},
 )

@@ -249,12 +249,13 @@ def run(
     if sim == "isaac-lab":
         from cosmos_isaac_wm.sims.isaac_lab import IsaacLabTables
 
-        probe: Any = IsaacLabTables("push", 1, (size, size))
+        probe: Any = IsaacLabTables("push", tables, (size, size))
         # Another kind is another simulation, which takes long to start: one kind after the other, in one process.
         jobs, workers, count = sorted(jobs, key=lambda job: job.kind), 1, tables
+        more: dict[str, Any] = {"tables": tables}
     else:
-        probe = MujocoTable("push", (size, size))
-    metadata: dict[str, Any] = {**probe.metadata(), "steps": steps, "seed": seed}
+        probe, more = MujocoTable("push", (size, size)), {}
+    metadata: dict[str, Any] = {**probe.metadata(), **more, "steps": steps, "seed": seed}
     if agent is not None:
         model, loaded = _loaded(world_model, agent)
         AgentDriver(model, loaded, np.zeros((size, size, 3), np.uint8), seed)  # what does not fit is an error now

@@ -82,7 +82,9 @@ def collect(
     # Spawned, not forked: an OpenGL context does not survive a fork.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
-        futures = [pool.submit(_record_to, shards, batch, record) for batch in _batches(todo, together)]
+        # The same batches as at first: what is simulated beside an episode may touch its last bits.
+        batches = [batch for batch in _batches(jobs, together) if not set(todo).isdisjoint(batch)]
+        futures = [pool.submit(_record_to, shards, batch, record) for batch in batches]
         with tqdm(total=len(todo), desc="collect", unit="episode") as bar:
             for future in as_completed(futures):
                 bar.update(future.result())
@@ -129,8 +131,11 @@ def _batches(jobs: Iterable[Job], size: int) -> Iterator[Sequence[Job]]:
 
 
 def _record_to(folder: Path, jobs: Sequence[Job], record: Callable[[Sequence[Job]], Iterable[Episode]]) -> int:
-    """Run jobs and write their episodes; how many."""
+    """Run jobs and write the episodes that are not there yet; how many."""
+    written = 0
     for job, episode in zip(jobs, record(jobs), strict=True):
+        if _shard(folder, job).exists():
+            continue
         arrays: dict[str, NDArray[Any]] = {
             # Time last: consecutive bytes then repeat, which deflate shrinks a hundredfold.
             "frames": np.ascontiguousarray(np.moveaxis(episode.frames, 0, -1)),
@@ -141,7 +146,8 @@ def _record_to(folder: Path, jobs: Sequence[Job], record: Callable[[Sequence[Job
         # A file object, because numpy would append .npz to a name.
         with replacing(_shard(folder, job)) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    return len(jobs)
+        written += 1
+    return written
 
 
 def _load(path: Path, job: Job) -> Episode:

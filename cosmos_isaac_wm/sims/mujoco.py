@@ -18,16 +18,22 @@ from ..scene import (
     CUBE_MASS,
     CUBE_SIZE,
     KINDS,
+    PUSHER_CLEARANCE,
+    PUSHER_DAMPING,
+    PUSHER_FORCE,
     PUSHER_FRICTION,
     PUSHER_HEIGHT,
+    PUSHER_MASS,
     PUSHER_RADIUS,
     PUSHER_SPEED,
     TABLE,
     TABLE_HALF_WIDTH,
+    WALL_BOUNCE,
     WALL_HEIGHT,
     WALL_THICKNESS,
     Scene,
 )
+from .starts import draw_start
 
 NO_OPENGL = (
     "MuJoCo cannot draw pictures here: it found neither EGL nor OSMesa, or was imported before MUJOCO_GL was set. "
@@ -51,7 +57,6 @@ _choose_gl()
 import mujoco  # noqa: E402  (the off-screen GL must be chosen first)
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-_BOUNCE = [-3000.0, -25.0]  # wall contact as stiffness and damping: walls give back about half of the speed
 
 
 class OpenGLError(RuntimeError):
@@ -77,7 +82,7 @@ def _build(kind: str) -> mujoco.MjModel:
             size=[thick if x else outer, thick if y else outer, WALL_HEIGHT / 2],
             material="wall",
             friction=friction,
-            solref=_BOUNCE,
+            solref=list(WALL_BOUNCE),
             priority=1,
         )
     camera = TABLE.camera
@@ -92,20 +97,20 @@ def _build(kind: str) -> mujoco.MjModel:
         name="cube", type=box, size=[CUBE_SIZE / 2] * 3, mass=CUBE_MASS, material="cube", friction=friction, condim=4
     )
     if kind == "push":
-        pusher = world.add_body(name="pusher", pos=[0, 0, PUSHER_HEIGHT / 2 + 0.002])
+        pusher = world.add_body(name="pusher", pos=[0, 0, PUSHER_HEIGHT / 2 + PUSHER_CLEARANCE])
         for name, axis in (("pusher_x", [1, 0, 0]), ("pusher_y", [0, 1, 0])):
             reach = half - PUSHER_RADIUS
             pusher.add_joint(
                 name=name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=axis, limited=True, range=[-reach, reach]
             )
             motor = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
-            motor.set_to_velocity(kv=40.0)
-            motor.forcelimited, motor.forcerange = True, [-12.0, 12.0]
+            motor.set_to_velocity(kv=PUSHER_DAMPING)
+            motor.forcelimited, motor.forcerange = True, [-PUSHER_FORCE, PUSHER_FORCE]
         pusher.add_geom(
             name="pusher",
             type=mujoco.mjtGeom.mjGEOM_CYLINDER,
             size=[PUSHER_RADIUS, PUSHER_HEIGHT / 2, 0],
-            mass=0.5,
+            mass=PUSHER_MASS,
             material="pusher",
             friction=[PUSHER_FRICTION, 0.002, 0.0001],
         )
@@ -146,23 +151,12 @@ class MujocoTable:
             seed: Any non-negative integer; the same seed gives the same start.
             options: Optional `"cube"` (x, y) and `"pusher"` (x, y) in metres instead of random ones.
         """
-        options = options or {}
-        rng = np.random.default_rng(seed)
-        reach = TABLE_HALF_WIDTH - CUBE_SIZE
-        cube = np.asarray(options.get("cube", rng.uniform(-reach, reach, 2)), dtype=np.float64)
-        yaw = rng.uniform(-np.pi, np.pi)
+        start = draw_start(self.kind, seed, options)
         mujoco.mj_resetData(self.model, self.data)
-        self.data.qpos[:7] = [*cube, CUBE_SIZE / 2, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
-        if self.kind == "slide":
-            speed, heading = rng.uniform(0.4, 1.0), rng.uniform(-np.pi, np.pi)
-            self.data.qvel[:2] = speed * np.cos(heading), speed * np.sin(heading)
-            self.data.qvel[5] = rng.uniform(-2.0, 2.0)
-        else:
-            reach = TABLE_HALF_WIDTH - PUSHER_RADIUS - 0.005
-            pusher = rng.uniform(-reach, reach, 2)
-            while np.linalg.norm(pusher - cube) < 0.10:
-                pusher = rng.uniform(-reach, reach, 2)
-            self.data.qpos[7:9] = options.get("pusher", pusher)
+        self.data.qpos[:7] = start.cube_pose
+        self.data.qvel[:2], self.data.qvel[5] = start.velocity, start.spin
+        if start.pusher is not None:
+            self.data.qpos[7:9] = start.pusher
         mujoco.mj_forward(self.model, self.data)
 
     def step(self, action: NDArray[np.float32]) -> None:

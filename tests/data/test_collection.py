@@ -24,8 +24,10 @@ def _threads(monkeypatch):
 def start(scene, make_episode):
     """Collect JOBS into a folder; `fails` maps the number of an episode to what its recording raises."""
 
-    def collect_into(out, fails=None, jobs=JOBS, log=None):
+    def collect_into(out, fails=None, jobs=JOBS, log=None, together=1, batches=None):
         def record(batch):
+            if batches is not None:
+                batches.append([job.index for job in batch])
             return map(record_one, batch)
 
         def record_one(job):
@@ -35,7 +37,7 @@ def start(scene, make_episode):
                 log.append(job.index)
             return make_episode(scene, job.seed, job.steps, job.kind)
 
-        return collect(out, jobs, record, scene, {"simulator": "toy"}, workers=1, split_seed=0)
+        return collect(out, jobs, record, scene, {"simulator": "toy"}, workers=1, split_seed=0, together=together)
 
     return collect_into
 
@@ -62,6 +64,20 @@ def test_an_interrupted_collection_goes_on_to_the_same_dataset(tmp_path, start, 
         assert np.array_equal(resumed[index].frames, whole[index].frames)
         assert np.array_equal(resumed[index].actions, whole[index].actions)
     assert not (tmp_path / "out" / "unfinished").exists()
+
+
+def test_jobs_are_run_together_by_kind_and_always_in_the_same_company(tmp_path, start):
+    whole, batches = start(tmp_path / "whole"), []
+    assert start(tmp_path / "two", together=2, batches=batches).fingerprint() == whole.fingerprint()
+    assert sorted(batches) == [[0, 1], [2], [3, 4]]
+    with pytest.raises(RuntimeError):
+        start(tmp_path / "out", together=2, fails={4: RuntimeError()})
+    assert (tmp_path / "out" / "unfinished" / "episode_000003.npz").exists()
+    again = []
+    resumed = start(tmp_path / "out", together=2, batches=again)
+    assert [3, 4] in again
+    assert [0, 1] not in again
+    assert resumed.fingerprint() == whole.fingerprint()
 
 
 def test_a_full_disk_is_a_clear_error_and_finished_episodes_stay(tmp_path, start):

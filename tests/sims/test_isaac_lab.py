@@ -43,10 +43,12 @@ def test_it_is_a_simulator(table):
 def test_a_seed_gives_the_same_start_as_in_mujoco(kind):
     other = MujocoTable(kind)
     other.reset(5)
-    start = isaac_lab.draw_start(kind, 5)
+    start = isaac_lab.start_state(kind, 5)
     assert np.allclose(start[:7], other.cube_pose())
     assert np.allclose(start[7:10], other.data.qvel[:3])
     assert np.allclose(start[12], other.data.qvel[5])
+    if kind == "push":
+        assert np.allclose(start[13:15], other.positions()["pusher"])
 
 
 def test_the_pusher_goes_as_fast_as_it_is_told_and_takes_the_cube_along(table):
