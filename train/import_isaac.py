@@ -24,9 +24,9 @@ def run(
     action_low: list[float] | None = None,
     action_high: list[float] | None = None,
     hues: dict[str, tuple[float, float]] | None = None,
+    symmetries: dict[str, int] | None = None,
     agent: str | None = None,
     workspace: tuple[tuple[float, float], tuple[float, float]] | None = None,
-    height: float = 0.0,
     kind: str = "episode",
     seed: int = 0,
 ) -> dict[str, float]:
@@ -44,13 +44,13 @@ def run(
         action_low: Least action per dimension; -1 when not given.
         action_high: Greatest action per dimension; 1 when not given.
         hues: Colour of each tracked object as lowest and highest hue in degrees, the manipulated one first.
+        symmetries: Headings that look alike, 4 for a cube, 1 for a car, of objects whose headings shall be learned.
         agent: Which of them the actions drive.
         workspace: Least and greatest (x, y) in metres that the objects reach.
-        height: Of the objects' centres above the table in metres.
         kind: What sort of episodes they are.
         seed: Of the split into train, val and test.
     """
-    hues = hues or {}
+    hues, symmetries = hues or {}, symmetries or {}
     if hues.keys() != keys.poses.keys():
         raise ValueError(f"--hues names {sorted(hues)}, --keys.poses {sorted(keys.poses)}: a tracked object needs both")
     if hues and workspace is None:
@@ -59,6 +59,10 @@ def run(
         )
     if agent is not None and agent not in hues:
         raise ValueError(f"--agent {agent!r} is none of the tracked objects {sorted(hues)}")
+    if strangers := symmetries.keys() - hues.keys():
+        raise ValueError(
+            f"--symmetries names {sorted(strangers)}, which are none of the tracked objects {sorted(hues)}"
+        )
     source = IsaacFile(file, keys)
     dim = source.action_dim
     low, high = tuple(action_low or [-1.0] * dim), tuple(action_high or [1.0] * dim)
@@ -70,20 +74,20 @@ def run(
         source.image_size,
         low,
         high,
-        markers=tuple(Marker(marker, hue) for marker, hue in hues.items()),
+        markers=tuple(Marker(marker, hue, symmetry=symmetries.get(marker, 0)) for marker, hue in hues.items()),
         agent=agent,
         workspace_low=workspace[0] if workspace else None,
         workspace_high=workspace[1] if workspace else None,
-        marker_height=height,
         episode_steps=max(source.lengths.values()),
     )
-    metadata = {"simulator": "imported", "source": file.name, "keys": dataclasses.asdict(keys)}
+    metadata = {"simulator": "imported", "source": source.fingerprint(), "keys": dataclasses.asdict(keys)}
     count = len(source.lengths)
     episodes = tqdm(source.episodes(scene, kind), total=count, desc="import", unit="episode")
     write_dataset(out, episodes, scene, draw_splits([kind] * count, seed), metadata)
-    print(f"{count} episodes of {source.image_size} pictures and {dim} actions in {out}")
+    source.close()
+    print(f"{count} episodes of {scene.image_size} pictures and {dim} actions in {out}")
     if source.left_out:
-        print(f"{source.left_out} episodes of fewer than two steps were left out")
+        print(f"{source.left_out} episodes that were too short to lead anywhere were left out")
     if not hues:
         print("no poses were asked for: dreams of this data know no goals, and need a reward_fn of your own")
     steps = sum(source.lengths.values())

@@ -248,7 +248,6 @@ def write_dataset(
             {
                 "dataset_id": dataset_id,
                 "minari_version": minari.__version__,
-                "algorithm_name": "scripted exploration",
                 _METADATA_KEY: {"scene": scene.to_dict(), **(metadata or {})},
             }
         )

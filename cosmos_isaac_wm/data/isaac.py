@@ -6,6 +6,7 @@ what the task records. Isaac Lab itself is not needed to read one.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,16 +33,17 @@ class IsaacKeys:
         actions: Actions (T, A).
         poses: By marker name, (T, 7) of (x, y, z, quaternion), or positions (T, 2) or (T, 3), in metres.
         infos: By name, further arrays to keep, for example {"state": "states/all"}.
-        recorded: "before" where row t is what the agent saw before action t, "after" where it is what came of it.
-        quaternion: Order of components: Isaac Lab has "xyzw" since version 3, "wxyz" before.
+        after: How the keys begin whose row t is what came of action t; that of all others is what was there before it.
+            Isaac Lab's recorder terms write observations before the step, and states after it.
+        quaternion: Order of components, "xyzw" or "wxyz"; what the file says when None.
     """
 
     frames: str = "obs/rgb"
     actions: str = "actions"
     poses: dict[str, str] = field(default_factory=dict)
     infos: dict[str, str] = field(default_factory=dict)
-    recorded: Literal["before", "after"] = "before"
-    quaternion: Literal["xyzw", "wxyz"] = "xyzw"
+    after: tuple[str, ...] = ("states",)
+    quaternion: Literal["xyzw", "wxyz"] | None = None
 
 
 class IsaacFile:
@@ -52,8 +54,9 @@ class IsaacFile:
         keys: Where what is wanted lies.
 
     Attributes:
-        lengths: Steps of every episode by its name; those of fewer than two lead nowhere and are left out.
+        lengths: Steps of every episode by its name; those that are too short to lead anywhere are left out.
         left_out: How many were.
+        quaternion: Order of components.
 
     Raises:
         DatasetError: If it is no such file, is damaged, or lacks what was asked for; says what it has.
@@ -69,6 +72,24 @@ class IsaacFile:
             raise DatasetError(
                 f"{self.path} is no HDF5 file, or a truncated one ({error}); was it copied before its recorder closed?"
             ) from error
+        try:
+            self._survey()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def fingerprint(self) -> str:
+        """A hash of the whole file."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+    def _survey(self) -> None:
+        """See what there is."""
+        keys = self.keys
         if "data" not in self._file or not len(self._file["data"]):
             raise DatasetError(
                 f"{self.path} has no episodes: expected groups such as data/demo_0, as RecorderManager writes"
@@ -85,12 +106,24 @@ class IsaacFile:
             raise DatasetError(
                 f"{self.path} has no {', no '.join(missing)} in data/{names[0]}; it has:\n{_listing(first)}"
             )
-
-        steps = {name: len(self._group(name).get(keys.actions, ())) - 1 for name in names}
+        since = int(self._file.attrs.get("format_version", 0))  # 1 and later: (x, y, z, w)
+        self.quaternion = keys.quaternion or ("xyzw" if since >= 1 else "wxyz")
+        lost = sum(self._unknown())
+        if without := [name for name in names if keys.actions not in self._group(name)]:
+            raise DatasetError(f"{self.path} has no {keys.actions!r} in data/{without[0]}, unlike in data/{names[0]}")
+        steps = {name: len(self._group(name)[keys.actions]) - lost for name in names}
         self.lengths = {name: length for name, length in steps.items() if length > 0}
         self.left_out = len(steps) - len(self.lengths)
         if not self.lengths:
-            raise DatasetError(f"{self.path} has no episode of two steps or more")
+            raise DatasetError(f"{self.path} has no episode of more than {lost} steps")
+
+    def _is_after(self, key: str) -> bool:
+        return key.startswith(tuple(self.keys.after))
+
+    def _unknown(self) -> tuple[int, int]:
+        """How many of an episode's T + 1 moments some array does not show, at the beginning and at the end."""
+        keys = [self.keys.frames, *self.keys.poses.values(), *self.keys.infos.values()]
+        return int(any(map(self._is_after, keys))), int(not all(map(self._is_after, keys)))
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -129,23 +162,28 @@ class IsaacFile:
         return self._file["data"][name]
 
     def _episode(self, name: str, scene: Scene, kind: str) -> Episode:
-        group, keys = self._group(name), self.keys
+        group, keys, where = self._group(name), self.keys, f"{name} of {self.path}"
+        actions = np.asarray(group[keys.actions], np.float32)
+        first, beyond = self._unknown()
+
+        def moments(key: str) -> NDArray[Any]:
+            """The rows of those moments that all arrays show; row t is of moment t + 1 where it came after."""
+            rows = np.asarray(group[key])
+            if len(rows) != len(actions):
+                raise DatasetError(f"{where} has {len(actions)} actions, but {key!r} has {len(rows)} rows")
+            shift = int(self._is_after(key))
+            return rows[first - shift : len(rows) + 1 - beyond - shift]
+
         try:
-            frames = np.asarray(group[keys.frames])[..., :3]
-            actions = np.asarray(group[keys.actions], np.float32)
-            poses = {marker: np.asarray(group[key], np.float64) for marker, key in keys.poses.items()}
-            infos = {info: np.asarray(group[key]) for info, key in keys.infos.items()}
+            frames = moments(keys.frames)[..., :3]
+            poses = {marker: moments(key).astype(np.float64) for marker, key in keys.poses.items()}
+            infos = {info: moments(key) for info, key in keys.infos.items()}
         except (KeyError, OSError, RuntimeError) as error:
-            raise DatasetError(f"{name} of {self.path} is damaged or lacks what others have: {error}") from error
-        where = f"{name} of {self.path}"
+            raise DatasetError(f"{where} is damaged or lacks what others have: {error}") from error
         if frames.shape[1:] != (*scene.image_size, 3) or frames.dtype != np.uint8:
             raise DatasetError(
                 f"{where} has pictures {frames.dtype} {frames.shape[1:]}, the first one uint8 {(*scene.image_size, 3)}"
             )
-        lengths = {"frames": len(frames), "actions": len(actions), **{key: len(pose) for key, pose in poses.items()}}
-        lengths |= {key: len(values) for key, values in infos.items()}
-        if len(set(lengths.values())) > 1:
-            raise DatasetError(f"{where} has arrays of different lengths, which cannot belong together: {lengths}")
         low, high = np.array(scene.action_low, np.float32), np.array(scene.action_high, np.float32)
         if not np.isfinite(actions).all() or (actions < low - 1e-4).any() or (actions > high + 1e-4).any():
             raise DatasetError(
@@ -153,12 +191,11 @@ class IsaacFile:
                 "say --action_low and --action_high"
             )
         for marker, pose in poses.items():
-            _check_pose(pose, f"{keys.poses[marker]!r} of {where}", keys.quaternion)
+            _check_pose(pose, f"{keys.poses[marker]!r} of {where}", self.quaternion)
             if pose.shape[1] == 7:
-                quaternion = pose[:, 3:] if keys.quaternion == "wxyz" else np.roll(pose[:, 3:], 1, axis=1)
+                quaternion = pose[:, 3:] if self.quaternion == "wxyz" else np.roll(pose[:, 3:], 1, axis=1)
                 infos[f"{marker}_pose"] = np.concatenate([pose[:, :3], quaternion], axis=1)
-        # Of T rows T - 1 actions lead from one row to another.
-        between = actions[:-1] if keys.recorded == "before" else actions[1:]
+        between = actions[first : len(actions) - beyond]
         positions = {marker: pose[:, :2].astype(np.float32) for marker, pose in poses.items()}
         seed = int(group.attrs.get("seed", -1))
         return Episode(frames, between.clip(low, high), kind, seed, positions, infos)

@@ -1,5 +1,7 @@
 """Files of Isaac Lab's RecorderManager, written here as it writes them; Isaac Lab is not needed."""
 
+import dataclasses
+
 import h5py
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ def episode(rng, steps=6, size=16):
 def write(tmp_path):
     """Write such a file; `change` may alter an episode's arrays by its number."""
 
-    def write(lengths=(6, 5, 1), change=lambda number, arrays: arrays):
+    def write(lengths=(6, 5, 2), change=lambda number, arrays: arrays):
         rng = np.random.default_rng(0)
         path = tmp_path / "recorded.hdf5"
         with h5py.File(path, "w") as file:
@@ -36,6 +38,7 @@ def write(tmp_path):
                 for key, values in change(number, episode(rng, steps)).items():
                     file.create_dataset(f"data/demo_{number}/{key}", data=values)
                 file[f"data/demo_{number}"].attrs["seed"] = number + 7
+            file.attrs["format_version"] = 1
         return path
 
     return write
@@ -57,31 +60,36 @@ def test_rows_become_episodes_in_which_actions_lead_from_frame_to_frame(write, t
     assert dataset.seeds == [7, 8]
     with h5py.File(path) as file:
         group = file["data/demo_0"]
-        assert np.array_equal(dataset[0].frames, group["obs/rgb"][..., :3])
-        assert np.array_equal(dataset[0].actions, group["actions"][:-1])
-        pose = group["states/cube/root_pose"][:]
+        assert np.array_equal(dataset[0].frames, group["obs/rgb"][1:, ..., :3])
+        assert np.array_equal(dataset[0].actions, group["actions"][1:-1])
+        pose = group["states/cube/root_pose"][:-1]  # recorded after the step
     assert np.allclose(dataset[0].positions["cube"], pose[:, :2])
     assert np.allclose(dataset[0].infos["cube_pose"][:, 3:], pose[:, [6, 3, 4, 5]])  # ours begin with w
     yaw = 2 * np.arctan2(pose[:, 5], pose[:, 6])
     assert np.allclose(np.cos(dataset[0].headings["cube"]), np.cos(yaw), atol=1e-5)
 
 
-def test_what_was_recorded_after_the_steps_belongs_to_the_actions_that_follow(write, scene_of):
-    path = write()
-    source = IsaacFile(path, IsaacKeys(**{**vars(KEYS), "recorded": "after"}))
-    first = next(source.episodes(scene_of(source)))
-    with h5py.File(path) as file:
-        assert np.array_equal(first.actions, file["data/demo_0/actions"][1:])
-
-
-@pytest.fixture
-def scene_of(scene):
-    import dataclasses
-
-    def adapted(source):
-        return dataclasses.replace(scene, image_size=source.image_size)
-
-    return adapted
+def test_what_was_recorded_before_and_after_the_steps_is_brought_together(tmp_path, scene):
+    """A world that counts: the picture, the state and the action all say at which moment they are."""
+    with h5py.File(tmp_path / "counting.hdf5", "w") as file:
+        group = file.create_group("data/demo_0")
+        group["obs/rgb"] = np.tile(np.arange(6, dtype=np.uint8)[:, None, None, None], (1, 16, 16, 3))  # moments 0 to 5
+        group["states/pose"] = np.tile(np.arange(1, 7, dtype=np.float32)[:, None], (1, 2)) / 100  # moments 1 to 6
+        group["states/rgb"] = group["obs/rgb"][:] + 1
+        group["actions"] = np.tile(np.arange(6, dtype=np.float32)[:, None], (1, 2)) / 10  # of moments 0 to 5
+    scene = dataclasses.replace(scene, image_size=(16, 16))
+    for frames, poses, moments in (
+        ("obs/rgb", {"cube": "states/pose"}, range(1, 6)),
+        ("obs/rgb", {}, range(6)),
+        ("states/rgb", {"cube": "states/pose"}, range(1, 7)),
+    ):
+        source = IsaacFile(tmp_path / "counting.hdf5", IsaacKeys(frames, "actions", poses))
+        (episode,) = source.episodes(scene)
+        assert source.lengths == {"demo_0": len(moments) - 1}
+        assert episode.frames[:, 0, 0, 0].tolist() == list(moments)
+        assert np.allclose(10 * episode.actions[:, 0], list(moments)[:-1])
+        for place in episode.positions.values():
+            assert np.allclose(100 * place[:, 0], list(moments))
 
 
 def test_missing_arrays_are_named_beside_those_that_are_there(write):
@@ -103,7 +111,7 @@ def test_quaternions_in_the_other_order_contradict_the_motion(write, tmp_path, c
     [
         ("obs/rgb", np.zeros((6, 16, 16, 3), np.float32), "expected uint8"),
         ("actions", np.full((6, 2), 3.0, np.float32), "say --action_low and --action_high"),
-        ("actions", np.zeros((4, 2), np.float32), "arrays of different lengths"),
+        ("actions", np.zeros((4, 2), np.float32), "4 actions, but 'obs/rgb' has 6 rows"),
         ("states/cube/root_pose", np.full((6, 7), np.nan), "not finite"),
         ("states/cube/root_pose", np.ones((6, 7)), "not of length 1"),
     ],
@@ -112,6 +120,28 @@ def test_arrays_that_are_not_what_they_should_be_are_refused(write, tmp_path, ca
     path = write(change=lambda number, arrays: arrays | {key: values} if number == 0 else arrays)
     assert imported(path, tmp_path / "out") == 1
     assert message in capsys.readouterr().err
+
+
+def test_an_older_file_has_its_quaternions_in_the_other_order(write, tmp_path):
+    path = write()
+    with h5py.File(path, "a") as file:
+        del file.attrs["format_version"]
+        for group in file["data"].values():
+            group["states/cube/root_pose"][:, 3:] = np.roll(group["states/cube/root_pose"][:, 3:], 1, axis=1)
+    assert imported(path, tmp_path / "out", "--symmetries", '{"cube": 4}') == 0
+    dataset = EpisodeDataset(tmp_path / "out")
+    assert np.isfinite(dataset[0].marker_headings(dataset.scene)).all()
+    with h5py.File(path) as file:
+        pose = file["data/demo_0/states/cube/root_pose"][:-1]
+    assert np.allclose(dataset[0].infos["cube_pose"], pose)
+
+
+def test_an_episode_without_actions_is_named(write, tmp_path, capsys):
+    def change(number, arrays):
+        return {key: values for key, values in arrays.items() if number == 0 or key != "actions"}
+
+    assert imported(write(change=change), tmp_path / "out") == 1
+    assert "has no 'actions' in data/demo_1, unlike in data/demo_0" in capsys.readouterr().err
 
 
 def test_pictures_of_another_size_are_refused(write, tmp_path, capsys):
