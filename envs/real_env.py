@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..scene import KINDS, TABLE
-from ..sims import new_simulator
+from ..sims import SIMULATORS, SimulatorName, new_simulator
 from ..world_model import WorldModel
 from .reward import RewardFunction
 from .starts import check_options, default_kind, matching_contexts
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from ..protocols import Simulator
 
 
+def own_simulator(world_model: WorldModel) -> SimulatorName:
+    """Name of the simulator that a bundle's data came from; "mujoco" where that is not known."""
+    return next((name for name in SIMULATORS if name == world_model.provenance.get("simulator")), "mujoco")
+
+
 class RealEnv(gym.Env[Any, NDArray[np.float32]]):
     """The real simulator behind `DreamEnv`'s spaces, rewards and ends: what an agent dreamt up is worth.
 
@@ -29,7 +35,7 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
 
     Every step simulates 0.1 s, renders the picture, encodes it with the bundle's tokenizer, and reads observation,
     reward and success from that latent exactly as `DreamEnv` does. The agent sees nothing else. Pictures need
-    off-screen OpenGL.
+    off-screen OpenGL (MuJoCo), or an Isaac Lab environment (docs/isaac.md).
 
     ## Spaces, rewards, episode end
 
@@ -85,7 +91,8 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
             max_episode_steps: Time limit; the bundle's own when None.
             device: Where the tokenizer computes.
             kind: Kind of episode, "push" or "slide"; the first that shows the agent when None.
-            simulator: Another simulator of the bundle's scene, or the table in "mujoco" (when None) or "isaac-lab".
+            simulator: Another simulator of the bundle's scene, or the table in "mujoco" or "isaac-lab"; the one that
+                the bundle's data came from when None.
 
         Raises:
             ValueError: If an argument is unknown, or the simulator is not one of the bundle's scene.
@@ -96,7 +103,13 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
         model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model, device)
         self.world_model, self._scene = model, model.scene
         self.kind = kind or default_kind(model)
-        named = simulator or "mujoco"
+        named = simulator or own_simulator(model)
+        if isinstance(named, str) and named != own_simulator(model):
+            warnings.warn(
+                f"the bundle's pictures came from {own_simulator(model)}; those of {named} are strange to its eyes",
+                UserWarning,
+                stacklevel=2,
+            )
         theirs = TABLE if isinstance(named, str) else named.scene
         if strangers := set(self._scene.marker_names) - set(theirs.marker_names):
             raise ValueError(

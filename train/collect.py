@@ -18,6 +18,7 @@ from cosmos_isaac_wm.data.episodes import Episode
 from cosmos_isaac_wm.envs.task import Task, to_numpy
 from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.policies.scripted import ExploringPusher
+from cosmos_isaac_wm.sims import SimulatorName
 from cosmos_isaac_wm.sims.mujoco import MujocoTable
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
@@ -219,7 +220,7 @@ def run(
     out: Path,
     episodes: int = 300,
     kind: Literal["push", "slide", "both"] = "both",
-    sim: Literal["mujoco", "isaac-lab"] = "mujoco",
+    sim: SimulatorName = "mujoco",
     workers: int = 2,
     tables: int = 16,
     size: int = 128,

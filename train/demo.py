@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_isaac_wm.envs import RealEnv
+from cosmos_isaac_wm.envs.real_env import own_simulator
 from cosmos_isaac_wm.evaluation import draw_episodes, evaluate
 from cosmos_isaac_wm.figures import film, typical
 from cosmos_isaac_wm.policies.agent import Agent
@@ -47,7 +48,7 @@ def run(
     write_outputs(out, evaluation, film(model, dataset, evaluation, typical(evaluation)))
     chosen = "" if episodes is None else f" --episodes {episodes}"
     command = f"cosmos-wm demo --world-model {world_model} --seed {seed}{chosen} --agent-episodes {agent_episodes}"
-    agent = play_agent(model, out, str(dataset.metadata.get("simulator", "mujoco")), agent_episodes, seed)
+    agent = play_agent(model, out, agent_episodes, seed)
     report = write_html(out, evaluation, model, dataset, command, agent)
     print(f"\n{error_table(evaluation)}\n\nreport: {report.resolve()}\nbeside it:")
     for path in sorted(path for path in out.iterdir() if path != report):
@@ -56,7 +57,7 @@ def run(
     return evaluation.numbers() | played
 
 
-def play_agent(model: WorldModel, out: Path, real: str, episodes: int, seed: int) -> dict[str, Any] | None:
+def play_agent(model: WorldModel, out: Path, episodes: int, seed: int) -> dict[str, Any] | None:
     """Play the agent that is shipped with a bundle in the dream and a simulator, and film it; None if it cannot be."""
     if not episodes or model.path is None or not (model.path / "agent").is_dir():
         return None
@@ -64,14 +65,14 @@ def play_agent(model: WorldModel, out: Path, real: str, episodes: int, seed: int
         agent = Agent.load(model.path / "agent")
         if agent.trained.get("env") != "CosmosDream-v0":
             raise ValueError("it was not trained in the dream")
-        env = RealEnv(model, simulator=real)
+        env = RealEnv(model)
         starts = draw_starts(env, episodes, seed)
         env.close()
     except (OpenGLError, ImportError, ValueError) as error:
         print(f"the agent was not played in the real simulator: {error}", file=sys.stderr)
         return None
-    row = play_both("agent", agent, model, real, starts, seed)
-    film_both(out / "agent.mp4", agent, f"{agent.algorithm} agent", model, real, starts[0], seed)
+    row = play_both("agent", agent, model, own_simulator(model), starts, seed)
+    film_both(out / "agent.mp4", agent, f"{agent.algorithm} agent", model, own_simulator(model), starts[0], seed)
     return {
         "algorithm": agent.algorithm.upper(),
         "steps": agent.trained["steps"],

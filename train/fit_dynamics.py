@@ -140,7 +140,7 @@ def train_bundle(
         "command": "cosmos-wm fit-dynamics",
         "seed": seed,
         "data": [dataset.fingerprint() for dataset in datasets],
-        "simulator": datasets[0].metadata.get("simulator", "unknown"),
+        "simulator": " and ".join(sorted({dataset.metadata.get("simulator", "unknown") for dataset in datasets})),
         "init": init,
         "fit": {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(fit).items()},
         "minutes": round(result.seconds / 60, 2),

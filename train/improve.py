@@ -13,6 +13,7 @@ import numpy as np
 
 from cosmos_isaac_wm.data import EpisodeDataset
 from cosmos_isaac_wm.data.collection import plan
+from cosmos_isaac_wm.envs.real_env import own_simulator
 from cosmos_isaac_wm.train import cli, collect, fit_dynamics, train_agent, transfer
 from cosmos_isaac_wm.world_model import WorldModel
 
@@ -85,6 +86,7 @@ def run(
                     folder / "data",
                     episodes,
                     kind="push",
+                    sim=own_simulator(model),
                     workers=workers,
                     size=size,
                     agent=str(agent),

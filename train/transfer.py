@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from cosmos_isaac_wm.atomic import replacing
 from cosmos_isaac_wm.envs import DreamEnv, RealEnv
+from cosmos_isaac_wm.envs.real_env import own_simulator
 from cosmos_isaac_wm.evaluation import confidence_interval
 from cosmos_isaac_wm.figures import write_side_by_side
 from cosmos_isaac_wm.policies.agent import Agent
@@ -29,6 +30,7 @@ from cosmos_isaac_wm.policies.sb3 import make_vec_env
 from cosmos_isaac_wm.policies.scripted import GoalPusher, RandomPolicy
 from cosmos_isaac_wm.policies.transfer import Correlation, Played, Policy, Start, correlate, draw_starts, far, play
 from cosmos_isaac_wm.report import judge
+from cosmos_isaac_wm.sims import SimulatorName
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.train.train_agent import GOOD
 from cosmos_isaac_wm.world_model import WorldModel
@@ -50,7 +52,7 @@ def run(
     policies: list[str] | None = None,
     out: Path = Path("transfer-out"),
     world_model: str = "default",
-    real: Literal["mujoco", "isaac-lab"] = "mujoco",
+    real: SimulatorName | None = None,
     episodes: int = 100,
     filmed: str | None = None,
     seed: int = 0,
@@ -66,7 +68,8 @@ def run(
             scripted.
         out: Folder for everything.
         world_model: A shipped bundle's name, a folder, or "hf://owner/repository".
-        real: The real simulator, MuJoCo, or Isaac Lab inside of its environment (docs/isaac.md).
+        real: The real simulator, "mujoco", or "isaac-lab" inside of its environment (docs/isaac.md); the one that the
+            bundle's data came from when not given.
         episodes: Of each policy in each world.
         filmed: The policy in the video; the first agent when not given.
         seed: Of starts and goals, random actions and planners.
@@ -78,11 +81,12 @@ def run(
         raise ValueError(f"--filmed {filmed} is none of the policies {names}")
     out.mkdir(parents=True, exist_ok=True)
     settings = {"world_model": model.fingerprint(), "episodes": episodes, "seed": seed}
-    cli.claim(out / "transfer.json", settings | ({"real": real} if real != "mujoco" else {}))
-    env = RealEnv(model, simulator=real)
+    simulator = real or own_simulator(model)
+    cli.claim(out / "transfer.json", settings | ({"real": simulator} if simulator != "mujoco" else {}))
+    env = RealEnv(model, simulator=simulator)
     starts = draw_starts(env, episodes, seed)
     env.close()
-    rows = {name: _measure(name, made[name], model, real, starts, out, seed) for name in names}
+    rows = {name: _measure(name, made[name], model, simulator, starts, out, seed) for name in names}
     figures = numbers(rows, made)
     text = table(rows, figures)
     (out / "transfer.md").write_text(text + "\n")
@@ -91,7 +95,7 @@ def run(
     agents = [name for name in names if isinstance(made[name], Agent)]
     if filmed or agents:
         name = filmed or agents[0]
-        film(out / "transfer.mp4", made[name], name, model, real, _known_goal(made[name], starts)[0], seed)
+        film(out / "transfer.mp4", made[name], name, model, simulator, _known_goal(made[name], starts)[0], seed)
     print(f"\ntransfer.md, transfer.png and the episodes in {out.resolve()}")
     return figures
 
@@ -154,7 +158,7 @@ class Row:
 
 
 def _measure(
-    name: str, source: Agent | str, model: WorldModel, real: str, starts: Sequence[Start], out: Path, seed: int
+    name: str, source: Agent | str, model: WorldModel, simulator: str, starts: Sequence[Start], out: Path, seed: int
 ) -> Row:
     """Play, or read what was played before."""
     identity = _identity(source)
@@ -163,17 +167,19 @@ def _measure(
     if file.is_file():
         held = json.loads(file.read_text())
         return Row(Played(**held["dream"]), Played(**held["real"]), held["steps_per_s"])
-    row = play_both(name, source, model, real, starts, seed)
+    row = play_both(name, source, model, simulator, starts, seed)
     cli.write_json(file, {"policy": identity, **dataclasses.asdict(row)})
     return row
 
 
-def play_both(name: str, source: Agent | str, model: WorldModel, real: str, starts: Sequence[Start], seed: int) -> Row:
+def play_both(
+    name: str, source: Agent | str, model: WorldModel, simulator: str, starts: Sequence[Start], seed: int
+) -> Row:
     """Play a policy from the same starts in both worlds; one that knows only a fixed goal gets that goal."""
     starts = _known_goal(source, starts)
     worlds, speed = {}, None
     for world, env_id, count in (("dream", "CosmosDream-v0", len(starts)), ("real", "CosmosReal-v0", 1)):
-        env = _new_env(source, model, env_id, count, real)
+        env = _new_env(source, model, env_id, count, simulator)
         policy = _new_policy(source, env, seed)
         worlds[world] = play(policy, env, starts, world == "dream", f"{name}, {world}")
         if isinstance(policy, Planner):
@@ -337,11 +343,13 @@ def draw(path: Path, rows: Mapping[str, Row]) -> None:
         figure.savefig(temporary, dpi=130)
 
 
-def film(path: Path, source: Agent | str, name: str, model: WorldModel, real: str, start: Start, seed: int) -> None:
+def film(
+    path: Path, source: Agent | str, name: str, model: WorldModel, simulator: str, start: Start, seed: int
+) -> None:
     """The policy from one start, in the dream and in the real simulator, each until its own end."""
     clips: dict[str, list[Any]] = {}
     for world, env_id in (("dream", "CosmosDream-v0"), ("real simulator", "CosmosReal-v0")):
-        env = _new_env(source, model, env_id, 1, real, render=True)
+        env = _new_env(source, model, env_id, 1, simulator, render=True)
         frames = clips.setdefault(f"{name}, {world}", [])
         play(_new_policy(source, env, seed), env, [start], world == "dream", "film", partial(_look, env, frames))
         env.close()

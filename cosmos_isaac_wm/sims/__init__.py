@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import difflib
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, Literal
 
+SimulatorName = Literal["mujoco", "isaac-lab"]
 # By the name that their datasets carry.
-SIMULATORS = {
+SIMULATORS: dict[SimulatorName, str] = {
     "mujoco": "cosmos_isaac_wm.sims.mujoco:MujocoTable",
     "isaac-lab": "cosmos_isaac_wm.sims.isaac_lab:IsaacLabTable",
 }
 
 
-def new_simulator(name: str, *arguments: Any) -> Any:
+def new_simulator(name: str, kind: str, *image_size: tuple[int, int]) -> Any:
     """Make a simulator of a name.
 
     Args:
         name: A key of `SIMULATORS`.
-        arguments: Kind of episode and, if it is not the scene's, size of the pictures.
+        kind: Of episode, "push" or "slide".
+        image_size: Height and width of the pictures; the scene's when not given.
 
     Raises:
         ValueError: If there is no such simulator.
         ImportError: If it is not installed here.
     """
-    if name not in SIMULATORS:
+    path = next((path for known, path in SIMULATORS.items() if known == name), None)
+    if path is None:
         near = difflib.get_close_matches(name, SIMULATORS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {sorted(SIMULATORS)}"
         raise ValueError(f"unknown simulator {name!r}; {hint}")
-    return resolve_name(SIMULATORS[name])(*arguments)
+    return resolve_name(path)(kind, *image_size)

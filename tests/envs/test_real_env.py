@@ -126,3 +126,29 @@ def test_without_opengl_the_error_names_what_to_install(model, monkeypatch):
     monkeypatch.setattr("mujoco.Renderer", missing)
     with pytest.raises(OpenGLError, match="apt-get install libosmesa6"):
         RealEnv(model).reset(seed=0)
+
+
+def test_a_simulator_is_chosen_by_name_and_by_default_the_bundles_own(model, monkeypatch):
+    made = []
+
+    def remember(name, kind, size):
+        made.append((name, kind, size))
+        raise ImportError("not installed here")
+
+    monkeypatch.setattr("cosmos_isaac_wm.envs.real_env.new_simulator", remember)
+    model.provenance["simulator"] = "isaac-lab"
+    with pytest.raises(ImportError, match="not installed here"):
+        RealEnv(model, kind="slide")
+    with (
+        pytest.raises(ImportError, match="not installed here"),
+        pytest.warns(UserWarning, match="pictures came from isaac-lab; those of mujoco"),
+    ):
+        RealEnv(model, kind="push", simulator="mujoco")
+    assert made == [("isaac-lab", "slide", model.scene.image_size), ("mujoco", "push", model.scene.image_size)]
+    monkeypatch.undo()
+    model.provenance["simulator"] = "elsewhere"
+    with (
+        pytest.raises(ValueError, match="unknown simulator 'isaaclab'; did you mean 'isaac-lab'"),
+        pytest.warns(UserWarning, match="pictures came from mujoco"),
+    ):
+        RealEnv(model, simulator="isaaclab")
