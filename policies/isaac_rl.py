@@ -108,10 +108,13 @@ class DreamRLEnv(DirectRLEnv):
     def episode_length_buf(self, steps: Tensor) -> None:
         self.dream.task.steps = steps.to(self.device, torch.int64)
 
-    def seed(self, seed: int = -1) -> int:  # type: ignore[override]
-        """Seed of the next `reset`."""
-        self.cfg.seed = None if seed < 0 else seed
-        return seed
+    def seed(self, seed: int | None = -1) -> int:  # type: ignore[override]
+        """Seed of the next `reset`; none for None or -1."""
+        self.cfg.seed = None if seed is None or seed < 0 else seed
+        return -1 if self.cfg.seed is None else self.cfg.seed
+
+    def render(self, recompute: bool = False) -> None:
+        """Nothing; `dream.render()` draws dreams that were made with `render_mode="rgb_array"`."""
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
@@ -128,8 +131,10 @@ class DreamRLEnv(DirectRLEnv):
         observation, rewards, terminated, truncated, info = self.dream.step(action.clamp(self._low, self._high))
         self.obs_buf, self.extras = self._policy(observation), {}
         ended = terminated | truncated
-        if bool(ended.any()) and "is_success" in info.get("final_info", {}):
-            self.extras["log"] = {"/success": info["final_info"]["is_success"][ended].float().mean()}
+        if bool(ended.any()):
+            self.extras["final_obs"] = self._policy(info["final_obs"])
+            if "is_success" in info["final_info"]:
+                self.extras["log"] = {"/success": info["final_info"]["is_success"][ended].float().mean()}
         return self.obs_buf, rewards.float(), terminated, truncated, self.extras
 
     def close(self) -> None:

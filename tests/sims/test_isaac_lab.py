@@ -150,7 +150,7 @@ def test_many_tables_collect_what_one_does(tmp_path):
         assert two[index].frames.shape == (7, 64, 64, 3)
 
 
-def test_isaac_lab_finds_the_task_and_trains_on_its_pictures():
+def test_isaac_lab_finds_the_task_and_steps_it():
     import gymnasium as gym
     from isaaclab.app import launch_simulation
     from isaaclab_tasks.utils import load_cfg_from_registry
@@ -169,7 +169,45 @@ def test_isaac_lab_finds_the_task_and_trains_on_its_pictures():
             assert ((reward < 0) & (reward > -1)).all()
             assert not terminated.any()
             assert truncated.all() == (step == 2)
+        kept, states = observation["policy"].clone(), env.unwrapped.states()
+        assert np.allclose(states[:, 13:15], states[:, 13:15].clamp(-0.4, 0.4))
+        env.step(torch.zeros(2, 2))
+        assert torch.equal(observation["policy"], kept)  # not the memory that the next picture is drawn into
+        starts = [env.unwrapped.reset(seed=3) and env.unwrapped.states() for _ in range(2)]
+        assert torch.equal(*starts)
         env.close()
+
+
+def test_what_makes_the_scene_is_not_changed_afterwards():
+    from cosmos_isaac_wm.sims.isaac_task import TableEnv, TableEnvCfg
+
+    cfg = TableEnvCfg()
+    cfg.kind = "slide"
+    with pytest.raises(ValueError, match="say them when the configuration is made"):
+        TableEnv(cfg)
+    with pytest.raises(ValueError, match="unknown stack 'bullet'"):
+        TableEnvCfg(stack="bullet")
+
+
+def test_the_real_environment_and_the_floor_run_in_it(tmp_path):
+    from cosmos_isaac_wm.baselines import predictability_floor, simulator_for
+    from cosmos_isaac_wm.envs import RealEnv
+
+    with pytest.warns(UserWarning, match="strange to its eyes"):
+        env = RealEnv("default", simulator="isaac-lab", max_episode_steps=3)
+    observation, _ = env.reset(seed=0)
+    for _ in range(3):
+        observation, _, _, truncated, info = env.step(np.float32([0.5, 0.0]))
+    assert env.observation_space.contains(observation)
+    assert truncated
+    assert np.isfinite(info["pusher_position"]).all()
+    argv = ["--sim", "isaac-lab", "--episodes", "1", "--kind", "push", "--steps", "8", "--tables", "1", "--size", "64"]
+    assert collect.main([*argv, "--out", str(tmp_path / "out")]) == 0
+    dataset = EpisodeDataset(tmp_path / "out")
+    simulator = simulator_for(dataset.metadata, dataset[0], dataset.scene)
+    floor = predictability_floor(simulator, dataset.scene, dataset[0], 3, 5, np.random.default_rng(0))
+    assert floor.shape == (4, 5, 2)
+    assert 0 < np.nanmedian(floor) < 20
 
 
 def test_what_was_collected_is_described(tmp_path):

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import subprocess
 import sys
@@ -67,6 +68,54 @@ def test_the_same_seed_collects_the_same_episodes(collected):
     (again,) = collect.record_episodes([job], 64)
     assert np.array_equal(again.frames, collected[0][0].frames)
     assert np.array_equal(again.actions, collected[0][0].actions)
+
+
+class Counting:
+    """Three tables, whose pictures and positions say which table and which step they are of."""
+
+    def reset(self, seeds):
+        self.seeds, self.step_, self.actions = list(seeds), 0, []
+
+    def step(self, actions):
+        self.step_ += 1
+        self.actions.append(actions)
+
+    def render(self):
+        return np.stack([np.full((4, 4, 3), 10 * table + self.step_, np.uint8) for table in range(3)])
+
+    def observe(self):
+        return [
+            {
+                "cube_position": np.array([table, self.step_]),
+                "pusher_position": np.array([0.1, 0.1]),
+                "state": np.zeros(3),
+            }
+            for table in range(3)
+        ]
+
+
+def test_episodes_that_are_recorded_together_keep_apart(monkeypatch):
+    tables = Counting()
+    monkeypatch.setattr(collect, "_tables", lambda *_: tables)
+    jobs = collect.plan(2, "push", 5, 4)
+    first, second = collect.record_episodes(jobs, 4, sim="isaac-lab", count=3)
+    assert tables.seeds == [job.seed for job in jobs]
+    assert first.frames[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert second.frames[:, 0, 0, 0].tolist() == [10, 11, 12, 13, 14]
+    assert second.positions["cube"].tolist() == [[1, step] for step in range(5)]
+    assert first.seed != second.seed
+    assert np.array_equal(np.stack(tables.actions)[:, 0], first.actions)
+    assert np.array_equal(np.stack(tables.actions)[:, 1], second.actions)
+    assert not np.stack(tables.actions)[:, 2].any()  # the table that nobody asked for rests
+
+
+def test_without_isaac_lab_its_simulator_is_refused_in_one_line(tmp_path, capsys):
+    if importlib.util.find_spec("isaaclab"):
+        pytest.skip("Isaac Lab is here")
+    assert collect.main(["--sim", "isaac-lab", "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "docs/isaac.md says how to make it" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.opengl
