@@ -47,7 +47,7 @@ from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.train.benchmark import Bench
 from cosmos_isaac_wm.train.fit_dynamics import SHAPE_OPTIONS, encode, new_dynamics, train_bundle
 from cosmos_isaac_wm.train.fit_dynamics import run as fit_command
-from cosmos_isaac_wm.world_model import WorldModel, choose_device
+from cosmos_isaac_wm.world_model import WorldModel, choose_device, find_bundle
 
 SYSTEMS = ("default", "resnet_rollout", "probabilistic_plus", "rollout", "sharp_shooter")
 # What is changed about resnet_rollout.yaml, one thing at a time; "episodes" of each kind are all that is learned from
@@ -71,7 +71,7 @@ _PICTURED_STEPS = (1, 8, 16, 32, 64, 97)
 
 def run(
     data: Path,
-    perception: Path,
+    perception: str,
     out: Path = Path("results"),
     systems: list[str] | None = None,
     ablation: bool = False,
@@ -86,7 +86,7 @@ def run(
 
     Args:
         data: Dataset folder, as written by `cosmos-wm collect`; its test split judges.
-        perception: Folder written by `cosmos-wm fit-tokenizer`, or a bundle.
+        perception: Folder written by `cosmos-wm fit-tokenizer`, or a bundle, by folder or shipped name.
         out: Folder for everything.
         systems: Which ones, of default, resnet_rollout, probabilistic_plus, rollout, sharp_shooter (all when not
             given) and of the ablations.
@@ -104,7 +104,10 @@ def run(
             hint = f"did you mean {' or '.join(near)}?" if near else f"expected some of {[*SYSTEMS, *ABLATIONS]}"
             raise ValueError(f"unknown system {name!r}; {hint}")
     dataset, where = EpisodeDataset(data), choose_device(device)
-    sight = Perception.load(perception, where)
+    fitted = Path(perception)
+    if not (fitted / "perception.yaml").is_file():
+        fitted = find_bundle(perception)
+    sight = Perception.load(fitted, where)
     _check(dataset, sight)
     out.mkdir(parents=True, exist_ok=True)
     compared = {
@@ -116,7 +119,7 @@ def run(
     cli.claim(out / "comparison.json", compared)
     bundles = {name: out / f"dynamics_ckpts_{name}" / "bundle" for name in names}
     if missing := [name for name in names if not bundles[name].is_dir()]:
-        cache = out if (perception / "config.yaml").exists() else perception  # as fit-tokenizer left it
+        cache = out if (fitted / "config.yaml").exists() else fitted  # as fit-tokenizer left it
         train = encode([dataset], "train", sight, cache, mirror=True)
         val = encode([dataset], "val", sight, cache, mirror=False)
         for name in missing:
