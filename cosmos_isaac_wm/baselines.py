@@ -2,11 +2,16 @@
 
 The third is the *predictability floor*. Contact is chaotic, so even the real simulator, restarted from a state known to
 1 mm and 1 degree and driven by the same actions, ends up elsewhere; no model that sees only pictures can do better.
+
+Where the simulator is not at hand, an episode may tell what it did when it was restarted: `<marker>_restarted`, (T + 1,
+D, 2), D times with that noise, and `<marker>_opposed`, (T + 1, 2), under opposite actions for `SENSITIVITY_STEPS`; both
+in metres, from the last frame of a context of `CONTEXT_FRAMES` on, and NaN elsewhere.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Protocol
 
@@ -21,6 +26,8 @@ from .tracking import REFERENCE_WIDTH, errors_px512
 
 NOISE = (1e-3, float(np.deg2rad(1.0)))  # metres and radians that a perfect eye could not tell
 FLOOR_DRAWS = 4
+CONTEXT_FRAMES = 4  # before the first dreamed one, also where a model looks back on fewer
+SENSITIVITY_STEPS = 16  # after which opposite actions are compared
 
 
 class RestartableSimulator(Simulator, Protocol):
@@ -30,19 +37,24 @@ class RestartableSimulator(Simulator, Protocol):
         """Jitter the objects' poses by Gaussian noise of these standard deviations."""
 
 
-def simulator_for(metadata: dict[str, Any], episode: Episode, scene: Scene) -> RestartableSimulator | None:
+def simulator_for(
+    metadata: dict[str, Any], episode: Episode, scene: Scene, last: int = CONTEXT_FRAMES - 1
+) -> RestartableSimulator | None:
     """The simulator that an episode was collected with, shared by all episodes of its kind.
 
     Args:
         metadata: Its dataset's; "simulator" names one of `sims.SIMULATORS`.
         episode: With `infos["state"]`, or nothing can be restarted.
         scene: With a camera, or its positions cannot be compared with pictures.
+        last: Index of the last context frame.
 
     Returns:
-        The simulator, or None where one of these is missing, or it is not installed here, which is said once.
+        The simulator, or None where one of these is missing, or the episode itself tells what it did, or it is not
+        installed here, which is said once.
     """
     name = str(metadata.get("simulator"))
-    if name not in SIMULATORS or scene.camera is None or "state" not in episode.infos:
+    told = _recorded(episode, scene.marker_names, "restarted", last) is not None
+    if told or name not in SIMULATORS or scene.camera is None or "state" not in episode.infos:
         return None
     return _simulator(name, episode.kind)
 
@@ -110,33 +122,75 @@ def resimulate(
 
 
 def predictability_floor(
-    simulator: RestartableSimulator,
+    simulator: RestartableSimulator | None,
     scene: Scene,
     episode: Episode,
     last: int,
     steps: int,
     rng: np.random.Generator,
     draws: int = FLOOR_DRAWS,
-) -> NDArray[np.float64]:
+) -> NDArray[np.float64] | None:
     """Errors of the real simulator restarted with perception-sized noise.
 
     Positions are projected, not drawn, so no OpenGL is needed.
 
     Args:
-        simulator: Of the episode's kind.
+        simulator: Of the episode's kind, or None where it is not at hand.
         scene: With markers and a camera.
-        episode: With positions and `infos["state"]`.
+        episode: With positions, and with `infos["state"]` or a record of restarts.
         last: Index of the last context frame.
         steps: T.
         rng: Source of the noise.
-        draws: D, how often the noise is drawn.
+        draws: D, how often the noise is drawn; a record has its own number.
 
     Returns:
-        px at 512 for each of the scene's markers, (D, T, N), NaN where a marker is absent.
+        px at 512 for each of the scene's markers, (D, T, N), NaN where a marker is absent; None where nothing is known.
     """
+    tracks = _recorded(episode, scene.marker_names, "restarted", last)
+    if tracks is not None:
+        tracks = tracks[last + 1 : last + 1 + steps].transpose(2, 0, 1, 3)
+    elif simulator is not None:
+        state, actions = episode.infos["state"][last], episode.actions[last : last + steps]
+        tracks = np.stack([resimulate(simulator, state, actions, rng) for _ in range(draws)])
+    else:
+        return None
     truth = scene.to_pixels(episode.marker_positions(scene.marker_names)[last + 1 : last + 1 + steps])
-    tracks = [
-        resimulate(simulator, episode.infos["state"][last], episode.actions[last : last + steps], rng)
-        for _ in range(draws)
-    ]
-    return errors_px512(scene.to_pixels(np.stack(tracks)), truth, scene.image_size[1])
+    return errors_px512(scene.to_pixels(tracks), truth, scene.image_size[1])
+
+
+def opposite(actions: NDArray[np.float32], scene: Scene) -> NDArray[np.float32]:
+    """Actions (..., A), mirrored in the middle of their range."""
+    return np.add(scene.action_low, scene.action_high, dtype=np.float32) - actions
+
+
+def opposed(
+    simulator: RestartableSimulator | None, scene: Scene, episode: Episode, last: int, steps: int
+) -> NDArray[np.float64] | None:
+    """Where opposite actions lead in reality.
+
+    Args:
+        simulator: Of the episode's kind, or None where it is not at hand.
+        scene: With markers.
+        episode: With `infos["state"]` or a record.
+        last: Index of the last context frame.
+        steps: For how long, up to `SENSITIVITY_STEPS`.
+
+    Returns:
+        Positions in metres of the scene's markers, (N, 2); None where they are not known.
+    """
+    track = _recorded(episode, scene.marker_names, "opposed", last)
+    if track is not None:
+        return track[last + steps]
+    if simulator is None:
+        return None
+    actions = opposite(episode.actions[last : last + steps], scene)
+    return resimulate(simulator, episode.infos["state"][last], actions)[-1]
+
+
+def _recorded(episode: Episode, names: Sequence[str], what: str, last: int) -> NDArray[np.float64] | None:
+    """What an episode tells of being restarted at frame `last`, (T + 1, N, ..., 2), or None."""
+    told = {name: episode.infos[f"{name}_{what}"] for name in names if f"{name}_{what}" in episode.infos}
+    if not told or last != CONTEXT_FRAMES - 1:
+        return None
+    absent = np.full_like(next(iter(told.values())), np.nan)
+    return np.stack([told.get(name, absent) for name in names], axis=1).astype(np.float64)

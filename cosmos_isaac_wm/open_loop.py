@@ -15,7 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .baselines import RestartableSimulator, constant_velocity, predictability_floor, resimulate
+from .baselines import (
+    CONTEXT_FRAMES,
+    SENSITIVITY_STEPS,
+    RestartableSimulator,
+    constant_velocity,
+    opposed,
+    opposite,
+    predictability_floor,
+)
 from .data.episodes import Episode
 from .precision import Precision
 from .rollout import DreamEngine
@@ -23,8 +31,6 @@ from .scene import Scene
 from .tracking import REFERENCE_WIDTH, detect, errors_px512, hold_last
 from .world_model import WorldModel
 
-CONTEXT_FRAMES = 4  # before the first dreamed one, also where a model looks back on fewer
-SENSITIVITY_STEPS = 16
 PERCEPTION_STRIDE = 10  # every tenth frame measures the tokenizer and the readout
 _DECODE_BATCH = 32
 
@@ -173,8 +179,8 @@ def reference(
         episode: The recorded one.
         context_length: Frames before the first dreamed one.
         horizon: T; to the episode's end when None.
-        simulator: Of the episode's kind, for the predictability floor, or None to do without.
-        rng: Of the floor's noise.
+        simulator: Of the episode's kind, for the predictability floor; the episode may tell itself when None.
+        rng: Of the floor's noise; no floor when None.
     """
     frames = episode.frames[: None if horizon is None else context_length + horizon]
     steps = len(frames) - context_length
@@ -190,8 +196,8 @@ def reference(
             None
         ],
     }
-    if simulator is not None and rng is not None:
-        floor = predictability_floor(simulator, scene, episode, context_length - 1, steps, rng)
+    floor = None if rng is None else predictability_floor(simulator, scene, episode, context_length - 1, steps, rng)
+    if floor is not None:
         errors["floor"] = floor[..., 0]
         if scene.agent_index is not None:
             errors["agent_floor"] = floor[..., scene.agent_index]
@@ -280,28 +286,30 @@ def divergences(
         world_model: The bundle.
         episodes: B of equal length.
         latents: Their dreams under the recorded actions, (B, T, C, h, w).
-        simulators: Per episode the one it was recorded with, or None.
+        simulators: Per episode the one it was recorded with, or None where it is not at hand.
         first: Index of the first dreamed frame; see `first_dreamed`.
 
     Returns:
-        Per episode the mean distance in metres over all markers, dreamed and real; NaN without an agent in the scene,
-        a readout or a simulator.
+        Per episode the mean distance in metres over all markers, dreamed and real; NaN without an agent in the scene or
+        a readout, or where the real one is not known.
     """
     scene, last = world_model.scene, (first or first_dreamed(world_model)) - 1
     steps = min(SENSITIVITY_STEPS, latents.shape[1])
-    if scene.agent is None or not any(simulators):
+    ends = [
+        opposed(simulator, scene, episode, last, steps) if scene.agent in episode.positions else None
+        for episode, simulator in zip(episodes, simulators, strict=True)
+    ]
+    if all(end is None for end in ends):
         return [(np.nan, np.nan)] * len(episodes)
-    ends = np.add(scene.action_low, scene.action_high, dtype=np.float32)
-    opposed = [dataclasses.replace(episode, actions=ends - episode.actions) for episode in episodes]
-    dreamed = locate(world_model, dream(world_model, opposed, steps, first=first)[:, -1]) - locate(
+    turned = [dataclasses.replace(episode, actions=opposite(episode.actions, scene)) for episode in episodes]
+    dreamed = locate(world_model, dream(world_model, turned, steps, first=first)[:, -1]) - locate(
         world_model, latents[:, steps - 1]
     )
     found = []
-    for distance, episode, simulator in zip(np.linalg.norm(dreamed, axis=-1), opposed, simulators, strict=True):
-        if simulator is None or scene.agent not in episode.positions:
+    for distance, episode, end in zip(np.linalg.norm(dreamed, axis=-1), episodes, ends, strict=True):
+        if end is None:
             found.append((np.nan, np.nan))
             continue
-        actual = resimulate(simulator, episode.infos["state"][last], episode.actions[last : last + steps])[-1]
         recorded = episode.marker_positions(scene.marker_names)[last + steps]
-        found.append((float(distance.mean()), float(np.linalg.norm(actual - recorded, axis=-1).mean())))
+        found.append((float(distance.mean()), float(np.linalg.norm(end - recorded, axis=-1).mean())))
     return found

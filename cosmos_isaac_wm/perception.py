@@ -120,8 +120,18 @@ class Perception(nn.Module):
         return statistics[None, :, None, None]
 
     def fingerprint(self) -> str:
-        """A hash of tokenizer and latent statistics: what normalised latents depend on."""
-        digest = hashlib.sha256(self.tokenizer.fingerprint().encode())
+        """A hash of tokenizer and latent statistics."""
+        return self._with_statistics(self.tokenizer.fingerprint())
+
+    def latents_fingerprint(self) -> str:
+        """A hash of encoder and latent statistics: where it is the same, pictures become the same latents."""
+        tokenizer = self.tokenizer
+        if isinstance(tokenizer, TinyTokenizer):
+            return self._with_statistics(tokenizer.encoder_fingerprint())
+        return self._with_statistics(tokenizer.fingerprint())
+
+    def _with_statistics(self, tokenizer: str) -> str:
+        digest = hashlib.sha256(tokenizer.encode())
         for statistic in (self.mean, self.std):
             digest.update(statistic.cpu().numpy().tobytes())
         return digest.hexdigest()[:16]

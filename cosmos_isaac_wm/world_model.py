@@ -281,6 +281,15 @@ def find_bundle(name: str | os.PathLike[str]) -> Path:
     raise BundleError(f"no world model bundle {text!r}: not a folder with config.yaml, and shipped are {shipped}{hint}")
 
 
+def find_perception(name: str | os.PathLike[str]) -> Path:
+    """The folder of a perception, or of a bundle as `find_bundle` finds it.
+
+    Raises:
+        BundleError: If there is none; names the shipped bundles.
+    """
+    return Path(name) if (Path(name) / "perception.yaml").is_file() else find_bundle(name)
+
+
 def model_card(model: WorldModel) -> str:
     """The README of a bundle, from its real figures."""
     parameters = sum(p.numel() for p in model.dynamics.parameters())

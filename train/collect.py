@@ -13,17 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cosmos_isaac_wm.baselines import CONTEXT_FRAMES, FLOOR_DRAWS, NOISE, SENSITIVITY_STEPS, opposite
 from cosmos_isaac_wm.data.collection import Job, collect, coverage, plan
 from cosmos_isaac_wm.data.episodes import Episode
 from cosmos_isaac_wm.envs.task import Task, to_numpy
 from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.policies.scripted import ExploringPusher
+from cosmos_isaac_wm.scene import TABLE
 from cosmos_isaac_wm.sims import SimulatorName
 from cosmos_isaac_wm.sims.mujoco import MujocoTable
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
 
-NOISE = 0.2  # standard deviation of what is added to an agent's actions
+ACTION_NOISE = 0.2  # standard deviation of what is added to an agent's actions
 
 
 @functools.cache
@@ -62,7 +64,7 @@ class AgentDriver:
         """What to do now, (A,)."""
         action, _ = self._agent.predict(to_numpy(self._observation))
         low, high = self._task.action_space.low, self._task.action_space.high
-        return np.clip(action[0] + self._rng.normal(0, NOISE, action[0].shape), low, high).astype(np.float32)
+        return np.clip(action[0] + self._rng.normal(0, ACTION_NOISE, action[0].shape), low, high).astype(np.float32)
 
     def see(self, frame: NDArray[np.uint8], action: NDArray[np.float32]) -> None:
         """The picture that an action led to; at its goal the agent gets another one."""
@@ -88,6 +90,12 @@ class Tables(Protocol):
     def reset(self, seeds: Sequence[int]) -> None:
         """Start an episode on each; where there are fewer seeds, the last tables do not matter."""
 
+    def restart(self, states: NDArray[np.float64]) -> None:
+        """Go back to states (N, S); where there are fewer, the last tables do not matter."""
+
+    def perturb(self, rngs: Sequence[np.random.Generator], position_m: float, angle_rad: float) -> None:
+        """Jitter the poses on the first tables, each with a generator of its own."""
+
     def step(self, actions: NDArray[np.float32]) -> None:
         """Hold actions (N, A) for one control step."""
 
@@ -108,6 +116,16 @@ class MujocoTables:
         """See `Tables`."""
         (seed,) = seeds
         self._table.reset(seed)
+
+    def restart(self, states: NDArray[np.float64]) -> None:
+        """See `Tables`."""
+        (state,) = states
+        self._table.set_state(state)
+
+    def perturb(self, rngs: Sequence[np.random.Generator], position_m: float, angle_rad: float) -> None:
+        """See `Tables`."""
+        (rng,) = rngs
+        self._table.perturb(rng, position_m, angle_rad)
 
     def step(self, actions: NDArray[np.float32]) -> None:
         """See `Tables`."""
@@ -192,7 +210,7 @@ def record_episodes(
     """Run episodes of one kind at once: the exploring pusher, an agent, or a cube left to slide.
 
     Args:
-        jobs: Of one kind and length, as many as there are tables or fewer.
+        jobs: Of one kind, length and number of restarts, as many as there are tables or fewer.
         size: Height and width of the pictures.
         agent: See `run`.
         world_model: See `run`.
@@ -203,6 +221,7 @@ def record_episodes(
     tables = _tables(sim, jobs[0].kind, size, count)
     takes = [_Take(job, explore, None if agent is None else _loaded(world_model, agent)) for job in jobs]
     idle = [np.zeros(2, np.float32)] * (count - len(jobs))
+    steps = jobs[0].steps
 
     def look() -> None:
         for take, frame, row in zip(takes, tables.render(), tables.observe(), strict=False):
@@ -210,10 +229,45 @@ def record_episodes(
 
     tables.reset([job.seed for job in jobs])
     look()
-    for _ in range(jobs[0].steps):
+    for _ in range(steps):
         tables.step(np.stack([*(take.act() for take in takes), *idle]))
         look()
-    return [take.episode() for take in takes]
+    recorded = [take.episode() for take in takes]
+    if jobs[0].restarts and steps >= CONTEXT_FRAMES:
+        _add_restarts(tables, jobs, recorded, count)
+    return recorded
+
+
+def _add_restarts(tables: Tables, jobs: Sequence[Job], episodes: Sequence[Episode], count: int) -> None:
+    """Let episodes tell what `baselines` needs to know where the simulator is not at hand."""
+    last = CONTEXT_FRAMES - 1
+    states = np.stack([episode.infos["state"][last] for episode in episodes])
+    actions = np.stack([episode.actions[last:] for episode in episodes])
+    idle = np.zeros((count - len(episodes), *actions.shape[1:]), np.float32)
+
+    def drive(actions: NDArray[np.float32], rngs: Sequence[np.random.Generator] | None = None) -> list[list[Any]]:
+        tables.restart(states)
+        if rngs is not None:
+            tables.perturb(rngs, *NOISE)
+        rows = []
+        for now in np.concatenate([actions, idle[:, : actions.shape[1]]]).swapaxes(0, 1):
+            tables.step(now)
+            rows.append(tables.observe())
+        return rows
+
+    rngs = [np.random.default_rng(job.seed + 4) for job in jobs]
+    restarted = [drive(actions, rngs) for _ in range(jobs[0].restarts)]
+    turned = drive(opposite(actions[:, :SENSITIVITY_STEPS], TABLE)) if jobs[0].kind == "push" else None
+    for which, episode in enumerate(episodes):
+        for name, track in episode.positions.items():
+            told = np.full((len(track), len(restarted), 2), np.nan, np.float32)
+            for draw, rows in enumerate(restarted):
+                told[last + 1 :, draw] = [row[which][f"{name}_position"] for row in rows]
+            episode.infos[f"{name}_restarted"] = told
+            if turned is not None:
+                told = np.full((len(track), 2), np.nan, np.float32)
+                told[last + 1 :][: len(turned)] = [row[which][f"{name}_position"] for row in turned]
+                episode.infos[f"{name}_opposed"] = told
 
 
 def run(
@@ -237,8 +291,8 @@ def run(
         episodes: Number of episodes.
         kind: "push" (scripted pusher), "slide" (launched slippery cube, no pusher), or "both" (two to one).
         sim: "mujoco", or "isaac-lab" inside an Isaac Lab environment (docs/isaac.md).
-        workers: Simulator processes; one for Isaac Lab.
-        tables: That Isaac Lab simulates together; MuJoCo does one in each process.
+        workers: Simulator processes.
+        tables: That Isaac Lab simulates together in each of them; MuJoCo does one.
         size: Height and width of the pictures in pixels.
         steps: Control steps per episode; pictures are one more.
         agent: Folder of an agent that pushes instead, from goal to goal; or the name of a shipped one.
@@ -251,8 +305,8 @@ def run(
         from cosmos_isaac_wm.sims.isaac_lab import IsaacLabTables
 
         probe: Any = IsaacLabTables("push", tables, (size, size))
-        # Another kind is another simulation, which takes long to start: one kind after the other, in one process.
-        jobs, workers, count = sorted(jobs, key=lambda job: job.kind), 1, tables
+        # Another kind is another simulation, which takes long to start: one kind after the other.
+        jobs, count = sorted(jobs, key=lambda job: job.kind), tables
         more: dict[str, Any] = {"tables": tables}
     else:
         probe, more = MujocoTable("push", (size, size)), {}
@@ -272,6 +326,7 @@ def run(
         workers=workers,
         split_seed=seed,
         together=count,
+        restarts=FLOOR_DRAWS if sim == "isaac-lab" else 0,  # whoever reads these episodes has seldom Isaac Lab at hand
     )
     picture = Path(out) / "coverage.png"
     numbers = coverage(dataset, picture)

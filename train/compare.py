@@ -47,7 +47,7 @@ from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.train.benchmark import Bench
 from cosmos_isaac_wm.train.fit_dynamics import SHAPE_OPTIONS, encode, new_dynamics, train_bundle
 from cosmos_isaac_wm.train.fit_dynamics import run as fit_command
-from cosmos_isaac_wm.world_model import WorldModel, choose_device, find_bundle
+from cosmos_isaac_wm.world_model import WorldModel, choose_device, find_perception
 
 SYSTEMS = ("default", "resnet_rollout", "probabilistic_plus", "rollout", "sharp_shooter")
 # What is changed about resnet_rollout.yaml, one thing at a time; "episodes" of each kind are all that is learned from
@@ -104,9 +104,7 @@ def run(
             hint = f"did you mean {' or '.join(near)}?" if near else f"expected some of {[*SYSTEMS, *ABLATIONS]}"
             raise ValueError(f"unknown system {name!r}; {hint}")
     dataset, where = EpisodeDataset(data), choose_device(device)
-    fitted = Path(perception)
-    if not (fitted / "perception.yaml").is_file():
-        fitted = find_bundle(perception)
+    fitted = find_perception(perception)
     sight = Perception.load(fitted, where)
     _check(dataset, sight)
     out.mkdir(parents=True, exist_ok=True)

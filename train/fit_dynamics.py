@@ -78,10 +78,11 @@ def run(
     if init is not None:
         base = WorldModel.load(init, device)
         sight, network = sight or base.perception, base.dynamics.requires_grad_(True)
-        if sight.fingerprint() != base.perception.fingerprint():
+        mine, theirs = sight.latents_fingerprint(), base.perception.latents_fingerprint()
+        if mine != theirs:
             raise ValueError(
-                f"the latents of {perception} ({sight.fingerprint()}) are not those of {init} "
-                f"({base.perception.fingerprint()}); make the perception with fit-tokenizer --init {init}"
+                f"the latents of {perception} ({mine}) are not those of {init} ({theirs}); make the perception with "
+                f"fit-tokenizer --init {init}"
             )
     else:
         assert sight is not None

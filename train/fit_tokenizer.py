@@ -20,13 +20,14 @@ from cosmos_isaac_wm.readout import Readout, ReadoutConfig, ReadoutFitConfig, fi
 from cosmos_isaac_wm.tokenizers import CosmosTokenizer, TinyTokenizer, TinyTokenizerConfig
 from cosmos_isaac_wm.tokenizers.fit import TokenizerFitConfig, fit_tokenizer
 from cosmos_isaac_wm.train import cli
-from cosmos_isaac_wm.world_model import choose_device
+from cosmos_isaac_wm.world_model import choose_device, find_perception
 
 
 def run(
     data: Path,
     out: Path,
-    init: Path | None = None,
+    init: str | None = None,
+    adapt_decoder: bool = False,
     tokenizer: TinyTokenizerConfig = TinyTokenizerConfig(),  # noqa: B008  (frozen)
     fit: TokenizerFitConfig = TokenizerFitConfig(),  # noqa: B008
     readout: ReadoutFitConfig = ReadoutFitConfig(),  # noqa: B008
@@ -41,8 +42,10 @@ def run(
     Args:
         data: Dataset folder, as written by `cosmos-wm collect`.
         out: Folder to write perception to; an interrupted fit in it is continued.
-        init: A perception or bundle whose tokenizer and statistics are kept: only the readout is fitted, so that what
-            has been encoded, and the dynamics fitted to it, stay good.
+        init: A perception folder, or a bundle by folder or shipped name, whose tokenizer and statistics are kept: only
+            the readout is fitted, so that what has been encoded, and the dynamics fitted to it, stay good.
+        adapt_decoder: With `init`, train its decoder on, too, so that it draws this data's pictures: for another scene
+            or renderer. Latents stay what they are, so `cosmos-wm fit-dynamics --init` goes on from the same bundle.
         tokenizer: Shape of the embedded tokenizer.
         fit: How the embedded tokenizer is trained.
         readout: How the readout is trained.
@@ -52,25 +55,33 @@ def run(
         device: "auto", "cpu" or "cuda".
         seed: Seed of weights, batches and noise.
     """
+    if adapt_decoder and init is None:
+        raise ValueError("--adapt_decoder needs --init: whose decoder?")
     if (out / "perception.yaml").exists():
         raise FileExistsError(f"{out} already holds a finished perception; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     dataset, where = EpisodeDataset(data), choose_device(device)
     results: dict[str, float] = {}
+    model: TinyTokenizer | CosmosTokenizer
     torch.manual_seed(seed)
     if init is not None:
-        seen = Perception.load(init, where)
-        perception = Perception(dataset.scene, seen.tokenizer, None, seen.mean, seen.std).to(where)
+        seen = Perception.load(find_perception(init), where)
+        model = seen.tokenizer
+        if adapt_decoder:
+            if not isinstance(model, TinyTokenizer):
+                raise ValueError(f"{init} sees with NVIDIA's tokenizer; only the embedded one's decoder can be trained")
+            model.decoder.requires_grad_(True)
+            results["tokenizer_loss"] = fit_tokenizer(model, dataset, out, fit, seed, where.type)[-1][1]
+            model.eval().requires_grad_(False)
+        perception = Perception(dataset.scene, model, None, seen.mean, seen.std).to(where)
     else:
-        model: TinyTokenizer | CosmosTokenizer
         if cosmos_encoder is not None and cosmos_decoder is not None:
             model = CosmosTokenizer(str(cosmos_encoder.resolve()), str(cosmos_decoder.resolve()), cosmos_video)
         elif cosmos_encoder is not None or cosmos_decoder is not None:
             raise ValueError("a Cosmos tokenizer needs both --cosmos_encoder and --cosmos_decoder")
         else:
             model = TinyTokenizer(tokenizer)
-            curve = fit_tokenizer(model, dataset, out, fit, seed, where.type)
-            results["tokenizer_loss"] = curve[-1][1]
+            results["tokenizer_loss"] = fit_tokenizer(model, dataset, out, fit, seed, where.type)[-1][1]
         perception = Perception(dataset.scene, model.eval().requires_grad_(False)).to(where)
         perception.mean, perception.std = _statistics(dataset, perception)
     scene = dataset.scene

@@ -12,7 +12,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,13 @@ from .episodes import DatasetError, Episode, EpisodeDataset, draw_splits, write_
 
 @dataclass(frozen=True)
 class Job:
-    """One episode to collect: its number, kind, seed and length in control steps."""
+    """One episode to collect: its number, kind, seed, length in control steps, and how often to restart it then."""
 
     index: int
     kind: str
     seed: int
     steps: int
+    restarts: int = 0
 
 
 def plan(episodes: int, kind: str, seed: int, steps: int) -> list[Job]:
@@ -52,6 +53,7 @@ def collect(
     workers: int,
     split_seed: int,
     together: int = 1,
+    restarts: int = 0,
 ) -> EpisodeDataset:
     """Run every job that is not on disk yet, then write the dataset.
 
@@ -64,6 +66,7 @@ def collect(
         workers: Number of processes.
         split_seed: Seed of the 80/10/10 split.
         together: Greatest number of jobs that are run at once.
+        restarts: How often the simulator is restarted for a test episode's predictability floor (`baselines`).
 
     Raises:
         FileExistsError: If `out` holds a finished dataset.
@@ -73,6 +76,8 @@ def collect(
     out = Path(out)
     if (out / "data").exists():
         raise FileExistsError(f"{out} already holds a finished dataset; choose another folder")
+    splits = draw_splits([job.kind for job in jobs], split_seed)
+    jobs = [replace(job, restarts=restarts if split == "test" else 0) for job, split in zip(jobs, splits, strict=True)]
     shards = out / "unfinished"
     shards.mkdir(parents=True, exist_ok=True)
     _claim(shards / "plan.json", {"jobs": [vars(job) for job in jobs], "scene": scene.to_dict(), **metadata})
@@ -88,7 +93,6 @@ def collect(
         with tqdm(total=len(todo), desc="collect", unit="episode") as bar:
             for future in as_completed(futures):
                 bar.update(future.result())
-        splits = draw_splits([job.kind for job in jobs], split_seed)
         episodes = (_load(_shard(shards, job), job) for job in tqdm(jobs, desc="write", unit="episode"))
         write_dataset(out, episodes, scene, splits, metadata)
     except OSError as error:
@@ -120,13 +124,13 @@ def _shard(folder: Path, job: Job) -> Path:
 
 
 def _batches(jobs: Iterable[Job], size: int) -> Iterator[Sequence[Job]]:
-    """Jobs of one kind and length, `size` of them at a time."""
-    waiting: dict[tuple[str, int], list[Job]] = defaultdict(list)
+    """Jobs of one kind, length and number of restarts, `size` of them at a time."""
+    waiting: dict[tuple[str, int, int], list[Job]] = defaultdict(list)
     for job in jobs:
-        group = waiting[job.kind, job.steps]
-        group.append(job)
-        if len(group) == size:
-            yield waiting.pop((job.kind, job.steps))
+        alike = job.kind, job.steps, job.restarts
+        waiting[alike].append(job)
+        if len(waiting[alike]) == size:
+            yield waiting.pop(alike)
     yield from waiting.values()
 
 

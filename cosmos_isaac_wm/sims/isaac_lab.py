@@ -29,6 +29,20 @@ def _touch(state: NDArray[np.float64]) -> bool:
     return bool(gap < PUSHER_RADIUS + 1e-3)
 
 
+def blurred(
+    state: NDArray[np.float64], rng: np.random.Generator, position_m: float, angle_rad: float
+) -> NDArray[np.float64]:
+    """A state whose cube and, when pushing, pusher are jittered in the plane by Gaussian noise."""
+    state = np.array(state)
+    state[:2] += rng.normal(0.0, position_m, 2)
+    turn = Rotation.from_rotvec([0.0, 0.0, rng.normal(0.0, angle_rad)])
+    turned = turn * Rotation.from_quat(np.roll(state[3:7], -1))
+    state[3:7] = np.roll(turned.as_quat(), 1)
+    if len(state) > 13:
+        state[13:15] += rng.normal(0.0, position_m, 2)
+    return state
+
+
 class IsaacLabTables:
     """N tables of one kind that step together.
 
@@ -89,6 +103,17 @@ class IsaacLabTables:
         """Start an episode on every table; fewer seeds than tables leave the last ones with the last seed."""
         padded = [*seeds, *[seeds[-1]] * (self.count - len(seeds))]
         self.set_states(np.stack([start_state(self.kind, seed) for seed in padded]))
+
+    def restart(self, states: NDArray[np.float64]) -> None:
+        """Go back to states (N, S); fewer than tables leave the last ones with the last state."""
+        self.set_states(states[np.minimum(np.arange(self.count), len(states) - 1)])
+
+    def perturb(self, rngs: Sequence[np.random.Generator], position_m: float, angle_rad: float) -> None:
+        """Jitter the first tables' poses by Gaussian noise, each with a generator of its own."""
+        states = self.states()
+        for row, rng in enumerate(rngs):
+            states[row] = blurred(states[row], rng, position_m, angle_rad)
+        self.set_states(states)
 
     def step(self, actions: NDArray[np.float32]) -> None:
         """Hold planar velocity commands (N, 2) in [-1, 1] for a control step."""
@@ -202,14 +227,7 @@ class IsaacLabTable:
 
     def perturb(self, rng: np.random.Generator, position_m: float, angle_rad: float) -> None:
         """Jitter the cube's and the pusher's planar pose by Gaussian noise: what a perfect eye could not tell."""
-        state = self.get_state()
-        state[:2] += rng.normal(0.0, position_m, 2)
-        turn = Rotation.from_rotvec([0.0, 0.0, rng.normal(0.0, angle_rad)])
-        turned = turn * Rotation.from_quat(np.roll(state[3:7], -1))
-        state[3:7] = np.roll(turned.as_quat(), 1)
-        if self.kind == "push":
-            state[13:15] += rng.normal(0.0, position_m, 2)
-        self.set_state(state)
+        self.set_state(blurred(self.get_state(), rng, position_m, angle_rad))
 
     def metadata(self) -> dict[str, Any]:
         """See `IsaacLabTables.metadata`."""

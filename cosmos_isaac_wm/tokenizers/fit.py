@@ -75,13 +75,16 @@ def fit_tokenizer(
 ) -> list[tuple[int, float]]:
     """Train `tokenizer` in place on the dataset's train split, resuming from a checkpoint in `out`.
 
+    Weights that require no gradient stay as they are.
+
     Returns:
         (update, loss averaged over the preceding hundred updates) pairs.
     """
     accelerator = Accelerator(cpu=device == "cpu")
     crops = _Crops(dataset, config, seed)
     tokenizer.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=config.lr, weight_decay=1e-4)
+    learning = [parameter for parameter in tokenizer.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learning, lr=config.lr, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.updates, pct_start=0.05)
     checkpoint = Checkpoint(out / "tokenizer-checkpoint.pt", model=tokenizer, optimizer=optimizer, schedule=schedule)
     state = checkpoint.load()
@@ -102,7 +105,7 @@ def fit_tokenizer(
         loss = _loss(predicted.float(), images, weights, config.gradient_weight)
         loss = loss + config.latent_penalty * latents.float().square().mean()
         accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        accelerator.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()

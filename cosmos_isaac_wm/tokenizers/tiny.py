@@ -98,6 +98,10 @@ class TinyTokenizer(nn.Module):
         """Hash of the configuration and every weight."""
         return fingerprint_of(self, repr(asdict(self.config)))
 
+    def encoder_fingerprint(self) -> str:
+        """Hash of the configuration and the encoder's weights."""
+        return fingerprint_of(self.encoder, repr(asdict(self.config)))
+
 
 def fingerprint_of(module: nn.Module, description: str) -> str:
     """A short hash of a description and of all of a module's tensors."""

@@ -10,6 +10,7 @@ isaac_lab = pytest.importorskip(
     "cosmos_isaac_wm.sims.isaac_lab", reason="needs an Isaac Lab environment, see docs/isaac.md", exc_type=ImportError
 )
 
+from cosmos_isaac_wm.baselines import opposed, predictability_floor, simulator_for  # noqa: E402
 from cosmos_isaac_wm.data import EpisodeDataset  # noqa: E402
 from cosmos_isaac_wm.open_loop import detect_all  # noqa: E402
 from cosmos_isaac_wm.protocols import Simulator  # noqa: E402
@@ -190,7 +191,6 @@ def test_what_makes_the_scene_is_not_changed_afterwards():
 
 
 def test_the_real_environment_and_the_floor_run_in_it(tmp_path):
-    from cosmos_isaac_wm.baselines import predictability_floor, simulator_for
     from cosmos_isaac_wm.envs import RealEnv
 
     with pytest.warns(UserWarning, match="strange to its eyes"):
@@ -208,6 +208,32 @@ def test_the_real_environment_and_the_floor_run_in_it(tmp_path):
     floor = predictability_floor(simulator, dataset.scene, dataset[0], 3, 5, np.random.default_rng(0))
     assert floor.shape == (4, 5, 2)
     assert 0 < np.nanmedian(floor) < 20
+
+
+def test_test_episodes_tell_of_restarts(tmp_path):
+    argv = [
+        "--sim",
+        "isaac-lab",
+        "--episodes",
+        "10",
+        "--kind",
+        "push",
+        "--steps",
+        "24",
+        "--tables",
+        "5",
+        "--size",
+        "64",
+    ]
+    assert collect.main([*argv, "--size", "64", "--workers", "1", "--out", str(tmp_path / "out")]) == 0
+    dataset = EpisodeDataset(tmp_path / "out")
+    (test,) = dataset.indices("test")
+    told = [index for index in range(10) if "cube_restarted" in dataset[index].infos]
+    assert told == [test]
+    floor = predictability_floor(None, dataset.scene, dataset[test], 3, 20, np.random.default_rng(0))
+    assert floor.shape == (4, 20, 2)
+    assert 0 < np.nanmedian(floor[:, 0]) < 3
+    assert np.isfinite(opposed(None, dataset.scene, dataset[test], 3, 16)).all()
 
 
 def test_what_was_collected_is_described(tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from cosmos_isaac_wm.baselines import opposed, predictability_floor
 from cosmos_isaac_wm.data import EpisodeDataset
 from cosmos_isaac_wm.envs import DreamEnv
 from cosmos_isaac_wm.policies.agent import Agent, new_policy
@@ -68,6 +70,29 @@ def test_the_same_seed_collects_the_same_episodes(collected):
     (again,) = collect.record_episodes([job], 64)
     assert np.array_equal(again.frames, collected[0][0].frames)
     assert np.array_equal(again.actions, collected[0][0].actions)
+
+
+@pytest.mark.opengl
+def test_an_episode_can_tell_what_its_simulator_did_when_it_was_restarted():
+    """As near to what the simulator says when it is asked as two draws of the same noise are."""
+    push, _, slide = (dataclasses.replace(job, restarts=4) for job in collect.plan(3, "both", 5, 24))
+    for job in (push, slide):
+        (episode,) = collect.record_episodes([job], 64)
+        asked = MujocoTable(job.kind, (64, 64))
+        floors = [
+            predictability_floor(simulator, asked.scene, episode, 3, 20, np.random.default_rng(0))
+            for simulator in (None, asked)
+        ]
+        assert floors[0].shape == floors[1].shape == (4, 20, 2)
+        assert 0.2 < np.nanmean(floors[0][:, :8]) / np.nanmean(floors[1][:, :8]) < 5
+        assert predictability_floor(None, asked.scene, episode, 7, 16, np.random.default_rng(0)) is None
+        if job.kind == "push":
+            ends = [opposed(simulator, asked.scene, episode, 3, 16) for simulator in (None, asked)]
+            assert np.allclose(*ends, atol=1e-6)
+            assert np.linalg.norm(ends[0][1] - episode.positions["pusher"][19]) > 0.01
+        told = {name for name in episode.infos if name.endswith(("_restarted", "_opposed"))}
+        names = episode.positions if job.kind == "push" else ()
+        assert told == {f"{name}_restarted" for name in episode.positions} | {f"{name}_opposed" for name in names}
 
 
 class Counting:

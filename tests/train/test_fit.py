@@ -87,6 +87,22 @@ def test_a_refresh_takes_another_perception_of_the_same_latents_only(fitted, sec
     assert "fit-tokenizer --init" in capsys.readouterr().err
 
 
+def test_a_decoder_learns_other_pictures_for_the_same_latents(fitted, dataset, tmp_path, capsys):
+    out = tmp_path / "adapted"
+    arguments = [f"--data={dataset.path}", f"--out={out}", *TINY_PERCEPTION]
+    assert fit_tokenizer.main([*arguments, "--adapt_decoder=true"]) == 1
+    assert "needs --init" in capsys.readouterr().err
+    assert fit_tokenizer.main([*arguments, "--adapt_decoder=true", f"--init={fitted}"]) == 0
+    before, after = Perception.load(fitted), Perception.load(out)
+    frames = dataset[0].frames
+    assert torch.equal(after.encode(frames), before.encode(frames))
+    assert not torch.equal(after.decode(before.encode(frames)), before.decode(before.encode(frames)))
+    assert after.fingerprint() != before.fingerprint()
+    refresh = [f'--data=["{dataset.path}"]', f"--init={fitted}", f"--perception={out}", *TINY_FIT]
+    assert fit_dynamics.main([*refresh, f"--out={tmp_path / 'new'}"]) == 0
+    assert WorldModel.load(tmp_path / "new").perception.fingerprint() == after.fingerprint()
+
+
 def test_fitting_never_overwrites_a_bundle(fitted, dataset, capsys):
     assert fit_dynamics.main([f'--data=["{dataset.path}"]', f"--init={fitted}", f"--out={fitted}", *TINY_FIT]) == 1
     assert "never overwritten" in capsys.readouterr().err
