@@ -3,15 +3,14 @@
 The third is the *predictability floor*. Contact is chaotic, so even the real simulator, restarted from a state known to
 1 mm and 1 degree and driven by the same actions, ends up elsewhere; no model that sees only pictures can do better.
 
-Where the simulator is not at hand, an episode may tell what it did when it was restarted: `<marker>_restarted`, (T + 1,
-D, 2), D times with that noise, and `<marker>_opposed`, (T + 1, 2), under opposite actions for `SENSITIVITY_STEPS`; both
-in metres, from the last frame of a context of `CONTEXT_FRAMES` on, and NaN elsewhere.
+Where the simulator is slow or not at hand, an episode may tell what it did when it was restarted: `<marker>_restarted`,
+(T + 1, D, 2), D times with that noise, and `<marker>_opposed`, (T + 1, 2), under opposite actions for
+`SENSITIVITY_STEPS`; both in metres, from the last frame of a context of `CONTEXT_FRAMES` on, and NaN elsewhere.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from functools import cache
 from typing import Any, Protocol
 
@@ -37,26 +36,30 @@ class RestartableSimulator(Simulator, Protocol):
         """Jitter the objects' poses by Gaussian noise of these standard deviations."""
 
 
-def simulator_for(
-    metadata: dict[str, Any], episode: Episode, scene: Scene, last: int = CONTEXT_FRAMES - 1
-) -> RestartableSimulator | None:
+def simulator_for(metadata: dict[str, Any], episode: Episode, scene: Scene) -> RestartableSimulator | None:
     """The simulator that an episode was collected with, shared by all episodes of its kind.
 
     Args:
         metadata: Its dataset's; "simulator" names one of `sims.SIMULATORS`.
         episode: With `infos["state"]`, or nothing can be restarted.
         scene: With a camera, or its positions cannot be compared with pictures.
-        last: Index of the last context frame.
 
     Returns:
-        The simulator, or None where one of these is missing, or the episode itself tells what it did, or it is not
-        installed here, which is said once.
+        The simulator, or None where one of these is missing, or it is not installed here, which is said once.
     """
     name = str(metadata.get("simulator"))
-    told = _recorded(episode, scene.marker_names, "restarted", last) is not None
-    if told or name not in SIMULATORS or scene.camera is None or "state" not in episode.infos:
+    if name not in SIMULATORS or scene.camera is None or "state" not in episode.infos:
         return None
     return _simulator(name, episode.kind)
+
+
+def simulator_unless_told(
+    metadata: dict[str, Any], episode: Episode, scene: Scene, last: int
+) -> RestartableSimulator | None:
+    """`simulator_for`, or None where the episode tells all that it would be asked for, from frame `last` on."""
+    wanted = ["restarted", *(["opposed"] if scene.agent in episode.positions else [])]
+    told = all(_recorded(episode, scene, what, last) is not None for what in wanted)
+    return None if told else simulator_for(metadata, episode, scene)
 
 
 @cache
@@ -135,23 +138,24 @@ def predictability_floor(
     Positions are projected, not drawn, so no OpenGL is needed.
 
     Args:
-        simulator: Of the episode's kind, or None where it is not at hand.
+        simulator: Of the episode's kind, or None to take the episode's record.
         scene: With markers and a camera.
-        episode: With positions, and with `infos["state"]` or a record of restarts.
+        episode: With positions, and with `infos["state"]` or a record.
         last: Index of the last context frame.
         steps: T.
         rng: Source of the noise.
-        draws: D, how often the noise is drawn; a record has its own number.
+        draws: D, how often the noise is drawn; a record has its own number, and its own noise.
 
     Returns:
         px at 512 for each of the scene's markers, (D, T, N), NaN where a marker is absent; None where nothing is known.
     """
-    tracks = _recorded(episode, scene.marker_names, "restarted", last)
-    if tracks is not None:
-        tracks = tracks[last + 1 : last + 1 + steps].transpose(2, 0, 1, 3)
-    elif simulator is not None:
+    if scene.camera is None:
+        return None
+    if simulator is not None:
         state, actions = episode.infos["state"][last], episode.actions[last : last + steps]
         tracks = np.stack([resimulate(simulator, state, actions, rng) for _ in range(draws)])
+    elif (recorded := _recorded(episode, scene, "restarted", last)) is not None:
+        tracks = recorded[last + 1 : last + 1 + steps].transpose(2, 0, 1, 3)
     else:
         return None
     truth = scene.to_pixels(episode.marker_positions(scene.marker_names)[last + 1 : last + 1 + steps])
@@ -169,7 +173,7 @@ def opposed(
     """Where opposite actions lead in reality.
 
     Args:
-        simulator: Of the episode's kind, or None where it is not at hand.
+        simulator: Of the episode's kind, or None to take the episode's record.
         scene: With markers.
         episode: With `infos["state"]` or a record.
         last: Index of the last context frame.
@@ -178,19 +182,18 @@ def opposed(
     Returns:
         Positions in metres of the scene's markers, (N, 2); None where they are not known.
     """
-    track = _recorded(episode, scene.marker_names, "opposed", last)
-    if track is not None:
-        return track[last + steps]
-    if simulator is None:
-        return None
-    actions = opposite(episode.actions[last : last + steps], scene)
-    return resimulate(simulator, episode.infos["state"][last], actions)[-1]
+    if simulator is not None:
+        actions = opposite(episode.actions[last : last + steps], scene)
+        return resimulate(simulator, episode.infos["state"][last], actions)[-1]
+    track = _recorded(episode, scene, "opposed", last)
+    return None if track is None else track[last + steps]
 
 
-def _recorded(episode: Episode, names: Sequence[str], what: str, last: int) -> NDArray[np.float64] | None:
+def _recorded(episode: Episode, scene: Scene, what: str, last: int) -> NDArray[np.float64] | None:
     """What an episode tells of being restarted at frame `last`, (T + 1, N, ..., 2), or None."""
-    told = {name: episode.infos[f"{name}_{what}"] for name in names if f"{name}_{what}" in episode.infos}
+    keys = {name: f"{name}_{what}" for name in scene.marker_names}
+    told = {name: episode.infos[key] for name, key in keys.items() if key in episode.infos}
     if not told or last != CONTEXT_FRAMES - 1:
         return None
     absent = np.full_like(next(iter(told.values())), np.nan)
-    return np.stack([told.get(name, absent) for name in names], axis=1).astype(np.float64)
+    return np.stack([told.get(name, absent) for name in keys], axis=1).astype(np.float64)

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 from tqdm import tqdm
 
-from .baselines import simulator_for
+from .baselines import simulator_unless_told
 from .data.episodes import DatasetError, Episode, EpisodeDataset
 from .open_loop import Floats, OpenLoop, Reference, divergences, dream, first_dreamed, measure, reference, rmse
 from .precision import Precision
@@ -78,7 +78,7 @@ class Evaluation:
                 notes.append(f"{kind}: {hidden} real frames show no {self.scene.marker_names[0]} and are not compared")
             if not len(self.baseline_errors(kind, "floor")):
                 notes.append(
-                    f"{kind}: no predictability floor; the dataset has no states, or its simulator is not at hand"
+                    f"{kind}: no predictability floor; the dataset names no simulator that is at hand, or has no states"
                 )
         return notes
 
@@ -250,7 +250,7 @@ def evaluate(
     truths = {} if truths is None else truths
     with tqdm(total=len(indices), desc="dream and compare", unit="episode") as progress:
         for numbers, episodes in _chunks(dataset, indices, length):
-            simulators = [simulator_for(dataset.metadata, episode, scene, length - 1) for episode in episodes]
+            simulators = [simulator_unless_told(dataset.metadata, episode, scene, length - 1) for episode in episodes]
             latents = dream(world_model, episodes, horizon, dtype, length)
             apart = divergences(world_model, episodes, latents, simulators, length)
             for row, (number, episode, simulator) in enumerate(zip(numbers, episodes, simulators, strict=True)):

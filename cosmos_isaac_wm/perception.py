@@ -124,7 +124,7 @@ class Perception(nn.Module):
         return self._with_statistics(self.tokenizer.fingerprint())
 
     def latents_fingerprint(self) -> str:
-        """A hash of encoder and latent statistics: where it is the same, pictures become the same latents."""
+        """A hash of encoder (or NVIDIA's tokenizer) and latent statistics: the same one makes the same latents."""
         tokenizer = self.tokenizer
         if isinstance(tokenizer, TinyTokenizer):
             return self._with_statistics(tokenizer.encoder_fingerprint())

@@ -118,7 +118,7 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
         episode: With frames and actions; positions make the log complete.
         out: Folder of the log and the pictures; may already hold other episodes' log.
         number: What to call the episode in the log. Its earlier rows are replaced when it is replayed again.
-        simulator: The episode's own, for the predictability floor, or None to do without.
+        simulator: The episode's own, for the predictability floor; the episode may tell itself when None.
 
     Attributes:
         evaluation: The result, once the episode's end is reached; until then None.

@@ -287,7 +287,12 @@ def find_perception(name: str | os.PathLike[str]) -> Path:
     Raises:
         BundleError: If there is none; names the shipped bundles.
     """
-    return Path(name) if (Path(name) / "perception.yaml").is_file() else find_bundle(name)
+    if (Path(name) / "perception.yaml").is_file():
+        return Path(name)
+    try:
+        return find_bundle(name)
+    except BundleError as error:
+        raise BundleError(f"no perception in {os.fspath(name)!r} (no perception.yaml), and {error}") from error
 
 
 def model_card(model: WorldModel) -> str:

@@ -220,7 +220,6 @@ def record_episodes(
     """
     tables = _tables(sim, jobs[0].kind, size, count)
     takes = [_Take(job, explore, None if agent is None else _loaded(world_model, agent)) for job in jobs]
-    idle = [np.zeros(2, np.float32)] * (count - len(jobs))
     steps = jobs[0].steps
 
     def look() -> None:
@@ -230,7 +229,7 @@ def record_episodes(
     tables.reset([job.seed for job in jobs])
     look()
     for _ in range(steps):
-        tables.step(np.stack([*(take.act() for take in takes), *idle]))
+        tables.step(_padded(np.stack([take.act() for take in takes]), count))
         look()
     recorded = [take.episode() for take in takes]
     if jobs[0].restarts and steps >= CONTEXT_FRAMES:
@@ -242,32 +241,38 @@ def _add_restarts(tables: Tables, jobs: Sequence[Job], episodes: Sequence[Episod
     """Let episodes tell what `baselines` needs to know where the simulator is not at hand."""
     last = CONTEXT_FRAMES - 1
     states = np.stack([episode.infos["state"][last] for episode in episodes])
-    actions = np.stack([episode.actions[last:] for episode in episodes])
-    idle = np.zeros((count - len(episodes), *actions.shape[1:]), np.float32)
+    recorded = np.stack([episode.actions[last:] for episode in episodes])
 
-    def drive(actions: NDArray[np.float32], rngs: Sequence[np.random.Generator] | None = None) -> list[list[Any]]:
+    def follow(actions: NDArray[np.float32], rngs: Sequence[np.random.Generator] = ()) -> list[list[Any]]:
         tables.restart(states)
-        if rngs is not None:
+        if rngs:
             tables.perturb(rngs, *NOISE)
         rows = []
-        for now in np.concatenate([actions, idle[:, : actions.shape[1]]]).swapaxes(0, 1):
-            tables.step(now)
+        for now in actions.swapaxes(0, 1):
+            tables.step(_padded(now, count))
             rows.append(tables.observe())
         return rows
 
+    def tell(which: int, name: str, rows: list[list[Any]]) -> NDArray[np.float32]:
+        track = np.full((1 + len(episodes[which]), 2), np.nan, np.float32)
+        track[last + 1 :][: len(rows)] = [row[which][f"{name}_position"] for row in rows]
+        return track
+
     rngs = [np.random.default_rng(job.seed + 4) for job in jobs]
-    restarted = [drive(actions, rngs) for _ in range(jobs[0].restarts)]
-    turned = drive(opposite(actions[:, :SENSITIVITY_STEPS], TABLE)) if jobs[0].kind == "push" else None
+    restarted = [follow(recorded, rngs) for _ in range(jobs[0].restarts)]
+    turned = None
+    if TABLE.agent in episodes[0].positions:
+        turned = follow(opposite(recorded[:, :SENSITIVITY_STEPS], TABLE))
     for which, episode in enumerate(episodes):
-        for name, track in episode.positions.items():
-            told = np.full((len(track), len(restarted), 2), np.nan, np.float32)
-            for draw, rows in enumerate(restarted):
-                told[last + 1 :, draw] = [row[which][f"{name}_position"] for row in rows]
-            episode.infos[f"{name}_restarted"] = told
+        for name in episode.positions:
+            episode.infos[f"{name}_restarted"] = np.stack([tell(which, name, rows) for rows in restarted], axis=1)
             if turned is not None:
-                told = np.full((len(track), 2), np.nan, np.float32)
-                told[last + 1 :][: len(turned)] = [row[which][f"{name}_position"] for row in turned]
-                episode.infos[f"{name}_opposed"] = told
+                episode.infos[f"{name}_opposed"] = tell(which, name, turned)
+
+
+def _padded(actions: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Actions (n, A), and none for the tables from n to `count`."""
+    return np.concatenate([actions, np.zeros((count - len(actions), *actions.shape[1:]), np.float32)])
 
 
 def run(
@@ -275,7 +280,7 @@ def run(
     episodes: int = 300,
     kind: Literal["push", "slide", "both"] = "both",
     sim: SimulatorName = "mujoco",
-    workers: int = 2,
+    workers: int | None = None,
     tables: int = 16,
     size: int = 128,
     steps: int = 100,
@@ -291,7 +296,7 @@ def run(
         episodes: Number of episodes.
         kind: "push" (scripted pusher), "slide" (launched slippery cube, no pusher), or "both" (two to one).
         sim: "mujoco", or "isaac-lab" inside an Isaac Lab environment (docs/isaac.md).
-        workers: Simulator processes.
+        workers: Simulator processes; two of MuJoCo and one of Isaac Lab when not given.
         tables: That Isaac Lab simulates together in each of them; MuJoCo does one.
         size: Height and width of the pictures in pixels.
         steps: Control steps per episode; pictures are one more.
@@ -301,12 +306,12 @@ def run(
         seed: Seed of everything; the same seed collects the same episodes.
     """
     jobs, count = plan(episodes, kind, seed, steps), 1
+    workers = workers or (1 if sim == "isaac-lab" else 2)
     if sim == "isaac-lab":
         from cosmos_isaac_wm.sims.isaac_lab import IsaacLabTables
 
         probe: Any = IsaacLabTables("push", tables, (size, size))
-        # Another kind is another simulation, which takes long to start: one kind after the other.
-        jobs, count = sorted(jobs, key=lambda job: job.kind), tables
+        count = tables
         more: dict[str, Any] = {"tables": tables}
     else:
         probe, more = MujocoTable("push", (size, size)), {}

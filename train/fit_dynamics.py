@@ -24,7 +24,7 @@ from cosmos_isaac_wm.evaluation import evaluate
 from cosmos_isaac_wm.fitting import FitConfig, FitResult, fit_dynamics
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.train import cli
-from cosmos_isaac_wm.world_model import Contexts, WorldModel, choose_device
+from cosmos_isaac_wm.world_model import Contexts, WorldModel, choose_device, find_perception
 
 SHAPE_OPTIONS = {"resnet_rollout": "dynamics", "probabilistic_plus": "probabilistic_plus", "unet": "unet"}
 
@@ -32,7 +32,7 @@ SHAPE_OPTIONS = {"resnet_rollout": "dynamics", "probabilistic_plus": "probabilis
 def run(
     data: list[Path],
     out: Path,
-    perception: Path | None = None,
+    perception: str | None = None,
     init: str | None = None,
     model: Literal["resnet_rollout", "probabilistic_plus", "unet"] = "resnet_rollout",
     dynamics: ResNetRolloutConfig = ResNetRolloutConfig(),  # noqa: B008  (frozen)
@@ -53,7 +53,7 @@ def run(
     Args:
         data: Dataset folders, as written by `cosmos-wm collect`; the first one's test split judges the result.
         out: Bundle folder to write; must not exist.
-        perception: Folder written by `cosmos-wm fit-tokenizer`.
+        perception: Folder written by `cosmos-wm fit-tokenizer`, or a bundle by folder or shipped name.
         init: A bundle to continue from: its dynamics and weights, and its perception unless `perception` is given too,
             which must see the same latents (`cosmos-wm fit-tokenizer --init`).
         model: Which dynamics model, where a new one is made (without `init`).
@@ -74,7 +74,8 @@ def run(
     where = choose_device(device)
     datasets = [EpisodeDataset(folder) for folder in data]
     torch.manual_seed(seed)
-    sight = Perception.load(perception, where) if perception is not None else None
+    eyes = find_perception(perception) if perception is not None else None
+    sight = Perception.load(eyes, where) if eyes is not None else None
     if init is not None:
         base = WorldModel.load(init, device)
         sight, network = sight or base.perception, base.dynamics.requires_grad_(True)
@@ -90,7 +91,7 @@ def run(
         network = new_dynamics(model, shapes[SHAPE_OPTIONS[model]], sight)
     work = out.with_name(out.name + ".fit")
     work.mkdir(parents=True, exist_ok=True)
-    encoded = cache or perception or work
+    encoded = cache or (work if eyes is None or (eyes / "config.yaml").exists() else eyes)  # bundles stay as they are
     train, val = (
         encode(datasets, split, sight, encoded, fit.mirror and split == "train") for split in ("train", "val")
     )
@@ -172,9 +173,8 @@ def encode(
 ) -> EncodedEpisodes:
     """A split of several datasets as one, from the cache where it is there; mirrored too where the scene allows it."""
     mirrored = mirror and sight.scene.mirror_actions is not None
-    return join(
-        [encode_dataset(dataset, split, sight.encode, sight.fingerprint(), cache, mirrored) for dataset in datasets]
-    )
+    latents = sight.latents_fingerprint()
+    return join([encode_dataset(dataset, split, sight.encode, latents, cache, mirrored) for dataset in datasets])
 
 
 def draw_contexts(dataset: EpisodeDataset, encoded: EncodedEpisodes, length: int, count: int, seed: int) -> Contexts:

@@ -44,8 +44,8 @@ def run(
         out: Folder to write perception to; an interrupted fit in it is continued.
         init: A perception folder, or a bundle by folder or shipped name, whose tokenizer and statistics are kept: only
             the readout is fitted, so that what has been encoded, and the dynamics fitted to it, stay good.
-        adapt_decoder: With `init`, train its decoder on, too, so that it draws this data's pictures: for another scene
-            or renderer. Latents stay what they are, so `cosmos-wm fit-dynamics --init` goes on from the same bundle.
+        adapt_decoder: With `init`, train its decoder on, too, so that it draws this data's pictures: another renderer's
+            of such a scene. Latents stay what they are, so `cosmos-wm fit-dynamics --init` goes on from the bundle.
         tokenizer: Shape of the embedded tokenizer.
         fit: How the embedded tokenizer is trained.
         readout: How the readout is trained.
@@ -61,11 +61,13 @@ def run(
         raise FileExistsError(f"{out} already holds a finished perception; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     dataset, where = EpisodeDataset(data), choose_device(device)
+    seen = None if init is None else Perception.load(find_perception(init), where)
+    claimed = {"init": None if seen is None else seen.fingerprint(), "adapt_decoder": adapt_decoder, "seed": seed}
+    cli.claim(out / "unfinished.json", {"data": dataset.fingerprint(), **claimed})
     results: dict[str, float] = {}
     model: TinyTokenizer | CosmosTokenizer
     torch.manual_seed(seed)
-    if init is not None:
-        seen = Perception.load(find_perception(init), where)
+    if seen is not None:
         model = seen.tokenizer
         if adapt_decoder:
             if not isinstance(model, TinyTokenizer):
@@ -87,7 +89,7 @@ def run(
     scene = dataset.scene
     if scene.workspace_low is not None and scene.workspace_high is not None and scene.markers:
         encoded = encode_dataset(
-            dataset, "train", perception.encode, perception.fingerprint(), out, scene.mirror_actions is not None
+            dataset, "train", perception.encode, perception.latents_fingerprint(), out, scene.mirror_actions is not None
         )
         config = ReadoutConfig(perception.tokenizer.channels, len(scene.markers), headings=any(scene.symmetries))
         perception.readout = Readout(config, scene.workspace_low, scene.workspace_high)
@@ -96,7 +98,8 @@ def run(
     else:
         print(f"{data} has no positions, so there is no readout: the dream will offer pictures and latents only")
     perception.cpu().save(out)
-    (out / "tokenizer-checkpoint.pt").unlink(missing_ok=True)
+    for left_over in ("tokenizer-checkpoint.pt", "unfinished.json"):
+        (out / left_over).unlink(missing_ok=True)
     print(f"perception in {out}")
     return results
 

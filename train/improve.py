@@ -31,7 +31,7 @@ def run(
     algorithm: Literal["ppo", "sac", "td3", "sac_her"] = "ppo",
     timesteps: int | None = None,
     measured: int = 100,
-    workers: int = 2,
+    workers: int | None = None,
     device: str = "auto",
     seed: int = 0,
 ) -> dict[str, float]:
@@ -52,7 +52,7 @@ def run(
         algorithm: Of the agents.
         timesteps: Of each agent's training; its YAML's when not given.
         measured: Episodes in each world that an agent is measured by.
-        workers: Simulator processes.
+        workers: Simulator processes, as of `cosmos-wm collect`.
         device: "auto", "cpu" or "cuda", for the model.
         seed: Of everything.
     """

@@ -10,8 +10,9 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
-from cosmos_isaac_wm.baselines import simulator_for
+from cosmos_isaac_wm.baselines import simulator_unless_told
 from cosmos_isaac_wm.data import DatasetError, EpisodeDataset
+from cosmos_isaac_wm.open_loop import first_dreamed
 from cosmos_isaac_wm.recorder import DreamRecorder
 from cosmos_isaac_wm.report import error_table
 from cosmos_isaac_wm.train import cli
@@ -51,7 +52,7 @@ def run(
     # Without positions in the data the dream has no reward of its own, and a replay needs none.
     reward = None if model.perception.readout is not None else lambda outcome: np.zeros(len(outcome.latents))
     env = gym.make("cosmos_isaac_wm:CosmosDream-v0", world_model=model, obs_type="latent", reward_fn=reward)
-    simulator = simulator_for(dataset.metadata, chosen, model.scene)
+    simulator = simulator_unless_told(dataset.metadata, chosen, model.scene, first_dreamed(model) - 1)
     evaluation = DreamRecorder(env, chosen, out, episode, simulator).replay(seed)
     cli.write_json(finished, recorded)
     print(f"{error_table(evaluation)}\n\nrecorded in {out.resolve()}")

@@ -89,6 +89,7 @@ def collect(
     try:
         # The same batches as at first: what is simulated beside an episode may touch its last bits.
         batches = [batch for batch in _batches(jobs, together) if not set(todo).isdisjoint(batch)]
+        batches.sort(key=lambda batch: batch[0].kind)  # another kind may be another simulation, which starts slowly
         futures = [pool.submit(_record_to, shards, batch, record) for batch in batches]
         with tqdm(total=len(todo), desc="collect", unit="episode") as bar:
             for future in as_completed(futures):

@@ -83,7 +83,7 @@ def encode_dataset(
         dataset: The episodes.
         split: Which split.
         encode: uint8 frames (B, H, W, 3) to normalised latents (B, C, h, w).
-        fingerprint: Of tokenizer and latent statistics.
+        fingerprint: Of encoder and latent statistics.
         cache: Folder for the encoded episodes, or None.
         mirrored: Append every episode's mirror image; needs a scene with `mirror_actions`.
     """

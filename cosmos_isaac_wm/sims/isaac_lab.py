@@ -38,7 +38,7 @@ def blurred(
     turn = Rotation.from_rotvec([0.0, 0.0, rng.normal(0.0, angle_rad)])
     turned = turn * Rotation.from_quat(np.roll(state[3:7], -1))
     state[3:7] = np.roll(turned.as_quat(), 1)
-    if len(state) > 13:
+    if len(state) > 13:  # after the cube's pose and velocity comes the pusher
         state[13:15] += rng.normal(0.0, position_m, 2)
     return state
 
@@ -101,8 +101,7 @@ class IsaacLabTables:
 
     def reset(self, seeds: Sequence[int]) -> None:
         """Start an episode on every table; fewer seeds than tables leave the last ones with the last seed."""
-        padded = [*seeds, *[seeds[-1]] * (self.count - len(seeds))]
-        self.set_states(np.stack([start_state(self.kind, seed) for seed in padded]))
+        self.restart(np.stack([start_state(self.kind, seed) for seed in seeds]))
 
     def restart(self, states: NDArray[np.float64]) -> None:
         """Go back to states (N, S); fewer than tables leave the last ones with the last state."""

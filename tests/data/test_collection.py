@@ -57,7 +57,7 @@ def test_an_interrupted_collection_goes_on_to_the_same_dataset(tmp_path, start, 
     recorded = []
     resumed = start(tmp_path / "out", log=recorded)
     assert 3 in recorded
-    assert not {0, 1, 2} & set(recorded)
+    assert not {0, 1} & set(recorded)
     assert resumed.fingerprint() == whole.fingerprint()
     assert len(resumed) == len(JOBS)
     for index in range(len(JOBS)):
@@ -78,6 +78,21 @@ def test_jobs_are_run_together_by_kind_and_always_in_the_same_company(tmp_path, 
     assert [3, 4] in again
     assert [0, 1] not in again
     assert resumed.fingerprint() == whole.fingerprint()
+
+
+def test_test_episodes_alone_are_restarted_and_kinds_come_one_after_the_other(tmp_path, scene, make_episode):
+    batches = []
+
+    def record(batch):
+        batches.append(batch)
+        return [make_episode(scene, job.seed, job.steps, job.kind) for job in batch]
+
+    dataset = collect(tmp_path / "out", plan(30, "both", 0, 8), record, scene, {}, 1, 0, together=4, restarts=2)
+    tested = {job.index for batch in batches for job in batch if job.restarts == 2}
+    assert tested == set(dataset.indices("test"))
+    assert all(len({(job.kind, job.restarts) for job in batch}) == 1 for batch in batches)
+    kinds = [batch[0].kind for batch in batches]
+    assert kinds == sorted(kinds)
 
 
 def test_a_full_disk_is_a_clear_error_and_finished_episodes_stay(tmp_path, start):

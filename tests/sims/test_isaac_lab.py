@@ -230,10 +230,15 @@ def test_test_episodes_tell_of_restarts(tmp_path):
     (test,) = dataset.indices("test")
     told = [index for index in range(10) if "cube_restarted" in dataset[index].infos]
     assert told == [test]
-    floor = predictability_floor(None, dataset.scene, dataset[test], 3, 20, np.random.default_rng(0))
-    assert floor.shape == (4, 20, 2)
-    assert 0 < np.nanmedian(floor[:, 0]) < 3
-    assert np.isfinite(opposed(None, dataset.scene, dataset[test], 3, 16)).all()
+    episode, asked = dataset[test], simulator_for(dataset.metadata, dataset[test], dataset.scene)
+    floors = [
+        predictability_floor(simulator, dataset.scene, episode, 3, 20, np.random.default_rng(0))
+        for simulator in (None, asked)
+    ]
+    assert floors[0].shape == (4, 20, 2)
+    assert not np.array_equal(*floors)
+    assert 0.2 < np.nanmean(floors[0][:, :8]) / np.nanmean(floors[1][:, :8]) < 5
+    assert np.allclose(*(opposed(simulator, dataset.scene, episode, 3, 16) for simulator in (None, asked)), atol=1e-4)
 
 
 def test_what_was_collected_is_described(tmp_path):

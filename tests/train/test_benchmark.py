@@ -1,5 +1,7 @@
 import json
+import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ def test_the_report_of_a_short_run_is_complete(bundle, tmp_path, capsys):
     drawn = "the real simulator was not measured" not in said  # no OpenGL here
     missing = {
         "fit_speedup",
+        "over_isaac_lab",  # the bundle is MuJoCo's
         *(() if drawn else ("over_real",)),
         *(() if find_spec("simulusion") else ("over_simulusion",)),
     }
@@ -49,6 +52,45 @@ def test_the_reports_form_predicts_what_the_folded_network_predicts():
         expected = folded(context, torch.zeros(2, 0)).latent
     torch.testing.assert_close(loop.step(), expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(loop.context, torch.cat([context[:, 1:], expected.unsqueeze(1)], dim=1))
+
+
+class Tables:
+    """In Isaac Lab's place."""
+
+    def __init__(self, kind, count, image_size):
+        self.frames = np.zeros((count, *image_size, 3), np.uint8)
+
+    def reset(self, seeds):
+        assert len(seeds) == len(self.frames)
+
+    def step(self, actions):
+        assert actions.shape == (len(self.frames), 2)
+
+    def render(self):
+        return self.frames
+
+    def close(self):
+        self.frames = None
+
+
+class Known(benchmark.Bench):
+    """Calls are made, but their seconds are known."""
+
+    def _time(self, call, count):
+        call()
+        return {benchmark._step_tables: 0.02, benchmark._call_in_turn: 0.04}.get(call.func, 0.01)
+
+
+def test_dreams_are_measured_beside_isaac_lab_at_its_fastest(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cosmos_isaac_wm.sims.isaac_lab", SimpleNamespace(IsaacLabTables=Tables))
+    monkeypatch.setattr(model, "provenance", {"simulator": "isaac-lab"})
+    bench = Known(repeats=2, seconds=0.0, device=torch.device("cpu"))
+    numbers = benchmark.real_simulator(bench, model, {"dtype": "float32", "compile": False}, seed=0, batch=8)
+    for count in (1, 4, 16, 64):
+        assert numbers[f"isaac_lab_{count}_tables_drawn_steps_per_s"] == pytest.approx(count / 0.02)
+        assert numbers[f"isaac_lab_{count}_tables_steps_per_s"] == pytest.approx(count / 0.04)
+    assert [row.steps_per_s for row in bench.rows if "dreams" in row.name] == pytest.approx([8 / 0.01] * 4)
+    assert numbers["over_isaac_lab"] == pytest.approx((8 / 0.01) / (64 / 0.04))
 
 
 def test_calls_are_measured_in_turns():

@@ -83,6 +83,7 @@ def test_an_episode_can_tell_what_its_simulator_did_when_it_was_restarted():
             predictability_floor(simulator, asked.scene, episode, 3, 20, np.random.default_rng(0))
             for simulator in (None, asked)
         ]
+        assert not np.array_equal(*floors, equal_nan=True)
         assert floors[0].shape == floors[1].shape == (4, 20, 2)
         assert 0.2 < np.nanmean(floors[0][:, :8]) / np.nanmean(floors[1][:, :8]) < 5
         assert predictability_floor(None, asked.scene, episode, 7, 16, np.random.default_rng(0)) is None
