@@ -1,6 +1,6 @@
 """Fit or refresh the dynamics and write a bundle: `cosmos-wm fit-dynamics --data DIR --perception DIR --out BUNDLE`.
 
-To refresh a model with new data: `cosmos-wm fit-dynamics --data OLD --data+ NEW --init BUNDLE --out NEW_BUNDLE`.
+To refresh a model with new data: `cosmos-wm fit-dynamics --data '[OLD, NEW]' --init BUNDLE --out NEW_BUNDLE`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SHAPE_OPTIONS = {"resnet_rollout": "dynamics", "probabilistic_plus": "probabilis
 
 
 def run(
-    data: list[Path],
+    data: list[Path] | Path,
     out: Path,
     perception: str | None = None,
     init: str | None = None,
@@ -51,7 +51,8 @@ def run(
     interrupted fit is continued from there.
 
     Args:
-        data: Dataset folders, as written by `cosmos-wm collect`; the first one's test split judges the result.
+        data: A dataset folder, as written by `cosmos-wm collect`, or several; the first one's test split judges the
+            result.
         out: Bundle folder to write; must not exist.
         perception: Folder written by `cosmos-wm fit-tokenizer`, or a bundle by folder or shipped name.
         init: A bundle to continue from: its dynamics and weights, and its perception unless `perception` is given too,
@@ -72,7 +73,7 @@ def run(
     if perception is None and init is None:
         raise ValueError("give --perception (a new model) or --init (refresh a bundle)")
     where = choose_device(device)
-    datasets = [EpisodeDataset(folder) for folder in data]
+    datasets = [EpisodeDataset(folder) for folder in (data if isinstance(data, list) else [data])]
     torch.manual_seed(seed)
     eyes = find_perception(perception) if perception is not None else None
     sight = Perception.load(eyes, where) if eyes is not None else None

@@ -28,7 +28,7 @@ TINY_DYNAMICS = ["--dynamics.width=16", "--dynamics.blocks=1", *TINY_FIT]
 def fit(data, folder, *more):
     """Perception and a bundle from a dataset, through the command line."""
     assert fit_tokenizer.main([f"--data={data}", f"--out={folder / 'perception'}", *TINY_PERCEPTION]) == 0
-    arguments = [f'--data=["{data}"]', f"--perception={folder / 'perception'}", f"--out={folder / 'bundle'}"]
+    arguments = ["--data", str(data), f"--perception={folder / 'perception'}", f"--out={folder / 'bundle'}"]
     assert fit_dynamics.main([*arguments, *TINY_DYNAMICS, *more]) == 0
     return folder / "bundle"
 
