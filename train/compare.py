@@ -142,12 +142,7 @@ def _check(dataset: EpisodeDataset, sight: Perception) -> None:
         raise ValueError(f"{dataset.path} has no actions, and all systems here are driven by actions")
     if not scene.markers:
         raise ValueError(f"{dataset.path} has no tracked objects, and systems are compared by where these are dreamed")
-    for name in ("image_size", "action_low", "action_high", "marker_names"):
-        if getattr(scene, name) != getattr(sight.scene, name):
-            raise ValueError(
-                f"the perception was made for {name} {getattr(sight.scene, name)}, but {dataset.path} has "
-                f"{getattr(scene, name)}; make one for it with `cosmos-wm fit-tokenizer --data {dataset.path}`"
-            )
+    dataset.must_fit(sight.scene, "the perception")
 
 
 def _folder(out: Path, name: str, first: int) -> Path:

@@ -173,6 +173,8 @@ def encode(
     datasets: Sequence[EpisodeDataset], split: str, sight: Perception, cache: Path, mirror: bool
 ) -> EncodedEpisodes:
     """A split of several datasets as one, from the cache where it is there; mirrored too where the scene allows it."""
+    for dataset in datasets:
+        dataset.must_fit(sight.scene, "what this model sees with")
     mirrored = mirror and sight.scene.mirror_actions is not None
     latents = sight.latents_fingerprint()
     return join([encode_dataset(dataset, split, sight.encode, latents, cache, mirrored) for dataset in datasets])

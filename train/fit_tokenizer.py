@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cosmos_isaac_wm.data import EpisodeDataset
-from cosmos_isaac_wm.data.windows import encode_dataset
+from cosmos_isaac_wm.data.windows import encode_dataset, join
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.readout import Readout, ReadoutConfig, ReadoutFitConfig, fit_readout
 from cosmos_isaac_wm.tokenizers import CosmosTokenizer, TinyTokenizer, TinyTokenizerConfig
@@ -24,7 +24,7 @@ from cosmos_isaac_wm.world_model import choose_device, find_perception
 
 
 def run(
-    data: Path,
+    data: list[Path] | Path,
     out: Path,
     init: str | None = None,
     adapt_decoder: bool = False,
@@ -37,10 +37,10 @@ def run(
     device: str = "auto",
     seed: int = 0,
 ) -> dict[str, float]:
-    """Fit tokenizer, latent statistics and readout on the train split of a dataset, resumably.
+    """Fit tokenizer, latent statistics and readout on the train split of one or several datasets, resumably.
 
     Args:
-        data: Dataset folder, as written by `cosmos-wm collect`.
+        data: A dataset folder, as written by `cosmos-wm collect`, or several, of two simulators for example.
         out: Folder to write perception to; an interrupted fit in it is continued.
         init: A perception folder, or a bundle by folder or shipped name, whose tokenizer and statistics are kept: only
             the readout is fitted, so that what has been encoded, and the dynamics fitted to it, stay good.
@@ -60,10 +60,14 @@ def run(
     if (out / "perception.yaml").exists():
         raise FileExistsError(f"{out} already holds a finished perception; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
-    dataset, where = EpisodeDataset(data), choose_device(device)
+    where = choose_device(device)
+    datasets = [EpisodeDataset(folder) for folder in (data if isinstance(data, list) else [data])]
+    scene = datasets[0].scene
+    for other in datasets[1:]:
+        other.must_fit(scene, str(datasets[0].path))
     seen = None if init is None else Perception.load(find_perception(init), where)
     claimed = {"init": None if seen is None else seen.fingerprint(), "adapt_decoder": adapt_decoder, "seed": seed}
-    cli.claim(out / "unfinished.json", {"data": dataset.fingerprint(), **claimed})
+    cli.claim(out / "unfinished.json", {"data": [dataset.fingerprint() for dataset in datasets], **claimed})
     results: dict[str, float] = {}
     model: TinyTokenizer | CosmosTokenizer
     torch.manual_seed(seed)
@@ -73,9 +77,9 @@ def run(
             if not isinstance(model, TinyTokenizer):
                 raise ValueError(f"{init} sees with NVIDIA's tokenizer; only the embedded one's decoder can be trained")
             model.decoder.requires_grad_(True)
-            results["tokenizer_loss"] = fit_tokenizer(model, dataset, out, fit, seed, where.type)[-1][1]
+            results["tokenizer_loss"] = fit_tokenizer(model, datasets, out, fit, seed, where.type)[-1][1]
             model.eval().requires_grad_(False)
-        perception = Perception(dataset.scene, model, None, seen.mean, seen.std).to(where)
+        perception = Perception(scene, model, None, seen.mean, seen.std).to(where)
     else:
         if cosmos_encoder is not None and cosmos_decoder is not None:
             model = CosmosTokenizer(str(cosmos_encoder.resolve()), str(cosmos_decoder.resolve()), cosmos_video)
@@ -83,20 +87,20 @@ def run(
             raise ValueError("a Cosmos tokenizer needs both --cosmos_encoder and --cosmos_decoder")
         else:
             model = TinyTokenizer(tokenizer)
-            results["tokenizer_loss"] = fit_tokenizer(model, dataset, out, fit, seed, where.type)[-1][1]
-        perception = Perception(dataset.scene, model.eval().requires_grad_(False)).to(where)
-        perception.mean, perception.std = _statistics(dataset, perception)
-    scene = dataset.scene
+            results["tokenizer_loss"] = fit_tokenizer(model, datasets, out, fit, seed, where.type)[-1][1]
+        perception = Perception(scene, model.eval().requires_grad_(False)).to(where)
+        perception.mean, perception.std = _statistics(datasets, perception)
     if scene.workspace_low is not None and scene.workspace_high is not None and scene.markers:
-        encoded = encode_dataset(
-            dataset, "train", perception.encode, perception.latents_fingerprint(), out, scene.mirror_actions is not None
+        mirrored, latents = scene.mirror_actions is not None, perception.latents_fingerprint()
+        encoded = join(
+            [encode_dataset(dataset, "train", perception.encode, latents, out, mirrored) for dataset in datasets]
         )
         config = ReadoutConfig(perception.tokenizer.channels, len(scene.markers), headings=any(scene.symmetries))
         perception.readout = Readout(config, scene.workspace_low, scene.workspace_high)
         examples = (encoded.latents.flatten(0, 1), encoded.positions.flatten(0, 1), encoded.headings.flatten(0, 1))
         results["readout_loss"] = fit_readout(perception.readout, *examples, readout, seed, where)
     else:
-        print(f"{data} has no positions, so there is no readout: the dream will offer pictures and latents only")
+        print(f"{datasets[0].path} has no positions, so there is no readout: the dream has pictures and latents only")
     perception.cpu().save(out)
     for left_over in ("tokenizer-checkpoint.pt", "unfinished.json"):
         (out / left_over).unlink(missing_ok=True)
@@ -104,12 +108,14 @@ def run(
     return results
 
 
-def _statistics(dataset: EpisodeDataset, perception: Perception) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per channel of the latents of about a thousand training frames."""
-    indices = dataset.indices("train")
-    chosen = indices[:: max(1, len(indices) // 100)]
-    frames = (torch.from_numpy(episode.frames[::10]) for episode in dataset.episodes(chosen))
-    latents = torch.cat([perception.encode(chunk) for chunk in frames])
+def _statistics(datasets: Sequence[EpisodeDataset], perception: Perception) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per channel of the latents of about a thousand training frames of each."""
+    encoded = []
+    for dataset in datasets:
+        indices = dataset.indices("train")
+        chosen = indices[:: max(1, len(indices) // 100)]
+        encoded += [perception.encode(torch.from_numpy(episode.frames[::10])) for episode in dataset.episodes(chosen)]
+    latents = torch.cat(encoded)
     return latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)).clamp(min=1e-6)
 
 

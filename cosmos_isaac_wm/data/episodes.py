@@ -127,6 +127,24 @@ class EpisodeDataset:
             action_high=tuple(map(float, actions.high)),
         )
 
+    def must_fit(self, scene: Scene, whose: str) -> None:
+        """Refuse to be mixed with, or judged by, what was made for another scene.
+
+        Args:
+            scene: What is expected.
+            whose: What it belongs to, for the message.
+
+        Raises:
+            DatasetError: If pictures, actions, control rate or tracked objects are other ones.
+        """
+        for name in ("image_size", "action_low", "action_high", "control_hz", "marker_names"):
+            mine, expected = getattr(self.scene, name), getattr(scene, name)
+            if mine != expected:
+                raise DatasetError(
+                    f"{self.path} has {name} {mine}, but {whose} has {expected}; collect data like it, or start with a "
+                    f"perception of its own: `cosmos-wm fit-tokenizer --data {self.path}`"
+                )
+
     def indices(self, split: str = "all", kind: str | None = None) -> list[int]:
         """Episode numbers of a split ("train", "val", "test" or "all"), optionally of one kind only.
 

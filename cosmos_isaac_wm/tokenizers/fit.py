@@ -67,13 +67,13 @@ def to_frames(images: Tensor) -> Tensor:
 
 def fit_tokenizer(
     tokenizer: TinyTokenizer,
-    dataset: EpisodeDataset,
+    datasets: Sequence[EpisodeDataset],
     out: Path,
     config: TokenizerFitConfig,
     seed: int,
     device: str,
 ) -> list[tuple[int, float]]:
-    """Train `tokenizer` in place on the dataset's train split, resuming from a checkpoint in `out`.
+    """Train `tokenizer` in place on the datasets' train splits, resuming from a checkpoint in `out`.
 
     Weights that require no gradient stay as they are.
 
@@ -81,7 +81,7 @@ def fit_tokenizer(
         (update, loss averaged over the preceding hundred updates) pairs.
     """
     accelerator = Accelerator(cpu=device == "cpu")
-    crops = _Crops(dataset, config, seed)
+    crops = _Crops(datasets, config, seed)
     tokenizer.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     learning = [parameter for parameter in tokenizer.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=config.lr, weight_decay=1e-4)
@@ -133,15 +133,18 @@ def _loss(predicted: Tensor, images: Tensor, weights: Tensor, gradient_weight: f
 class _Crops:
     """Random crops of training frames, half of them around the foreground; batch number n is always the same."""
 
-    def __init__(self, dataset: EpisodeDataset, config: TokenizerFitConfig, seed: int):
+    def __init__(self, datasets: Sequence[EpisodeDataset], config: TokenizerFitConfig, seed: int):
         self._config, self._seed = config, seed
         rng = np.random.default_rng(seed)
-        frames: list[NDArray[np.uint8]] = []
-        for episode in dataset.episodes(tqdm(dataset.indices("train"), desc="read frames", unit="episode")):
-            count = min(config.frames_per_episode, len(episode.frames))
-            frames.append(episode.frames[np.sort(rng.choice(len(episode.frames), count, replace=False))])
-        self._frames = np.concatenate(frames)
-        self._foreground = foreground(self._frames)
+        frames, masks = [], []
+        for dataset in datasets:
+            drawn: list[NDArray[np.uint8]] = []
+            for episode in dataset.episodes(tqdm(dataset.indices("train"), desc="read frames", unit="episode")):
+                count = min(config.frames_per_episode, len(episode.frames))
+                drawn.append(episode.frames[np.sort(rng.choice(len(episode.frames), count, replace=False))])
+            frames.append(np.concatenate(drawn))
+            masks.append(foreground(frames[-1]))  # each has a background of its own
+        self._frames, self._foreground = np.concatenate(frames), np.concatenate(masks)
         height, width = self._frames.shape[1:3]
         self._crop = (min(config.crop, height), min(config.crop, width))
         self._occupied = [np.argwhere(mask) for mask in self._foreground]

@@ -15,7 +15,7 @@ def fitted(dataset, tmp_path):
     def run(name, config=CONFIG):
         torch.manual_seed(0)
         tokenizer = TinyTokenizer(TinyTokenizerConfig(widths=(16, 16), blocks=1))
-        return tokenizer, fit_tokenizer(tokenizer, dataset, tmp_path / name, config, seed=0, device="cpu")
+        return tokenizer, fit_tokenizer(tokenizer, [dataset], tmp_path / name, config, seed=0, device="cpu")
 
     return run
 

@@ -71,7 +71,7 @@ def test_a_perception_of_another_scene_is_refused_before_any_training(compared, 
         tmp_path / "small", [make_episode(smaller, seed) for seed in range(3)], smaller, ["train", "val", "test"]
     )
     assert compare.main([f"--data={tmp_path / 'small'}", *compared[0][1:]]) == 1
-    assert "made for image_size (32, 32)" in capsys.readouterr().err
+    assert "but the perception has (32, 32)" in capsys.readouterr().err
 
 
 def test_an_unknown_system_is_named_with_the_nearest_ones(compared, capsys):

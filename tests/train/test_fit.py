@@ -103,6 +103,27 @@ def test_a_decoder_learns_other_pictures_for_the_same_latents(fitted, dataset, t
     assert WorldModel.load(tmp_path / "new").perception.fingerprint() == after.fingerprint()
 
 
+def test_several_datasets_make_one_perception(fitted, dataset, tmp_path, scene, make_episode, capsys):
+    brighter = [make_episode(scene, seed) for seed in range(20, 24)]
+    for episode in brighter:
+        episode.frames[:] = np.minimum(episode.frames.astype(int) + 60, 255)
+    write_dataset(tmp_path / "bright", brighter, scene, ["train"] * 4)
+    both = f'["{dataset.path}", "{tmp_path / "bright"}"]'
+    arguments = [f"--init={fitted}", "--adapt_decoder=true", *TINY_PERCEPTION]
+    assert fit_tokenizer.main([f"--data={both}", f"--out={tmp_path / 'both'}", *arguments]) == 0
+    assert fit_tokenizer.main([f"--data={dataset.path}", f"--out={tmp_path / 'one'}", *arguments]) == 0
+    light, frames = brighter[0].frames, torch.from_numpy(brighter[0].frames).float()
+    sees_both, sees_one = Perception.load(tmp_path / "both"), Perception.load(tmp_path / "one")
+    errors = [(sees.decode(sees.encode(light)).float() - frames).abs().mean() for sees in (sees_both, sees_one)]
+    assert errors[0] < errors[1]
+    other = dataclasses.replace(scene, control_hz=50.0)
+    write_dataset(tmp_path / "faster", [make_episode(other, 30)], other, ["train"])
+    for command, more in ((fit_tokenizer, arguments), (fit_dynamics, [f"--init={fitted}", *TINY_FIT])):
+        data = f'["{dataset.path}", "{tmp_path / "faster"}"]'
+        assert command.main([f"--data={data}", f"--out={tmp_path / 'refused'}", *more]) == 1
+        assert "faster has control_hz 50.0, but" in capsys.readouterr().err
+
+
 def test_fitting_never_overwrites_a_bundle(fitted, dataset, capsys):
     assert fit_dynamics.main([f'--data=["{dataset.path}"]', f"--init={fitted}", f"--out={fitted}", *TINY_FIT]) == 1
     assert "never overwritten" in capsys.readouterr().err
