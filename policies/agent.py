@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ from stable_baselines3.common.policies import BasePolicy
 from .. import __version__
 from ..atomic import replacing
 from ..checkpoint import fingerprint
+from ..perception import BundleError
+from ..world_model import find_bundle
 from .extractors import LatentExtractor, PoseExtractor
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "td3": TD3, "sac_her": SAC}
@@ -122,19 +123,25 @@ class Agent:
 
     @classmethod
     def load(cls, name: str | os.PathLike[str] = "default") -> Agent:
-        """Read an agent: a folder of `save`, or the one that is shipped with the bundle of that name.
+        """Read an agent: a folder of `save`, or one that holds it as `agent`, such as that of a run or of a bundle.
+
+        Bundles go by their shipped names, too.
 
         Raises:
             AgentError: If there is none, or it is damaged.
         """
         folder = Path(name)
         if not folder.is_dir():
-            folder = Path(str(files("cosmos_isaac_wm.weights"))) / str(name) / "agent"
-            if not folder.is_dir():
-                raise AgentError(f"no agent {str(name)!r}: there is no such folder, and none of that name is shipped")
+            try:
+                folder = find_bundle(name)
+            except BundleError as error:
+                raise AgentError(
+                    f"no agent {str(name)!r}: there is no such folder, and none of that name is shipped"
+                ) from error
+        if (folder / "agent").is_dir():
+            folder = folder / "agent"
         if missing := [file for file in _FILES if not (folder / file).is_file()]:
-            hint = f"; did you mean {folder / 'agent'}?" if (folder / "agent").is_dir() else ""
-            raise AgentError(f"no agent {str(name)!r}: {folder} has no {' and no '.join(missing)}{hint}")
+            raise AgentError(f"no agent {str(name)!r}: {folder} has no {' and no '.join(missing)}")
         try:
             described = yaml.safe_load((folder / "agent.yaml").read_text())
             policy = new_policy(

@@ -64,8 +64,8 @@ def run(
 
     Args:
         policies: Folders of agents, as `cosmos-wm train-agent` leaves them, the name of a shipped one, "random",
-            "scripted", or a planner: "cem", "icem", "mppi", "gradient". When not given, the shipped agent, random and
-            scripted.
+            "scripted", or a planner: "cem", "icem", "mppi", "gradient". When not given, the bundle's own agent, random
+            and scripted.
         out: Folder for everything.
         world_model: A shipped bundle's name, a folder, or "hf://owner/repository".
         real: The real simulator, "mujoco", or "isaac-lab" inside of its environment (docs/isaac.md); the one that the
@@ -74,8 +74,9 @@ def run(
         filmed: The policy in the video; the first agent when not given.
         seed: Of starts and goals, random actions and planners.
     """
-    names = list(dict.fromkeys(policies or ["default", "random", "scripted"]))
     model = WorldModel.load(world_model)
+    own = [world_model] if model.path is not None and (model.path / "agent").is_dir() else []
+    names = list(dict.fromkeys(policies or [*own, "random", "scripted"]))
     made = {name: _source(name, model) for name in names}  # a wrong name is an error now, not after an hour
     if filmed is not None and filmed not in made:
         raise ValueError(f"--filmed {filmed} is none of the policies {names}")
