@@ -207,7 +207,8 @@ class WorldModel(nn.Module):
         """Load a bundle.
 
         Args:
-            name: A shipped bundle ("default"), a folder, or "hf://owner/repository" on the Hugging Face hub.
+            name: A shipped bundle ("default", of MuJoCo's pictures, or "isaac", of Isaac Lab's), a folder, or
+                "hf://owner/repository" on the Hugging Face hub.
             device: "auto" takes a GPU if there is one.
 
         Raises:

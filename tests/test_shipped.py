@@ -1,0 +1,63 @@
+"""What is packaged: every shipped bundle, on a few of its own held-out episodes."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import cosmos_isaac_wm  # noqa: F401  (registers the environments)
+from cosmos_isaac_wm.evaluation import evaluate
+from cosmos_isaac_wm.policies.agent import Agent
+from cosmos_isaac_wm.policies.sb3 import make_dream_vec_env
+from cosmos_isaac_wm.world_model import WorldModel
+
+
+@pytest.fixture(scope="module", params=[("default", "mujoco"), ("isaac", "isaac-lab")], ids=lambda param: param[0])
+def shipped(request):
+    """A shipped bundle, and the simulator that it was made from."""
+    return WorldModel.load(request.param[0]), request.param[1]
+
+
+def test_a_shipped_bundle_says_where_it_comes_from(shipped):
+    model, simulator = shipped
+    held_out = model.held_out()
+    assert model.provenance["simulator"] == held_out.metadata["simulator"] == simulator
+    assert set(held_out.kinds) == {"push", "slide"}
+    assert len(held_out) >= 20
+    assert held_out.indices("test") == list(range(len(held_out)))
+
+
+def test_a_shipped_bundle_dreams_its_held_out_episodes_well(shipped):
+    model, _ = shipped
+    held_out = model.held_out()
+    chosen = [index for kind in ("push", "slide") for index in held_out.indices("test", kind)[:3]]
+    numbers = evaluate(model, held_out, chosen, horizon=16).numbers()
+    for kind in ("push", "slide"):
+        assert numbers[f"{kind}_detection_rate"] == 1.0
+        assert numbers[f"{kind}_cube_median_px512"] < 8.0
+        assert numbers[f"{kind}_floor_rmse_px512"] > 0.0  # known without the simulator too, where that is not here
+    assert numbers["readout_cube_mm"] < 6.0
+    assert numbers["tokenizer_cube_px512"] < 1.5
+    assert 0.8 < numbers["action_sensitivity"] < 1.2
+
+
+def test_a_shipped_agent_plays_in_its_dream(shipped):
+    model, _ = shipped
+    assert model.path is not None
+    agent = Agent.load(model.path / "agent")
+    assert agent.trained["env"] == "CosmosDream-v0"
+    dreams = make_dream_vec_env(16, seed=0, world_model=model)
+    observation, solved = dreams.reset(), np.zeros(16, bool)
+    for _ in range(model.scene.episode_steps):
+        observation, _, _, infos = dreams.step(agent.predict(observation, deterministic=True)[0])
+        solved |= [info.get("is_success", False) for info in infos]
+    assert solved.mean() > 0.8
+
+
+def test_a_shipped_bundle_is_found_by_its_name(shipped):
+    model, _ = shipped
+    env = gym.make("CosmosDream-v0", world_model=model.path.name)
+    assert env.unwrapped.world_model.fingerprint() == model.fingerprint()
+    check_env(env.unwrapped)
