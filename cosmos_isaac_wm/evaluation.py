@@ -240,13 +240,12 @@ def evaluate(
             one scene from the same frame on, with the same horizon and seed.
 
     Raises:
-        DatasetError: If an episode is too short to be dreamed, none was chosen, or they are of another scene.
+        DatasetError: If an episode is too short to be dreamed, or none was chosen.
     """
     indices = range(len(dataset)) if indices is None else indices
     if not indices:
         raise DatasetError(f"no episodes of {dataset.path} were chosen; expected at least one")
     scene, length = world_model.scene, first or first_dreamed(world_model)
-    dataset.must_fit(scene, "the world model")
     tracks: list[OpenLoop] = []
     truths = {} if truths is None else truths
     with tqdm(total=len(indices), desc="dream and compare", unit="episode") as progress:

@@ -46,6 +46,7 @@ class Agent:
         frame_stack: Observations that are stacked for the policy, 1 for none.
         trained: How it was trained: "env", "world_model" (fingerprint), "budget" and "steps" so far (environment
             steps), "seed", and whether it is the "best" of the evaluations or a "checkpoint" ("chosen").
+        path: Folder that it was read from, or None.
     """
 
     policy: BasePolicy
@@ -55,6 +56,7 @@ class Agent:
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     frame_stack: int = 1
     trained: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
 
     @property
     def task_kwargs(self) -> dict[str, Any]:
@@ -135,10 +137,8 @@ class Agent:
             try:
                 folder = find_bundle(name)
             except BundleError as error:
-                raise AgentError(
-                    f"no agent {str(name)!r}: there is no such folder, and none of that name is shipped"
-                ) from error
-        if (folder / "agent").is_dir():
+                raise AgentError(f"no agent {str(name)!r}: no such folder, and {error}") from error
+        if (folder / "agent").is_dir() and not (folder / _FILES[0]).is_file():
             folder = folder / "agent"
         if missing := [file for file in _FILES if not (folder / file).is_file()]:
             raise AgentError(f"no agent {str(name)!r}: {folder} has no {' and no '.join(missing)}")
@@ -163,6 +163,7 @@ class Agent:
             described["env_kwargs"],
             described["frame_stack"],
             described["trained"],
+            folder,
         )
 
 

@@ -36,8 +36,9 @@ def test_a_shipped_bundle_dreams_its_held_out_episodes_well(shipped):
     numbers = evaluate(model, held_out, chosen, horizon=16).numbers()
     for kind in ("push", "slide"):
         assert numbers[f"{kind}_detection_rate"] == 1.0
-        assert numbers[f"{kind}_cube_median_px512"] < 8.0
-        assert numbers[f"{kind}_floor_rmse_px512"] > 0.0  # known without the simulator too, where that is not here
+        error, still = (numbers[f"{kind}_{what}_rmse_px512"] for what in ("cube", "static"))
+        assert error < 0.4 * still
+        assert 0.0 < numbers[f"{kind}_floor_rmse_px512"] < still  # known without the simulator too
     assert numbers["readout_cube_mm"] < 6.0
     assert numbers["tokenizer_cube_px512"] < 1.5
     assert 0.8 < numbers["action_sensitivity"] < 1.2
@@ -45,15 +46,17 @@ def test_a_shipped_bundle_dreams_its_held_out_episodes_well(shipped):
 
 def test_a_shipped_agent_plays_in_its_dream(shipped):
     model, _ = shipped
-    assert model.path is not None
-    agent = Agent.load(model.path / "agent")
+    agent = Agent.load(model.path.name)
     assert agent.trained["env"] == "CosmosDream-v0"
-    dreams = make_dream_vec_env(16, seed=0, world_model=model)
-    observation, solved = dreams.reset(), np.zeros(16, bool)
+    assert agent.trained["world_model"] == model.fingerprint()
+    dreams = make_dream_vec_env(16, seed=0, world_model=model, dtype="float32")
+    observation = dreams.reset()
+    first = np.full(16, -1)  # whether the first episode of each dream was solved; -1 while it goes on
     for _ in range(model.scene.episode_steps):
-        observation, _, _, infos = dreams.step(agent.predict(observation, deterministic=True)[0])
-        solved |= [info.get("is_success", False) for info in infos]
-    assert solved.mean() > 0.8
+        observation, _, done, infos = dreams.step(agent.predict(observation)[0])
+        first = np.where((first < 0) & done, [info["is_success"] for info in infos], first)
+    assert (first >= 0).all()
+    assert first.mean() > 0.7
 
 
 def test_a_shipped_bundle_is_found_by_its_name(shipped):

@@ -24,7 +24,7 @@ COMMANDS = {
     "demo": "replay held-out episodes in the dream and show the report",
     "collect": "collect episodes from the real simulator",
     "import-isaac": "turn a recording of Isaac Lab's RecorderManager into a dataset",
-    "fit-tokenizer": "train the embedded tokenizer and the readout on a dataset",
+    "fit-tokenizer": "train the embedded tokenizer and the readout on datasets",
     "fit-dynamics": "train or refresh the dynamics and write a world model bundle",
     "evaluate": "measure a bundle on held-out episodes",
     "record": "log the dreamed positions of one episode against its ground truth",

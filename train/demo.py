@@ -48,6 +48,7 @@ def run(
     write_outputs(out, evaluation, film(model, dataset, evaluation, typical(evaluation)))
     chosen = "" if episodes is None else f" --episodes {episodes}"
     command = f"cosmos-wm demo --world-model {world_model} --seed {seed}{chosen} --agent-episodes {agent_episodes}"
+    (out / "agent.mp4").unlink(missing_ok=True)  # of an earlier demo, perhaps of another bundle's agent
     agent = play_agent(model, out, agent_episodes, seed)
     report = write_html(out, evaluation, model, dataset, command, agent)
     print(f"\n{error_table(evaluation)}\n\nreport: {report.resolve()}\nbeside it:")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cosmos_isaac_wm.data import EpisodeDataset, write_dataset
+from cosmos_isaac_wm.data import EpisodeDataset, open_datasets, write_dataset
 from cosmos_isaac_wm.data.windows import EncodedEpisodes, encode_dataset, join
 from cosmos_isaac_wm.dynamics import DYNAMICS, LatentUNetConfig, ProbabilisticPlusConfig, ResNetRolloutConfig
 from cosmos_isaac_wm.evaluation import evaluate
@@ -73,7 +73,7 @@ def run(
     if perception is None and init is None:
         raise ValueError("give --perception (a new model) or --init (refresh a bundle)")
     where = choose_device(device)
-    datasets = [EpisodeDataset(folder) for folder in (data if isinstance(data, list) else [data])]
+    datasets = open_datasets(data)
     torch.manual_seed(seed)
     eyes = find_perception(perception) if perception is not None else None
     sight = Perception.load(eyes, where) if eyes is not None else None
@@ -143,7 +143,7 @@ def train_bundle(
         "command": "cosmos-wm fit-dynamics",
         "seed": seed,
         "data": [dataset.fingerprint() for dataset in datasets],
-        "simulator": " and ".join(sorted({dataset.metadata.get("simulator", "unknown") for dataset in datasets})),
+        "simulator": " and ".join(dict.fromkeys(dataset.metadata.get("simulator", "unknown") for dataset in datasets)),
         "init": init,
         "fit": {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(fit).items()},
         "minutes": round(result.seconds / 60, 2),
@@ -172,12 +172,11 @@ def new_dynamics(kind: str, shape: Any, sight: Perception) -> nn.Module:
 def encode(
     datasets: Sequence[EpisodeDataset], split: str, sight: Perception, cache: Path, mirror: bool
 ) -> EncodedEpisodes:
-    """A split of several datasets as one, from the cache where it is there; mirrored too where the scene allows it."""
+    """A split of several datasets as one, from the cache where it is there; mirrored too where a scene allows it."""
     for dataset in datasets:
         dataset.must_fit(sight.scene, "what this model sees with")
-    mirrored = mirror and sight.scene.mirror_actions is not None
     latents = sight.latents_fingerprint()
-    return join([encode_dataset(dataset, split, sight.encode, latents, cache, mirrored) for dataset in datasets])
+    return join([encode_dataset(dataset, split, sight.encode, latents, cache, mirror) for dataset in datasets])
 
 
 def draw_contexts(dataset: EpisodeDataset, encoded: EncodedEpisodes, length: int, count: int, seed: int) -> Contexts:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cosmos_isaac_wm.data import EpisodeDataset
+from cosmos_isaac_wm.data import EpisodeDataset, open_datasets
 from cosmos_isaac_wm.data.windows import encode_dataset, join
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.readout import Readout, ReadoutConfig, ReadoutFitConfig, fit_readout
@@ -61,10 +61,8 @@ def run(
         raise FileExistsError(f"{out} already holds a finished perception; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     where = choose_device(device)
-    datasets = [EpisodeDataset(folder) for folder in (data if isinstance(data, list) else [data])]
+    datasets = open_datasets(data)
     scene = datasets[0].scene
-    for other in datasets[1:]:
-        other.must_fit(scene, str(datasets[0].path))
     seen = None if init is None else Perception.load(find_perception(init), where)
     claimed = {"init": None if seen is None else seen.fingerprint(), "adapt_decoder": adapt_decoder, "seed": seed}
     cli.claim(out / "unfinished.json", {"data": [dataset.fingerprint() for dataset in datasets], **claimed})
@@ -91,13 +89,14 @@ def run(
         perception = Perception(scene, model.eval().requires_grad_(False)).to(where)
         perception.mean, perception.std = _statistics(datasets, perception)
     if scene.workspace_low is not None and scene.workspace_high is not None and scene.markers:
-        mirrored, latents = scene.mirror_actions is not None, perception.latents_fingerprint()
+        latents = perception.latents_fingerprint()
         encoded = join(
-            [encode_dataset(dataset, "train", perception.encode, latents, out, mirrored) for dataset in datasets]
+            [encode_dataset(dataset, "train", perception.encode, latents, out, mirrored=True) for dataset in datasets]
         )
         config = ReadoutConfig(perception.tokenizer.channels, len(scene.markers), headings=any(scene.symmetries))
         perception.readout = Readout(config, scene.workspace_low, scene.workspace_high)
-        examples = (encoded.latents.flatten(0, 1), encoded.positions.flatten(0, 1), encoded.headings.flatten(0, 1))
+        real = torch.arange(encoded.latents.shape[1]) < encoded.lengths[:, None]  # the rest is padding
+        examples = (encoded.latents[real], encoded.positions[real], encoded.headings[real])
         results["readout_loss"] = fit_readout(perception.readout, *examples, readout, seed, where)
     else:
         print(f"{datasets[0].path} has no positions, so there is no readout: the dream has pictures and latents only")

@@ -76,6 +76,8 @@ def run(
     """
     model = WorldModel.load(world_model)
     own = [world_model] if model.path is not None and (model.path / "agent").is_dir() else []
+    if not policies and not own:
+        print(f"{world_model} has no agent of its own; --policies names others", file=sys.stderr)
     names = list(dict.fromkeys(policies or [*own, "random", "scripted"]))
     made = {name: _source(name, model) for name in names}  # a wrong name is an error now, not after an hour
     if filmed is not None and filmed not in made:
@@ -240,7 +242,7 @@ def numbers(rows: Mapping[str, Row], sources: Mapping[str, Agent | str]) -> dict
         return float(np.mean([getattr(rows[name], world).rate for name in group]))
 
     def seconds_to_good(group: Sequence[str]) -> float:
-        found = [rows for name in group if (rows := _watched(name, sources[name]))]
+        found = [rows for name in group if (rows := _watched(sources[name]))]
         return float(np.mean([_seconds_to_good(rows) for rows in found])) if found else np.nan
 
     dreamers = {key: group for key, group in groups.items() if key[0] == "dream"}
@@ -269,12 +271,14 @@ def numbers(rows: Mapping[str, Row], sources: Mapping[str, Agent | str]) -> dict
     return figures
 
 
-def _watched(name: str, source: Agent | str) -> list[EvaluationRow]:
+def _watched(source: Agent | str) -> list[EvaluationRow]:
     """The evaluations in the real simulator of the run that an agent's folder is part of; none where it had none."""
-    in_real = isinstance(source, Agent) and source.trained.get("env") == "CosmosReal-v0"
-    folder = Path(name).resolve().parent
-    table = folder / ("evaluations.csv" if in_real else "evaluations_real.csv")
-    return read_evaluations(table) if (folder / "training.json").is_file() else []
+    if not isinstance(source, Agent) or source.path is None:
+        return []
+    run_folder = source.path.resolve().parent
+    in_real = source.trained.get("env") == "CosmosReal-v0"
+    table = run_folder / ("evaluations.csv" if in_real else "evaluations_real.csv")
+    return read_evaluations(table) if (run_folder / "training.json").is_file() else []
 
 
 def _seconds_to_good(watched: Sequence[EvaluationRow]) -> float:

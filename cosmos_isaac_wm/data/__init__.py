@@ -1,5 +1,5 @@
 """Episodes: reading and writing them (Minari), collecting them, and cutting them into training windows."""
 
-from .episodes import DatasetError, Episode, EpisodeDataset, assign_splits, write_dataset
+from .episodes import DatasetError, Episode, EpisodeDataset, assign_splits, open_datasets, write_dataset
 
-__all__ = ["DatasetError", "Episode", "EpisodeDataset", "assign_splits", "write_dataset"]
+__all__ = ["DatasetError", "Episode", "EpisodeDataset", "assign_splits", "open_datasets", "write_dataset"]

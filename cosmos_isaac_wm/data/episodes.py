@@ -128,7 +128,7 @@ class EpisodeDataset:
         )
 
     def must_fit(self, scene: Scene, whose: str) -> None:
-        """Refuse to be mixed with, or judged by, what was made for another scene.
+        """Refuse to be learned from together with what belongs to another scene.
 
         Args:
             scene: What is expected.
@@ -139,10 +139,11 @@ class EpisodeDataset:
         """
         for name in ("image_size", "action_low", "action_high", "control_hz", "marker_names"):
             mine, expected = getattr(self.scene, name), getattr(scene, name)
-            if mine != expected:
+            numbers = name != "marker_names" and np.shape(mine) == np.shape(expected)
+            if not (np.allclose(mine, expected) if numbers else mine == expected):
                 raise DatasetError(
-                    f"{self.path} has {name} {mine}, but {whose} has {expected}; collect data like it, or start with a "
-                    f"perception of its own: `cosmos-wm fit-tokenizer --data {self.path}`"
+                    f"{self.path} has {name} {mine}, but {whose} has {expected}: data of another scene needs a "
+                    "perception and a dynamics of its own"
                 )
 
     def indices(self, split: str = "all", kind: str | None = None) -> list[int]:
@@ -206,6 +207,23 @@ class EpisodeDataset:
         """A hash of what was collected: sizes, kinds, seeds, splits and metadata; stored with whatever is fitted."""
         content = [self._dataset.total_steps, self.kinds, self.seeds, self._splits, self.metadata]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def open_datasets(folders: Sequence[Path] | Path) -> list[EpisodeDataset]:
+    """Datasets to be learned from together.
+
+    Args:
+        folders: One or several.
+
+    Raises:
+        DatasetError: If there is none, one cannot be read, or they are not of one scene.
+    """
+    datasets = [EpisodeDataset(folder) for folder in ([folders] if isinstance(folders, Path) else folders)]
+    if not datasets:
+        raise DatasetError("no dataset was given; expected a folder as written by `cosmos-wm collect`, or several")
+    for other in datasets[1:]:
+        other.must_fit(datasets[0].scene, str(datasets[0].path))
+    return datasets
 
 
 def _heading(poses: NDArray[Any]) -> NDArray[np.float32]:

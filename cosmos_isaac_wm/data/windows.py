@@ -57,6 +57,8 @@ class EncodedEpisodes:
 
 def mirror_episode(episode: Episode, scene: Scene) -> Episode:
     """The same episode in a mirror: picture, x and headings flipped, actions multiplied by `scene.mirror_actions`."""
+    if scene.mirror_actions is None:
+        raise ValueError("the scene does not say what its actions are in the mirror; expected `mirror_actions`")
     signs = np.array(scene.mirror_actions, np.float32)
     flip = np.array([-1.0, 1.0], np.float32)
     return Episode(
@@ -85,8 +87,9 @@ def encode_dataset(
         encode: uint8 frames (B, H, W, 3) to normalised latents (B, C, h, w).
         fingerprint: Of encoder and latent statistics.
         cache: Folder for the encoded episodes, or None.
-        mirrored: Append every episode's mirror image; needs a scene with `mirror_actions`.
+        mirrored: Append every episode's mirror image, where the dataset's scene has `mirror_actions`.
     """
+    mirrored = mirrored and dataset.scene.mirror_actions is not None
     name = f"latents-{dataset.fingerprint()}-{fingerprint}-{split}{'-mirrored' if mirrored else ''}.safetensors"
     if cache is not None and (cache / name).is_file():
         try:

@@ -72,6 +72,15 @@ def test_mirroring_doubles_the_episodes(dataset):
     torch.testing.assert_close(encoded.positions[8:], encoded.positions[:8] * torch.tensor([-1.0, 1.0]))
 
 
+def test_a_scene_without_a_mirror_is_not_mirrored(tmp_path, scene, make_episode):
+    lopsided = dataclasses.replace(scene, mirror_actions=None)
+    write_dataset(tmp_path / "data", [make_episode(lopsided, 0)], lopsided, ["train"])
+    encoded = encode_dataset(EpisodeDataset(tmp_path / "data"), "train", coarse, "f", None, mirrored=True)
+    assert len(encoded) == 1
+    with pytest.raises(ValueError, match="mirror_actions"):
+        mirror_episode(make_episode(lopsided, 0), lopsided)
+
+
 def test_a_mirrored_episode_shows_its_objects_at_the_mirrored_positions(scene, make_episode):
     mirrored = mirror_episode(make_episode(scene, 0), scene)
     for frame, (column, row) in zip(mirrored.frames, scene.to_pixels(mirrored.positions["cube"]).round(), strict=True):

@@ -9,6 +9,7 @@ from gymnasium.utils.env_checker import check_env
 
 import cosmos_isaac_wm  # noqa: F401  (registers the environments)
 from cosmos_isaac_wm.envs import DreamEnv, RealEnv
+from cosmos_isaac_wm.envs.real_env import own_simulator
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.sims.mujoco import MujocoTable, OpenGLError
 from cosmos_isaac_wm.world_model import WorldModel
@@ -103,6 +104,21 @@ def test_a_wrong_action_is_an_error(model, bad):
     with pytest.raises(ValueError, match="action"):
         env.step(np.array(bad, np.float32))
     env.close()
+
+
+@pytest.mark.parametrize(
+    ("told", "own"),
+    [
+        ("isaac-lab and mujoco", "isaac-lab"),
+        ("mujoco", "mujoco"),
+        ("a robot and isaac-lab", "isaac-lab"),
+        (None, "mujoco"),
+    ],
+)
+def test_the_first_simulator_of_a_bundle_is_its_own(make_world_model, told, own):
+    model = make_world_model()
+    model.provenance = {"simulator": told} if told else {}
+    assert own_simulator(model) == own
 
 
 def test_a_bundle_of_another_scene_needs_its_own_simulator(model):

@@ -53,7 +53,7 @@ def test_a_missing_or_damaged_agent_is_named(agent, tmp_path):
     with pytest.raises(AgentError, match="no agent 'nobody'"):
         Agent.load("nobody")
     folder = agent.save(tmp_path / "agent")
-    assert Agent.load(tmp_path).algorithm == agent.algorithm  # the folder of a run or a bundle will do
+    assert Agent.load(tmp_path).path == folder  # the folder of a run or a bundle will do
     (folder / "policy.safetensors").write_bytes(b"short")
     with pytest.raises(AgentError, match="damaged"):
         Agent.load(folder)

@@ -119,6 +119,8 @@ def test_several_datasets_make_one_perception(fitted, dataset, tmp_path, scene, 
     other = dataclasses.replace(scene, control_hz=50.0)
     write_dataset(tmp_path / "faster", [make_episode(other, 30)], other, ["train"])
     for command, more in ((fit_tokenizer, arguments), (fit_dynamics, [f"--init={fitted}", *TINY_FIT])):
+        assert command.main(["--data=[]", f"--out={tmp_path / 'refused'}", *more]) == 1
+        assert "no dataset was given" in capsys.readouterr().err
         data = f'["{dataset.path}", "{tmp_path / "faster"}"]'
         assert command.main([f"--data={data}", f"--out={tmp_path / 'refused'}", *more]) == 1
         assert "faster has control_hz 50.0, but" in capsys.readouterr().err

@@ -15,9 +15,9 @@ def played(rate, count=20):
 
 
 class Trained(Agent):
-    def __init__(self, env, budget=100, chosen="best", **env_kwargs):
+    def __init__(self, env, budget=100, chosen="best", path=None, **env_kwargs):
         trained = {"env": env, "budget": budget, "chosen": chosen}
-        super().__init__(None, "ppo", "MultiInputPolicy", env_kwargs=env_kwargs, trained=trained)
+        super().__init__(None, "ppo", "MultiInputPolicy", env_kwargs=env_kwargs, trained=trained, path=path)
 
 
 def test_seeds_of_one_agent_count_as_one_and_its_rival_is_the_one_trained_as_long():
@@ -51,15 +51,15 @@ def test_time_saved_is_told_by_runs_that_were_watched_in_reality(tmp_path):
         (tmp_path / run / "training.json").write_text("{}")
         rows = [f"{1000 * n},{10 * n},{rate},0.0,50" for n, rate in enumerate(rates, start=1)]
         (tmp_path / run / table).write_text("\n".join(["timesteps,seconds,success,mean_return,mean_length", *rows]))
-        return str(tmp_path / run / "agent")
+        return tmp_path / run / "agent"
 
     dream = watched("dream", "evaluations_real.csv", [0.2, 0.9, 0.8])
     real = watched("real", "evaluations.csv", [0.1, 0.2, 0.3, 0.5, 0.86])
     never = watched("never", "evaluations.csv", [0.1, 0.84])
-    sources = {dream: Trained("CosmosDream-v0"), real: Trained("CosmosReal-v0")}
-    rows = {name: Row(played(1.0), played(1.0)) for name in (dream, real, never)}
+    sources = {"dream": Trained("CosmosDream-v0", path=dream), "real": Trained("CosmosReal-v0", path=real)}
+    rows = {name: Row(played(1.0), played(1.0)) for name in ("dream", "real", "never")}
     assert numbers({name: rows[name] for name in sources}, sources)["time_ratio"] == pytest.approx(20 / 50)
-    sources = {dream: Trained("CosmosDream-v0"), real: Trained("CosmosReal-v0"), never: Trained("CosmosReal-v0")}
+    sources["never"] = Trained("CosmosReal-v0", path=never)
     assert "time_ratio" not in numbers({name: rows[name] for name in sources}, sources)
 
 
@@ -94,6 +94,19 @@ def test_a_film_of_somebody_else_is_refused(bundle, tmp_path, capsys):
     argv = ["--policies", '["random"]', "--world_model", str(bundle), "--out", str(tmp_path), "--filmed", "icem"]
     assert transfer.main(argv) == 1
     assert "--filmed icem is none of the policies" in capsys.readouterr().err
+
+
+def test_a_bundle_without_an_agent_says_so(bundle, tmp_path, capsys, monkeypatch):
+    class Enough(Exception):
+        pass
+
+    def stop(*_, **__):
+        raise Enough
+
+    monkeypatch.setattr(transfer, "RealEnv", stop)
+    with pytest.raises(Enough):
+        transfer.run(world_model=str(bundle), out=tmp_path / "out")
+    assert f"{bundle} has no agent of its own; --policies names others" in capsys.readouterr().err
 
 
 def test_an_unknown_policy_is_named_before_anything_is_played(bundle, tmp_path, capsys):
