@@ -39,8 +39,13 @@ class Perception(nn.Module):
         readout: Positions from latents, or None where the data has no positions.
         mean: Mean of the raw latents per channel, (C,).
         std: Standard deviation of the raw latents per channel, (C,).
+
+    Attributes:
+        adapted_from: What `latents_fingerprint` was before the encoder learned on, or None if it never did: a dynamics
+            of those latents is a good start for these.
     """
 
+    adapted_from: str | None = None
     mean: Tensor
     std: Tensor
     action_low: Tensor
@@ -144,7 +149,8 @@ class Perception(nn.Module):
         else:
             tokenizer |= {"type": "cosmos", "config": self.tokenizer.config()}
         readout = None if self.readout is None else dataclasses.asdict(self.readout.config)
-        return {"scene": self.scene.to_dict(), "tokenizer": tokenizer, "readout": readout}
+        adapted = {} if self.adapted_from is None else {"adapted_from": self.adapted_from}
+        return {"scene": self.scene.to_dict(), "tokenizer": tokenizer, "readout": readout, **adapted}
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `perception.yaml` and `perception.safetensors` into an existing folder."""
@@ -204,7 +210,9 @@ def _build(config: dict[str, Any]) -> Perception:
         if scene.workspace_low is None or scene.workspace_high is None:
             raise ValueError("a readout needs the scene's workspace bounds")
         readout = Readout(ReadoutConfig(**config["readout"]), scene.workspace_low, scene.workspace_high)
-    return Perception(scene, tokenizer, readout)
+    perception = Perception(scene, tokenizer, readout)
+    perception.adapted_from = config.get("adapted_from")
+    return perception
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,8 @@ def run(
         out: Bundle folder to write; must not exist.
         perception: Folder written by `cosmos-wm fit-tokenizer`, or a bundle by folder or shipped name.
         init: A bundle to continue from: its dynamics and weights, and its perception unless `perception` is given too,
-            which must see the same latents (`cosmos-wm fit-tokenizer --init`).
+            which must see the same latents, or those of an encoder that has learned on from it (`cosmos-wm
+            fit-tokenizer --init`).
         model: Which dynamics model, where a new one is made (without `init`).
         dynamics: Shape of a new "resnet_rollout". `action_dim` (if above 0) and `channels` follow the data.
         probabilistic_plus: Shape of a new "probabilistic_plus".
@@ -81,7 +82,9 @@ def run(
         base = WorldModel.load(init, device)
         sight, network = sight or base.perception, base.dynamics.requires_grad_(True)
         mine, theirs = sight.latents_fingerprint(), base.perception.latents_fingerprint()
-        if mine != theirs:
+        if mine != theirs and sight.adapted_from == theirs:
+            print(f"the encoder has learned on since {init} was fitted, so the dynamics learns its latents anew")
+        elif mine != theirs:
             raise ValueError(
                 f"the latents of {perception} ({mine}) are not those of {init} ({theirs}); make the perception with "
                 f"fit-tokenizer --init {init}"

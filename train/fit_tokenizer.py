@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ def run(
     data: list[Path] | Path,
     out: Path,
     init: str | None = None,
-    adapt_decoder: bool = False,
+    adapt: Literal["readout", "decoder", "tokenizer"] = "readout",
     tokenizer: TinyTokenizerConfig = TinyTokenizerConfig(),  # noqa: B008  (frozen)
     fit: TokenizerFitConfig = TokenizerFitConfig(),  # noqa: B008
     readout: ReadoutFitConfig = ReadoutFitConfig(),  # noqa: B008
@@ -42,10 +43,12 @@ def run(
     Args:
         data: A dataset folder, as written by `cosmos-wm collect`, or several, of two simulators for example.
         out: Folder to write perception to; an interrupted fit in it is continued.
-        init: A perception folder, or a bundle by folder or shipped name, whose tokenizer and statistics are kept: only
-            the readout is fitted, so that what has been encoded, and the dynamics fitted to it, stay good.
-        adapt_decoder: With `init`, train its decoder on, too, so that it draws this data's pictures: another renderer's
-            of such a scene. Latents stay what they are, so `cosmos-wm fit-dynamics --init` goes on from the bundle.
+        init: A perception folder, or a bundle by folder or shipped name, to go on from, with its latent statistics.
+        adapt: With `init`, what learns besides the readout: nothing ("readout"), so that what has been encoded, and the
+            dynamics fitted to it, stay good; the "decoder", so that it draws another renderer's pictures of such a
+            scene while latents stay what they are; or all of the "tokenizer", which sees these pictures more precisely
+            and whose latents the dynamics has to learn (a `fit.lr` of 2e-4 keeps them close). `cosmos-wm fit-dynamics
+            --init` goes on from the bundle in each case.
         tokenizer: Shape of the embedded tokenizer.
         fit: How the embedded tokenizer is trained.
         readout: How the readout is trained.
@@ -55,8 +58,8 @@ def run(
         device: "auto", "cpu" or "cuda".
         seed: Seed of weights, batches and noise.
     """
-    if adapt_decoder and init is None:
-        raise ValueError("--adapt_decoder needs --init: whose decoder?")
+    if adapt != "readout" and init is None:
+        raise ValueError(f"--adapt {adapt} needs --init: whose {adapt}?")
     if (out / "perception.yaml").exists():
         raise FileExistsError(f"{out} already holds a finished perception; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
@@ -64,20 +67,22 @@ def run(
     datasets = open_datasets(data)
     scene = datasets[0].scene
     seen = None if init is None else Perception.load(find_perception(init), where)
-    claimed = {"init": None if seen is None else seen.fingerprint(), "adapt_decoder": adapt_decoder, "seed": seed}
+    claimed = {"init": None if seen is None else seen.fingerprint(), "adapt": adapt, "seed": seed}
     cli.claim(out / "unfinished.json", {"data": [dataset.fingerprint() for dataset in datasets], **claimed})
     results: dict[str, float] = {}
     model: TinyTokenizer | CosmosTokenizer
     torch.manual_seed(seed)
     if seen is not None:
         model = seen.tokenizer
-        if adapt_decoder:
+        before = seen.latents_fingerprint()
+        if adapt != "readout":
             if not isinstance(model, TinyTokenizer):
-                raise ValueError(f"{init} sees with NVIDIA's tokenizer; only the embedded one's decoder can be trained")
-            model.decoder.requires_grad_(True)
+                raise ValueError(f"{init} sees with NVIDIA's tokenizer; only the embedded one can be trained")
+            (model.decoder if adapt == "decoder" else model).requires_grad_(True)
             results["tokenizer_loss"] = fit_tokenizer(model, datasets, out, fit, seed, where.type)[-1][1]
             model.eval().requires_grad_(False)
         perception = Perception(scene, model, None, seen.mean, seen.std).to(where)
+        perception.adapted_from = before if adapt == "tokenizer" else seen.adapted_from
     else:
         if cosmos_encoder is not None and cosmos_decoder is not None:
             model = CosmosTokenizer(str(cosmos_encoder.resolve()), str(cosmos_decoder.resolve()), cosmos_video)

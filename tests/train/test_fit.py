@@ -90,9 +90,9 @@ def test_a_refresh_takes_another_perception_of_the_same_latents_only(fitted, sec
 def test_a_decoder_learns_other_pictures_for_the_same_latents(fitted, dataset, tmp_path, capsys):
     out = tmp_path / "adapted"
     arguments = [f"--data={dataset.path}", f"--out={out}", *TINY_PERCEPTION]
-    assert fit_tokenizer.main([*arguments, "--adapt_decoder=true"]) == 1
+    assert fit_tokenizer.main([*arguments, "--adapt=decoder"]) == 1
     assert "needs --init" in capsys.readouterr().err
-    assert fit_tokenizer.main([*arguments, "--adapt_decoder=true", f"--init={fitted}"]) == 0
+    assert fit_tokenizer.main([*arguments, "--adapt=decoder", f"--init={fitted}"]) == 0
     before, after = Perception.load(fitted), Perception.load(out)
     frames = dataset[0].frames
     assert torch.equal(after.encode(frames), before.encode(frames))
@@ -103,13 +103,30 @@ def test_a_decoder_learns_other_pictures_for_the_same_latents(fitted, dataset, t
     assert WorldModel.load(tmp_path / "new").perception.fingerprint() == after.fingerprint()
 
 
+def test_an_encoder_learns_on_and_the_dynamics_follows(fitted, second_look, dataset, tmp_path, capsys):
+    out = tmp_path / "adapted"
+    arguments = [f"--data={dataset.path}", f"--init={fitted}", "--adapt=tokenizer", *TINY_PERCEPTION]
+    assert fit_tokenizer.main([*arguments, f"--out={out}"]) == 0
+    before, after = Perception.load(fitted), Perception.load(out)
+    assert after.latents_fingerprint() != before.latents_fingerprint() == after.adapted_from
+    assert torch.equal(after.mean, before.mean)
+    refresh = [f'--data=["{dataset.path}"]', f"--init={fitted}", f"--perception={out}", *TINY_FIT]
+    assert fit_dynamics.main([*refresh, f"--out={tmp_path / 'new'}"]) == 0
+    assert "learns its latents anew" in capsys.readouterr().out
+    bundle = WorldModel.load(tmp_path / "new")
+    assert bundle.perception.latents_fingerprint() == after.latents_fingerprint()
+    again = [f'--data=["{dataset.path}"]', f"--init={tmp_path / 'new'}", f"--perception={second_look}", *TINY_FIT]
+    assert fit_dynamics.main([*again, f"--out={tmp_path / 'x'}"]) == 1
+    assert "fit-tokenizer --init" in capsys.readouterr().err
+
+
 def test_several_datasets_make_one_perception(fitted, dataset, tmp_path, scene, make_episode, capsys):
     brighter = [make_episode(scene, seed) for seed in range(20, 24)]
     for episode in brighter:
         episode.frames[:] = np.minimum(episode.frames.astype(int) + 60, 255)
     write_dataset(tmp_path / "bright", brighter, scene, ["train"] * 4)
     both = f'["{dataset.path}", "{tmp_path / "bright"}"]'
-    arguments = [f"--init={fitted}", "--adapt_decoder=true", *TINY_PERCEPTION]
+    arguments = [f"--init={fitted}", "--adapt=decoder", *TINY_PERCEPTION]
     assert fit_tokenizer.main([f"--data={both}", f"--out={tmp_path / 'both'}", *arguments]) == 0
     assert fit_tokenizer.main([f"--data={dataset.path}", f"--out={tmp_path / 'one'}", *arguments]) == 0
     light, frames = brighter[0].frames, torch.from_numpy(brighter[0].frames).float()
