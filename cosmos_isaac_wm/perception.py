@@ -39,13 +39,10 @@ class Perception(nn.Module):
         readout: Positions from latents, or None where the data has no positions.
         mean: Mean of the raw latents per channel, (C,).
         std: Standard deviation of the raw latents per channel, (C,).
-
-    Attributes:
         adapted_from: What `latents_fingerprint` was before the encoder learned on, or None if it never did: a dynamics
             of those latents is a good start for these.
     """
 
-    adapted_from: str | None = None
     mean: Tensor
     std: Tensor
     action_low: Tensor
@@ -58,9 +55,11 @@ class Perception(nn.Module):
         readout: Readout | None = None,
         mean: Tensor | None = None,
         std: Tensor | None = None,
+        adapted_from: str | None = None,
     ):
         super().__init__()
         self.scene, self.tokenizer, self.readout = scene, tokenizer, readout
+        self.adapted_from = adapted_from
         channels = tokenizer.channels
         self.register_buffer("mean", torch.zeros(channels) if mean is None else mean)
         self.register_buffer("std", torch.ones(channels) if std is None else std)
@@ -210,9 +209,7 @@ def _build(config: dict[str, Any]) -> Perception:
         if scene.workspace_low is None or scene.workspace_high is None:
             raise ValueError("a readout needs the scene's workspace bounds")
         readout = Readout(ReadoutConfig(**config["readout"]), scene.workspace_low, scene.workspace_high)
-    perception = Perception(scene, tokenizer, readout)
-    perception.adapted_from = config.get("adapted_from")
-    return perception
+    return Perception(scene, tokenizer, readout, adapted_from=config.get("adapted_from"))
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 def own_simulator(world_model: WorldModel) -> SimulatorName:
     """Name of the simulator that a bundle's data came from, the first of several; "mujoco" where that is not known."""
-    return next(iter(_simulators(world_model)), "mujoco")
+    return _simulators(world_model)[0]
 
 
 def _simulators(world_model: WorldModel) -> list[SimulatorName]:
-    """Names of all simulators that a bundle's data came from, as far as they are known."""
+    """Names of all simulators that a bundle's data came from; "mujoco" alone where none is known."""
     told = str(world_model.provenance.get("simulator", "")).split(" and ")
-    return [name for said in told for name in SIMULATORS if name == said]
+    return [name for said in told for name in SIMULATORS if name == said] or ["mujoco"]
 
 
 class RealEnv(gym.Env[Any, NDArray[np.float32]]):
@@ -110,7 +110,7 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
         self.world_model, self._scene = model, model.scene
         self.kind = kind or default_kind(model)
         named = simulator or own_simulator(model)
-        if isinstance(named, str) and named not in (_simulators(model) or ["mujoco"]):
+        if isinstance(named, str) and named not in _simulators(model):
             warnings.warn(
                 f"the bundle's pictures came from {own_simulator(model)}; those of {named} are strange to its eyes",
                 UserWarning,

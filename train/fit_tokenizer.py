@@ -81,8 +81,8 @@ def run(
             (model.decoder if adapt == "decoder" else model).requires_grad_(True)
             results["tokenizer_loss"] = fit_tokenizer(model, datasets, out, fit, seed, where.type)[-1][1]
             model.eval().requires_grad_(False)
-        perception = Perception(scene, model, None, seen.mean, seen.std).to(where)
-        perception.adapted_from = before if adapt == "tokenizer" else seen.adapted_from
+        adapted_from = before if adapt == "tokenizer" else seen.adapted_from
+        perception = Perception(scene, model, None, seen.mean, seen.std, adapted_from).to(where)
     else:
         if cosmos_encoder is not None and cosmos_decoder is not None:
             model = CosmosTokenizer(str(cosmos_encoder.resolve()), str(cosmos_decoder.resolve()), cosmos_video)
