@@ -411,7 +411,7 @@ def _turned(begun: Tensor, before: Tensor, after: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def validate(dynamics: nn.Module, perception: Perception, episodes: EncodedEpisodes) -> dict[str, float]:
-    """Open-loop error over whole validation episodes; positions by the readout, pixels at 512 scale.
+    """Open-loop error over whole validation episodes, short or long; positions by the readout, pixels at 512 scale.
 
     Returns:
         `error`, by which the best weights are chosen: the mean over kinds of the mean position error in px (or the
@@ -423,30 +423,31 @@ def validate(dynamics: nn.Module, perception: Perception, episodes: EncodedEpiso
     context = episodes.latents[:, :length].float().to(device)
     scene = perception.scene
     with_positions = perception.readout is not None and scene.camera is not None and episodes.positions.shape[2] > 0
-    horizon = int(episodes.lengths.min()) - length
-    dreamed, latent_error = [], 0.0
+    recorded = (episodes.lengths - length).unsqueeze(1) > torch.arange(int(episodes.lengths.max()) - length)  # (E, T)
+    horizon = recorded.shape[1]
+    dreamed, off = [], []
     for step in range(horizon):
         action = perception.scale_actions(episodes.actions[:, length - 1 + step].to(device))
         latent = dynamics(context, action).latent.float()
         context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
-        latent_error += float((latent - episodes.latents[:, length + step].to(device).float()).abs().mean()) / horizon
+        off.append((latent.cpu() - episodes.latents[:, length + step].float()).abs().mean(dim=(1, 2, 3)))
         if with_positions:
             dreamed.append(perception.locate(latent).positions[:, 0].cpu())
     dynamics.train()
     if not with_positions:
-        return {"error": latent_error}
+        return {"error": float(torch.stack(off, dim=1)[recorded].mean())}
     truth = scene.to_pixels(episodes.positions[:, length : length + horizon, 0].numpy())
     error = np.linalg.norm(scene.to_pixels(torch.stack(dreamed, dim=1).numpy()) - truth, axis=-1)
-    error *= REFERENCE_WIDTH / scene.image_size[1]
+    error = np.where(recorded.numpy(), error * REFERENCE_WIDTH / scene.image_size[1], np.nan)
     results: dict[str, float] = {}
     means = []
     for kind in sorted(set(episodes.kinds)):
         rows = error[[name == kind for name in episodes.kinds]]
-        means.append(float(rows.mean()))
-        results[f"{kind}_rmse"] = float(np.sqrt((rows**2).mean()))
-        results[f"{kind}_median"] = float(np.median(rows))
-        results[f"{kind}_rmse_at_16"] = float(np.sqrt((rows[:, :16] ** 2).mean()))
-        results[f"{kind}_rmse_at_32"] = float(np.sqrt((rows[:, :32] ** 2).mean()))
+        means.append(float(np.nanmean(rows)))
+        results[f"{kind}_rmse"] = float(np.sqrt(np.nanmean(rows**2)))
+        results[f"{kind}_median"] = float(np.nanmedian(rows))
+        results[f"{kind}_rmse_at_16"] = float(np.sqrt(np.nanmean(rows[:, :16] ** 2)))
+        results[f"{kind}_rmse_at_32"] = float(np.sqrt(np.nanmean(rows[:, :32] ** 2)))
     return {"error": float(np.mean(means)), **results}
 
 

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from cosmos_isaac_wm import fitting
-from cosmos_isaac_wm.data.windows import EncodedEpisodes
+from cosmos_isaac_wm.data.windows import EncodedEpisodes, join
 from cosmos_isaac_wm.dynamics import (
     LatentUNet,
     LatentUNetConfig,
@@ -111,6 +111,14 @@ def test_the_loss_weighs_what_moves_and_what_is_not_background(motion, foregroun
     config = FitConfig(motion_weight=motion, motion_threshold=0.1, foreground_weight=foreground)
     loss = rollout_loss(target + 1.0, target, previous, torch.zeros(1, 1, 1, 3), config)
     assert float(loss) == pytest.approx(expected)
+
+
+def test_short_episodes_do_not_cut_validation_short(perception):
+    short, long = walk(2, length=8, kinds=("slide",)), walk(2, seed=1)
+    mixed, alone = (validate(Oracle(0.5), perception, episodes) for episodes in (join([short, long]), long))
+    for key in ("push_rmse", "push_median", "push_rmse_at_32"):
+        assert mixed[key] == pytest.approx(alone[key])
+    assert mixed["slide_rmse"] == pytest.approx(validate(Oracle(0.5), perception, short)["slide_rmse"])
 
 
 def test_a_perfect_model_has_no_error_and_a_worse_one_a_larger_one(perception):
