@@ -150,6 +150,7 @@ class IsaacLabTables:
             "simulator_version": version("isaaclab"),
             "physics": f"{physics}, {SUBSTEPS} steps",
             "renderer": f"newton-warp/{version('warp-lang')}" if newton else "rtx",
+            "rays_per_pixel": self._cfg.supersampling**2,
             "shadows": True,
             "device": self._cfg.sim.device.partition(":")[0],
         }
