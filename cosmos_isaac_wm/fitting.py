@@ -430,9 +430,10 @@ def validate(dynamics: nn.Module, perception: Perception, episodes: EncodedEpiso
         action = perception.scale_actions(episodes.actions[:, length - 1 + step].to(device))
         latent = dynamics(context, action).latent.float()
         context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
-        off.append((latent.cpu() - episodes.latents[:, length + step].float()).abs().mean(dim=(1, 2, 3)))
         if with_positions:
             dreamed.append(perception.locate(latent).positions[:, 0].cpu())
+        else:
+            off.append((latent.cpu() - episodes.latents[:, length + step].float()).abs().mean(dim=(1, 2, 3)))
     dynamics.train()
     if not with_positions:
         return {"error": float(torch.stack(off, dim=1)[recorded].mean())}
