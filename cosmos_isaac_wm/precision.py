@@ -1,4 +1,4 @@
-"""In which precision networks compute, and whether compiled."""
+"""Where do networks compute, in which precision, and whether compiled?"""
 
 from __future__ import annotations
 
@@ -17,6 +17,20 @@ Compile = bool | Literal["auto"]
 _LOG = logging.getLogger(__name__)
 _LARGE_BATCH = 8  # dreams from which arithmetic outweighs the overhead of each operation
 _LONG_RUN = 2000  # steps after which it pays to have waited for a compiler
+
+
+def choose_device(device: str | torch.device = "auto") -> torch.device:
+    """The device of a name; "auto" is a GPU if there is one, else the processor.
+
+    Raises:
+        ValueError: If the device does not exist here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {str(device)!r} is not available here: {str(error).splitlines()[0]}") from error
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -11,9 +11,9 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from .perception.readout import Located
 from .precision import Compile, FastModule, Precision
 from .protocols import Prediction
-from .readout import Located
 
 if TYPE_CHECKING:
     from .world_model import WorldModel

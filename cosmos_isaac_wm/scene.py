@@ -177,22 +177,7 @@ class Scene:
             raise ValueError(f"incomplete scene description: {error}") from error
 
 
-# Our table. Geometry that only the simulators need; everything others need is in TABLE below.
-TABLE_HALF_WIDTH = 0.40  # m, inner faces of the walls
-WALL_HEIGHT = 0.04  # m
-WALL_THICKNESS = 0.02  # m
-WALL_BOUNCE = (-3000.0, -25.0)  # MuJoCo's solref as stiffness and damping: walls give back about half of the speed
-CUBE_SIZE = 0.08  # m, edge
-CUBE_MASS = 0.25  # kg
-CUBE_FRICTION = {"push": 0.4, "slide": 0.04}  # sliding friction against the table, per kind of episode
-PUSHER_RADIUS = 0.035  # m; wide and rough pushers make contact far less chaotic than thin smooth ones
-PUSHER_HEIGHT = 0.10  # m
-PUSHER_CLEARANCE = 0.002  # m above the table
-PUSHER_MASS = 0.5  # kg
-PUSHER_FRICTION = 1.0
-PUSHER_DAMPING = 40.0  # N s/m, of the drive that holds its velocity
-PUSHER_FORCE = 12.0  # N, of that drive at most
-PUSHER_SPEED = 0.30  # m/s at action +1
+# Our table, as everyone sees it; what only its simulators need is in sims/table.py.
 KINDS = ("push", "slide")
 
 TABLE = Scene(
@@ -203,9 +188,9 @@ TABLE = Scene(
     action_high=(1.0, 1.0),
     markers=(Marker("cube", hue=(345.0, 15.0), symmetry=4), Marker("pusher", hue=(205.0, 245.0))),
     agent="pusher",
-    workspace_low=(-TABLE_HALF_WIDTH, -TABLE_HALF_WIDTH),
-    workspace_high=(TABLE_HALF_WIDTH, TABLE_HALF_WIDTH),
-    marker_height=CUBE_SIZE / 2,
+    workspace_low=(-0.40, -0.40),  # inner faces of the walls
+    workspace_high=(0.40, 0.40),
+    marker_height=0.04,  # of the cube's centre
     camera=Camera(position=(0.0, -0.70, 1.10), target=(0.0, -0.05, 0.0), fovy=46.0),
     mirror_actions=(-1.0, 1.0),
 )

@@ -11,13 +11,11 @@ episodes/                held-out episodes (Minari), in shipped bundles
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import os
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +25,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .checkpoint import fingerprint
-from .data.episodes import EpisodeDataset
+from .data.dataset import EpisodeDataset
 from .dynamics import DYNAMICS
-from .perception import BundleError, Perception, load_weights, read_yaml
-from .readout import Located
+from .perception import BundleError, Perception
+from .perception.readout import Located
+from .precision import choose_device
 from .scene import Scene
+from .storage.bundle import find_bundle, read_yaml
+from .storage.weights import fingerprint, load_weights
 
 FORMAT = 1
 
@@ -244,56 +244,6 @@ class WorldModel(nn.Module):
         model.path = folder
         dynamics.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval().requires_grad_(False).to(choose_device(device))
-
-
-def choose_device(device: str | torch.device = "auto") -> torch.device:
-    """The device of a name; "auto" is a GPU if there is one, else the processor.
-
-    Raises:
-        ValueError: If the device does not exist here.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {str(device)!r} is not available here: {str(error).splitlines()[0]}") from error
-
-
-def find_bundle(name: str | os.PathLike[str]) -> Path:
-    """The folder of a bundle, by shipped name, path, or "hf://owner/repository".
-
-    Raises:
-        BundleError: If there is none; names the shipped ones.
-    """
-    text = os.fspath(name)
-    if text.startswith("hf://"):
-        from huggingface_hub import snapshot_download
-
-        return Path(snapshot_download(text.removeprefix("hf://")))
-    if (Path(text) / "config.yaml").is_file():
-        return Path(text)
-    with as_file(files("cosmos_isaac_wm.weights")) as weights:
-        shipped = sorted(path.parent.name for path in weights.glob("*/config.yaml"))
-        if text in shipped:
-            return weights / text
-    near = difflib.get_close_matches(text, shipped, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise BundleError(f"no world model bundle {text!r}: not a folder with config.yaml, and shipped are {shipped}{hint}")
-
-
-def find_perception(name: str | os.PathLike[str]) -> Path:
-    """The folder of a perception, or of a bundle as `find_bundle` finds it.
-
-    Raises:
-        BundleError: If there is none; names the shipped bundles.
-    """
-    if (Path(name) / "perception.yaml").is_file():
-        return Path(name)
-    try:
-        return find_bundle(name)
-    except BundleError as error:
-        raise BundleError(f"no perception in {os.fspath(name)!r} (no perception.yaml), and {error}") from error
 
 
 def model_card(model: WorldModel) -> str:

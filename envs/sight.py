@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..perception import Perception
-from ..readout import Located
+from ..perception.readout import Located
 
 PRESENT = 0.5  # probability above which a marker counts as seen
 

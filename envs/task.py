@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..perception import Perception
-from ..readout import Located
+from ..perception.readout import Located
 from .reward import Outcome, RewardFunction, checked_rewards
 from .sight import Sight
 

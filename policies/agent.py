@@ -18,10 +18,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from .. import __version__
-from ..atomic import replacing
-from ..checkpoint import fingerprint
 from ..perception import BundleError
-from ..world_model import find_bundle
+from ..storage.atomic import replacing
+from ..storage.bundle import find_bundle
+from ..storage.weights import fingerprint
 from .extractors import LatentExtractor, PoseExtractor
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "td3": TD3, "sac_her": SAC}

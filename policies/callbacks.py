@@ -16,7 +16,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
-from ..atomic import replacing
+from ..storage.atomic import replacing
 
 
 class ProgressBar(BaseCallback):

@@ -12,7 +12,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from cosmos_isaac_wm.scene import CUBE_SIZE, PUSHER_RADIUS, PUSHER_SPEED, TABLE, TABLE_HALF_WIDTH
+from ..scene import TABLE
+from ..sims.table import CUBE_SIZE, PUSHER_RADIUS, PUSHER_SPEED, TABLE_HALF_WIDTH
 
 Vector = NDArray[np.float64]
 Behaviour = Callable[[Vector, Vector], Vector]

@@ -3,7 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cosmos_isaac_wm.scene import CUBE_SIZE, TABLE, Scene
+from cosmos_isaac_wm.scene import TABLE, Scene
+from cosmos_isaac_wm.sims.table import CUBE_SIZE
 
 
 @pytest.mark.parametrize("scale", [0.5, 4.0])

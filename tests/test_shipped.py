@@ -8,7 +8,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import cosmos_isaac_wm  # noqa: F401  (registers the environments)
-from cosmos_isaac_wm.evaluation import evaluate
+from cosmos_isaac_wm.evaluation.evaluation import evaluate
 from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.policies.sb3 import make_dream_vec_env
 from cosmos_isaac_wm.world_model import WorldModel

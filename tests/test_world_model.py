@@ -170,7 +170,7 @@ def test_damaged_metrics_are_refused(saved):
 
 
 def test_an_unknown_bundle_says_which_there_are_and_which_was_meant(monkeypatch, tmp_path, saved):
-    import cosmos_isaac_wm.world_model as module
+    import cosmos_isaac_wm.storage.bundle as module
 
     monkeypatch.setattr(module, "files", lambda package: tmp_path)
     saved.rename(tmp_path / "default")

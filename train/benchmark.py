@@ -36,16 +36,18 @@ from cosmos_isaac_wm.data.windows import encode_dataset
 from cosmos_isaac_wm.dynamics import ResNetRollout, to_seed_state_dict
 from cosmos_isaac_wm.envs import DreamVectorEnv
 from cosmos_isaac_wm.envs.real_env import own_simulator
-from cosmos_isaac_wm.fitting import fit_dynamics, rollout_loss, validate
 from cosmos_isaac_wm.perception import BundleError, Perception
 from cosmos_isaac_wm.policies.sb3 import DreamVecEnv, one_thread_each
 from cosmos_isaac_wm.precision import has_bfloat16
 from cosmos_isaac_wm.protocols import Prediction
-from cosmos_isaac_wm.report import judge
+from cosmos_isaac_wm.reporting.report import judge
 from cosmos_isaac_wm.rollout import DreamEngine
 from cosmos_isaac_wm.sims.mujoco import OpenGLError
 from cosmos_isaac_wm.train import cli, peers
 from cosmos_isaac_wm.train import fit_dynamics as fit_dynamics_command
+from cosmos_isaac_wm.training.dynamics import fit_dynamics
+from cosmos_isaac_wm.training.losses import rollout_loss
+from cosmos_isaac_wm.training.validation import validate
 from cosmos_isaac_wm.world_model import Contexts, WorldModel
 
 # Figure: (bar, aim).

@@ -18,7 +18,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from cosmos_isaac_wm.atomic import replacing
+from cosmos_isaac_wm.storage.atomic import replacing
 
 COMMANDS = {
     "demo": "replay held-out episodes in the dream and show the report",

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cosmos_isaac_wm.baselines import CONTEXT_FRAMES, FLOOR_DRAWS, NOISE, SENSITIVITY_STEPS, opposite
-from cosmos_isaac_wm.data.collection import Job, collect, coverage, plan
+from cosmos_isaac_wm.data.collection import Job, collect, plan
+from cosmos_isaac_wm.data.coverage import coverage
 from cosmos_isaac_wm.data.episodes import Episode
 from cosmos_isaac_wm.envs.task import Task, to_numpy
+from cosmos_isaac_wm.evaluation.baselines import CONTEXT_FRAMES, FLOOR_DRAWS, NOISE, SENSITIVITY_STEPS, opposite
 from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.policies.scripted import ExploringPusher
 from cosmos_isaac_wm.scene import TABLE

@@ -23,9 +23,22 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cosmos_isaac_wm.atomic import replacing
-from cosmos_isaac_wm.baselines import resimulate, simulator_for
-from cosmos_isaac_wm.comparison import (
+from cosmos_isaac_wm.data import EpisodeDataset
+from cosmos_isaac_wm.data.windows import EncodedEpisodes
+from cosmos_isaac_wm.evaluation.baselines import resimulate, simulator_for
+from cosmos_isaac_wm.evaluation.evaluation import evaluate
+from cosmos_isaac_wm.evaluation.open_loop import (
+    Reference,
+    decode_frames,
+    dream,
+    first_dreamed,
+    locate,
+    measure,
+    reference,
+)
+from cosmos_isaac_wm.perception import Perception
+from cosmos_isaac_wm.precision import choose_device
+from cosmos_isaac_wm.reporting.comparison import (
     Result,
     draw_dreams,
     draw_horizons,
@@ -34,20 +47,18 @@ from cosmos_isaac_wm.comparison import (
     write_comparison_video,
     write_page,
 )
-from cosmos_isaac_wm.data import EpisodeDataset
-from cosmos_isaac_wm.data.windows import EncodedEpisodes
-from cosmos_isaac_wm.evaluation import evaluate
-from cosmos_isaac_wm.figures import Footage
-from cosmos_isaac_wm.fitting import FitConfig, Stage, fit_dynamics
-from cosmos_isaac_wm.open_loop import Reference, decode_frames, dream, first_dreamed, locate, measure, reference
-from cosmos_isaac_wm.perception import Perception
-from cosmos_isaac_wm.report import write_metrics
+from cosmos_isaac_wm.reporting.figures import Footage
+from cosmos_isaac_wm.reporting.report import write_metrics
 from cosmos_isaac_wm.rollout import DreamEngine
+from cosmos_isaac_wm.storage.atomic import replacing
+from cosmos_isaac_wm.storage.bundle import find_perception
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.train.benchmark import Bench
 from cosmos_isaac_wm.train.fit_dynamics import SHAPE_OPTIONS, encode, new_dynamics, train_bundle
 from cosmos_isaac_wm.train.fit_dynamics import run as fit_command
-from cosmos_isaac_wm.world_model import WorldModel, choose_device, find_perception
+from cosmos_isaac_wm.training.dynamics import fit_dynamics
+from cosmos_isaac_wm.training.recipe import FitConfig, Stage
+from cosmos_isaac_wm.world_model import WorldModel
 
 SYSTEMS = ("default", "resnet_rollout", "probabilistic_plus", "rollout", "sharp_shooter")
 # What is changed about resnet_rollout.yaml, one thing at a time; "episodes" of each kind are all that is learned from

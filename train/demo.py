@@ -9,12 +9,12 @@ from typing import Any
 
 from cosmos_isaac_wm.envs import RealEnv
 from cosmos_isaac_wm.envs.real_env import own_simulator
-from cosmos_isaac_wm.evaluation import draw_episodes, evaluate
-from cosmos_isaac_wm.figures import film, typical
+from cosmos_isaac_wm.evaluation.evaluation import draw_episodes, evaluate
 from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.policies.transfer import draw_starts
-from cosmos_isaac_wm.recorder import CSV_NAME, track_rows, write_csv, write_outputs
-from cosmos_isaac_wm.report import error_table, write_html
+from cosmos_isaac_wm.reporting.figures import film, typical
+from cosmos_isaac_wm.reporting.replay import CSV_NAME, track_rows, write_csv, write_outputs
+from cosmos_isaac_wm.reporting.report import error_table, write_html
 from cosmos_isaac_wm.sims.mujoco import OpenGLError
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.train.transfer import film as film_both

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from cosmos_isaac_wm.data import EpisodeDataset
-from cosmos_isaac_wm.evaluation import draw_episodes, evaluate
-from cosmos_isaac_wm.report import error_table
+from cosmos_isaac_wm.evaluation.evaluation import draw_episodes, evaluate
+from cosmos_isaac_wm.reporting.report import error_table
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
 

@@ -20,11 +20,14 @@ from torch import nn
 from cosmos_isaac_wm.data import EpisodeDataset, open_datasets, write_dataset
 from cosmos_isaac_wm.data.windows import EncodedEpisodes, encode_dataset, join
 from cosmos_isaac_wm.dynamics import DYNAMICS, LatentUNetConfig, ProbabilisticPlusConfig, ResNetRolloutConfig
-from cosmos_isaac_wm.evaluation import evaluate
-from cosmos_isaac_wm.fitting import FitConfig, FitResult, fit_dynamics
+from cosmos_isaac_wm.evaluation.evaluation import evaluate
 from cosmos_isaac_wm.perception import Perception
+from cosmos_isaac_wm.precision import choose_device
+from cosmos_isaac_wm.storage.bundle import find_perception
 from cosmos_isaac_wm.train import cli
-from cosmos_isaac_wm.world_model import Contexts, WorldModel, choose_device, find_perception
+from cosmos_isaac_wm.training.dynamics import FitResult, fit_dynamics
+from cosmos_isaac_wm.training.recipe import FitConfig
+from cosmos_isaac_wm.world_model import Contexts, WorldModel
 
 SHAPE_OPTIONS = {"resnet_rollout": "dynamics", "probabilistic_plus": "probabilistic_plus", "unet": "unet"}
 

@@ -17,11 +17,13 @@ from torch import Tensor
 from cosmos_isaac_wm.data import EpisodeDataset, open_datasets
 from cosmos_isaac_wm.data.windows import encode_dataset, join
 from cosmos_isaac_wm.perception import Perception
-from cosmos_isaac_wm.readout import Readout, ReadoutConfig, ReadoutFitConfig, fit_readout
-from cosmos_isaac_wm.tokenizers import CosmosTokenizer, TinyTokenizer, TinyTokenizerConfig
-from cosmos_isaac_wm.tokenizers.fit import TokenizerFitConfig, fit_tokenizer
+from cosmos_isaac_wm.perception.readout import Readout, ReadoutConfig
+from cosmos_isaac_wm.perception.tokenizers import CosmosTokenizer, TinyTokenizer, TinyTokenizerConfig
+from cosmos_isaac_wm.precision import choose_device
+from cosmos_isaac_wm.storage.bundle import find_perception
 from cosmos_isaac_wm.train import cli
-from cosmos_isaac_wm.world_model import choose_device, find_perception
+from cosmos_isaac_wm.training.readout import ReadoutFitConfig, fit_readout
+from cosmos_isaac_wm.training.tokenizer import TokenizerFitConfig, fit_tokenizer
 
 
 def run(

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cosmos_isaac_wm.data.episodes import DatasetError, draw_splits, write_dataset
-from cosmos_isaac_wm.data.isaac import IsaacFile, IsaacKeys
+from cosmos_isaac_wm.data.episodes import DatasetError
+from cosmos_isaac_wm.data.importers.isaac import IsaacFile, IsaacKeys
+from cosmos_isaac_wm.data.splits import draw_splits
+from cosmos_isaac_wm.data.writing import write_dataset
 from cosmos_isaac_wm.scene import Marker, Scene
 from cosmos_isaac_wm.train import cli
 

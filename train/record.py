@@ -10,11 +10,11 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
-from cosmos_isaac_wm.baselines import simulator_unless_told
 from cosmos_isaac_wm.data import DatasetError, EpisodeDataset
-from cosmos_isaac_wm.open_loop import first_dreamed
-from cosmos_isaac_wm.recorder import DreamRecorder
-from cosmos_isaac_wm.report import error_table
+from cosmos_isaac_wm.evaluation.baselines import simulator_unless_told
+from cosmos_isaac_wm.evaluation.open_loop import first_dreamed
+from cosmos_isaac_wm.reporting.replay import DreamRecorder
+from cosmos_isaac_wm.reporting.report import error_table
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
 

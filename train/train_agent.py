@@ -20,12 +20,13 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file, recursive_setattr
 from stable_baselines3.common.vec_env import VecEnv
 
-from cosmos_isaac_wm.atomic import replacing
 from cosmos_isaac_wm.policies.agent import ALGORITHMS, Agent, sb3_policy_kwargs
 from cosmos_isaac_wm.policies.callbacks import Evaluation, EvaluationRow, ProgressBar, Stopwatch, read_evaluations
 from cosmos_isaac_wm.policies.sb3 import make_vec_env
+from cosmos_isaac_wm.storage.atomic import replacing
+from cosmos_isaac_wm.storage.bundle import find_bundle
 from cosmos_isaac_wm.train import cli
-from cosmos_isaac_wm.world_model import WorldModel, find_bundle
+from cosmos_isaac_wm.world_model import WorldModel
 
 GOOD = 0.85  # success rate whose first evaluation counts as "good"
 _JUDGED_APART = 1_000_000  # between the seeds of training environments and those of evaluations

@@ -18,19 +18,19 @@ import numpy as np
 from matplotlib.figure import Figure
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from cosmos_isaac_wm.atomic import replacing
 from cosmos_isaac_wm.envs import DreamEnv, RealEnv
 from cosmos_isaac_wm.envs.real_env import own_simulator
-from cosmos_isaac_wm.evaluation import confidence_interval
-from cosmos_isaac_wm.figures import write_side_by_side
+from cosmos_isaac_wm.evaluation.evaluation import confidence_interval
 from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.policies.callbacks import EvaluationRow, read_evaluations
 from cosmos_isaac_wm.policies.planners import SEARCHES, GradientPlanner, Planner
 from cosmos_isaac_wm.policies.sb3 import make_vec_env
 from cosmos_isaac_wm.policies.scripted import GoalPusher, RandomPolicy
 from cosmos_isaac_wm.policies.transfer import Correlation, Played, Policy, Start, correlate, draw_starts, far, play
-from cosmos_isaac_wm.report import judge
+from cosmos_isaac_wm.reporting.figures import write_side_by_side
+from cosmos_isaac_wm.reporting.report import judge
 from cosmos_isaac_wm.sims import SimulatorName
+from cosmos_isaac_wm.storage.atomic import replacing
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.train.train_agent import GOOD
 from cosmos_isaac_wm.world_model import WorldModel

@@ -21,9 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..atomic import replacing
 from ..scene import Scene
-from .episodes import DatasetError, Episode, EpisodeDataset, draw_splits, write_dataset
+from ..storage.atomic import replacing
+from .dataset import EpisodeDataset
+from .episodes import DatasetError, Episode
+from .splits import draw_splits
+from .writing import write_dataset
 
 
 @dataclass(frozen=True)
@@ -163,64 +166,3 @@ def _load(path: Path, job: Job) -> Episode:
             if name:
                 groups[group][name] = arrays[key]
         return Episode(np.moveaxis(arrays["frames"], -1, 0), arrays["actions"], job.kind, job.seed, **groups)
-
-
-def coverage(dataset: EpisodeDataset, picture: str | os.PathLike[str]) -> dict[str, float]:
-    """Summarise what a dataset of positions visited, and draw it.
-
-    Args:
-        dataset: A dataset whose episodes have positions.
-        picture: PNG to write: heat maps of the visited positions, and how far the first marker moves.
-
-    Returns:
-        Flat numbers: episodes, frames, share of steps in contact, path length and net displacement in metres by kind.
-    """
-    from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
-
-    scene = dataset.scene
-    low, high = scene.workspace_low, scene.workspace_high
-    if not scene.markers or low is None or high is None:
-        raise DatasetError(f"{dataset.path} has no positions, so there is no coverage to draw")
-    numbers: dict[str, float] = {"episodes": len(dataset)}
-    visited: dict[str, list[NDArray[np.float32]]] = {}  # slides have no pusher to draw
-    paths: dict[str, list[float]] = {}
-    for kind in sorted(set(dataset.kinds)):
-        contact, net = [], []
-        for episode in _without_frames(dataset, kind):
-            for name, values in episode.positions.items():
-                visited.setdefault(name, []).append(values)
-            track = episode.positions[scene.marker_names[0]]
-            paths.setdefault(kind, []).append(float(np.linalg.norm(np.diff(track, axis=0), axis=1).sum()))
-            net.append(float(np.linalg.norm(track[-1] - track[0])))
-            contact.append(float(np.mean(episode.infos["contact"])) if "contact" in episode.infos else np.nan)
-        numbers |= {
-            f"{kind}_episodes": len(net),
-            f"{kind}_contact_share": float(np.mean(contact)),
-            f"{kind}_path_m": float(np.mean(paths[kind])),
-            f"{kind}_displacement_m": float(np.mean(net)),
-        }
-    figure = Figure(figsize=(5 * (len(visited) + 1), 4.5), layout="constrained")
-    axes = figure.subplots(1, len(visited) + 1)
-    for axis, (name, tracks) in zip(axes, visited.items(), strict=False):
-        points = np.concatenate(tracks)
-        *_, image = axis.hist2d(
-            points[:, 0],
-            points[:, 1],
-            bins=40,
-            range=[[low[0], high[0]], [low[1], high[1]]],
-            cmap="magma",
-            norm=LogNorm(),
-        )
-        figure.colorbar(image, ax=axis, label="frames")
-        axis.set(title=f"where the {name} was", xlabel="x (m)", ylabel="y (m)", aspect="equal")
-    for kind, lengths in paths.items():
-        axes[-1].hist(lengths, bins=30, alpha=0.6, label=kind)
-    axes[-1].set(title=f"path of the {scene.marker_names[0]}", xlabel="metres per episode", ylabel="episodes")
-    axes[-1].legend()
-    figure.savefig(picture, dpi=110)
-    return numbers
-
-
-def _without_frames(dataset: EpisodeDataset, kind: str) -> Iterator[Episode]:
-    return dataset.episodes(tqdm(dataset.indices("all", kind), desc=f"coverage of {kind}", unit="episode"))

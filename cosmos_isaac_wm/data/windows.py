@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ..atomic import replacing
 from ..scene import Scene
-from .episodes import DatasetError, Episode, EpisodeDataset
+from ..storage.atomic import replacing
+from .dataset import EpisodeDataset
+from .episodes import DatasetError, Episode
 
 
 @dataclass

@@ -16,8 +16,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from ..scene import CUBE_SIZE, PUSHER_RADIUS, TABLE, Scene
-from .isaac_task import SUBSTEPS, TableEnv, TableEnvCfg, start_state
+from ..scene import TABLE, Scene
+from .isaac_scene import SUBSTEPS
+from .isaac_task import TableEnv, TableEnvCfg, start_state
+from .table import CUBE_SIZE, PUSHER_RADIUS
 
 
 def _touch(state: NDArray[np.float64]) -> bool:

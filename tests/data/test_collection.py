@@ -7,7 +7,8 @@ import pytest
 
 from cosmos_isaac_wm.data import DatasetError, EpisodeDataset, write_dataset
 from cosmos_isaac_wm.data import collection as collection_module
-from cosmos_isaac_wm.data.collection import collect, coverage, plan
+from cosmos_isaac_wm.data.collection import collect, plan
+from cosmos_isaac_wm.data.coverage import coverage
 
 JOBS = plan(5, "both", seed=0, steps=8)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cosmos_isaac_wm.data import DatasetError, EpisodeDataset, assign_splits, write_dataset
-from cosmos_isaac_wm.data.episodes import draw_splits
+from cosmos_isaac_wm.data.splits import draw_splits
 
 
 def same(first, second):

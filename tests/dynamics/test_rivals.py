@@ -5,8 +5,8 @@ import torch
 
 from cosmos_isaac_wm.dynamics import LatentUNet, LatentUNetConfig, ProbabilisticPlus, ProbabilisticPlusConfig
 from cosmos_isaac_wm.perception import Perception
+from cosmos_isaac_wm.perception.tokenizers import TinyTokenizer, TinyTokenizerConfig
 from cosmos_isaac_wm.protocols import Dynamics
-from cosmos_isaac_wm.tokenizers import TinyTokenizer, TinyTokenizerConfig
 from cosmos_isaac_wm.train import cli, fit_dynamics
 
 SMALL_UNET = LatentUNetConfig(channels=2, action_dim=2, width=8, multipliers=(1, 2, 2), blocks=1)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cosmos_isaac_wm.envs.task import Task, to_numpy
-from cosmos_isaac_wm.readout import Located
+from cosmos_isaac_wm.perception.readout import Located
 
 
 class Eyes:

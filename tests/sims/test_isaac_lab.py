@@ -10,12 +10,12 @@ isaac_lab = pytest.importorskip(
     "cosmos_isaac_wm.sims.isaac_lab", reason="needs an Isaac Lab environment, see docs/isaac.md", exc_type=ImportError
 )
 
-from cosmos_isaac_wm.baselines import opposed, predictability_floor, simulator_for  # noqa: E402
 from cosmos_isaac_wm.data import EpisodeDataset  # noqa: E402
-from cosmos_isaac_wm.open_loop import detect_all  # noqa: E402
+from cosmos_isaac_wm.evaluation.baselines import opposed, predictability_floor, simulator_for  # noqa: E402
+from cosmos_isaac_wm.evaluation.open_loop import detect_all  # noqa: E402
 from cosmos_isaac_wm.protocols import Simulator  # noqa: E402
-from cosmos_isaac_wm.scene import CUBE_SIZE  # noqa: E402
 from cosmos_isaac_wm.sims.mujoco import MujocoTable  # noqa: E402
+from cosmos_isaac_wm.sims.table import CUBE_SIZE  # noqa: E402
 from cosmos_isaac_wm.train import collect  # noqa: E402
 
 pytestmark = pytest.mark.isaac

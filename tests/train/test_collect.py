@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from cosmos_isaac_wm.baselines import opposed, predictability_floor
 from cosmos_isaac_wm.data import EpisodeDataset
 from cosmos_isaac_wm.envs import DreamEnv
+from cosmos_isaac_wm.evaluation.baselines import opposed, predictability_floor
 from cosmos_isaac_wm.policies.agent import Agent, new_policy
 from cosmos_isaac_wm.sims.mujoco import MujocoTable
 from cosmos_isaac_wm.train import collect

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from cosmos_isaac_wm.data import EpisodeDataset
-from cosmos_isaac_wm.evaluation import evaluate
+from cosmos_isaac_wm.evaluation.evaluation import evaluate
 from cosmos_isaac_wm.train.evaluate import main
 from cosmos_isaac_wm.world_model import WorldModel
 

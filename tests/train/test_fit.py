@@ -13,7 +13,7 @@ import torch
 
 from cosmos_isaac_wm.data import Episode, EpisodeDataset, write_dataset
 from cosmos_isaac_wm.perception import Perception
-from cosmos_isaac_wm.recorder import DreamRecorder
+from cosmos_isaac_wm.reporting.replay import DreamRecorder
 from cosmos_isaac_wm.scene import Marker, Scene
 from cosmos_isaac_wm.train import cli, fit_dynamics, fit_tokenizer
 from cosmos_isaac_wm.world_model import WorldModel

@@ -1,1 +1,0 @@
-../../cosmos_isaac_wm/open_loop.py

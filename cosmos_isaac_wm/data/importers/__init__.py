@@ -1,0 +1,1 @@
+"""Episodes that other programs recorded, each kind of file by a module of its own."""

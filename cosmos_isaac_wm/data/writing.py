@@ -1,0 +1,124 @@
+"""How are episodes written? As a Minari dataset, whole or not at all.
+
+Frames are lossless: Minari's raw images, in gzip chunks that run along time, where a fixed camera repeats itself.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import minari
+import numpy as np
+from gymnasium.spaces import Box
+from minari.data_collector import EpisodeBuffer
+from minari.dataset.minari_storage import MinariStorage
+
+from ..scene import Scene
+from .dataset import METADATA_KEY
+from .episodes import DatasetError, Episode
+
+
+def write_dataset(
+    path: str | os.PathLike[str],
+    episodes: Iterable[Episode],
+    scene: Scene,
+    splits: Sequence[str] | None = None,
+    metadata: dict[str, Any] | None = None,
+    dataset_id: str = "cosmos-isaac-wm/episodes-v0",
+) -> Path:
+    """Write episodes as a Minari dataset, all or nothing: a temporary folder is renamed at the end.
+
+    Args:
+        path: Folder to create; must not hold a dataset yet.
+        episodes: Episodes, read one at a time.
+        scene: Stored in the metadata, with which the dataset explains itself.
+        splits: One of "train", "val", "test" per episode, or None for a dataset without a split.
+        metadata: Further JSON values, for example the simulator's.
+        dataset_id: The Minari id.
+
+    Raises:
+        FileExistsError: If `path` already holds a dataset.
+        DatasetError: If an episode's shapes do not fit the scene.
+    """
+    path = Path(path)
+    if (path / "data").exists():
+        raise FileExistsError(f"{path} already holds a dataset; choose another folder")
+    path.mkdir(parents=True, exist_ok=True)
+    temporary = path.resolve() / f".writing-{os.getpid()}"  # Minari joins a relative path to itself
+    shutil.rmtree(temporary, ignore_errors=True)
+    shape = (*scene.image_size, 3)
+    try:
+        storage = MinariStorage.new(
+            temporary,
+            observation_space=Box(0, 255, shape, np.uint8),
+            action_space=Box(np.array(scene.action_low, np.float32), np.array(scene.action_high, np.float32)),
+            data_format="hdf5",
+            jpeg_encoding=False,
+        )
+        for index, episode in enumerate(episodes):
+            _append(storage, index, episode, shape, "" if splits is None else splits[index])
+        storage.update_metadata(
+            {
+                "dataset_id": dataset_id,
+                "minari_version": minari.__version__,
+                METADATA_KEY: {"scene": scene.to_dict(), **(metadata or {})},
+            }
+        )
+        temporary.rename(path / "data")
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return path
+
+
+def _append(storage: MinariStorage, index: int, episode: Episode, shape: tuple[int, ...], split: str) -> None:
+    steps = len(episode)
+    if episode.frames.shape != (steps + 1, *shape) or episode.frames.dtype != np.uint8:
+        raise DatasetError(
+            f"episode {index} has frames {episode.frames.dtype} {episode.frames.shape} and {steps} actions; "
+            f"expected uint8 {(steps + 1, *shape)}"
+        )
+    if episode.actions.shape != (steps, *storage.action_space.shape):
+        raise DatasetError(
+            f"episode {index} has actions {episode.actions.shape}; expected {(steps, *storage.action_space.shape)}"
+        )
+    positions = {f"{name}_position": values for name, values in episode.positions.items()}
+    headings = {
+        f"{name}_heading": values for name, values in episode.headings.items() if f"{name}_pose" not in episode.infos
+    }
+    infos = {**positions, **headings, **episode.infos}
+    for name, values in infos.items():
+        if len(values) != steps + 1:
+            raise DatasetError(
+                f"episode {index} has {name!r} of shape {values.shape}; expected one row per frame, {steps + 1}"
+            )
+    # Minari appends to an existing array and keeps its filters: creating it first is how to have it compressed.
+    with h5py.File(storage.data_path / "main_data.hdf5", "a", track_order=True) as file:
+        file.create_group(f"episode_{index}").create_dataset(
+            "observations",
+            shape=(0, *shape),
+            maxshape=(None, *shape),
+            chunks=(steps + 1, min(2, shape[0]), *shape[1:]),
+            dtype=np.uint8,
+            compression="gzip",
+            compression_opts=6,
+        )
+    storage.update_episodes(
+        [
+            EpisodeBuffer(
+                id=index,
+                seed=episode.seed if episode.seed >= 0 else None,
+                observations=episode.frames,  # type: ignore[arg-type]  # any sequence of frames is written alike
+                actions=episode.actions,  # type: ignore[arg-type]
+                rewards=[0.0] * steps,
+                terminations=[False] * steps,
+                truncations=[False] * (steps - 1) + [True],
+                infos=infos,
+            )
+        ]
+    )
+    storage.update_episode_metadata([{"kind": episode.kind, "split": split}], [index])

@@ -1,0 +1,213 @@
+"""Perception: tokenizer, latent normalisation and readout, everything between pictures and what the dynamics sees.
+
+One folder on disk: `perception.yaml`, `perception.safetensors`. A world model bundle contains one, and
+`cosmos-wm fit-tokenizer` writes one that has no dynamics yet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..scene import Scene
+from ..storage.bundle import BundleError, read_yaml
+from ..storage.weights import load_weights
+from .pictures import to_frames, to_images
+from .readout import Located, Readout, ReadoutConfig
+from .tokenizers import CosmosTokenizer, TinyTokenizer, TinyTokenizerConfig
+
+
+class Perception(nn.Module):
+    """Frames to normalised latents, back to frames, and to positions.
+
+    Args:
+        scene: What is looked at.
+        tokenizer: The frame tokenizer.
+        readout: Positions from latents, or None where the data has no positions.
+        mean: Mean of the raw latents per channel, (C,).
+        std: Standard deviation of the raw latents per channel, (C,).
+        adapted_from: What `latents_fingerprint` was before the encoder learned on, or None if it never did: a dynamics
+            of those latents is a good start for these.
+    """
+
+    mean: Tensor
+    std: Tensor
+    action_low: Tensor
+    action_high: Tensor
+
+    def __init__(
+        self,
+        scene: Scene,
+        tokenizer: TinyTokenizer | CosmosTokenizer,
+        readout: Readout | None = None,
+        mean: Tensor | None = None,
+        std: Tensor | None = None,
+        adapted_from: str | None = None,
+    ):
+        super().__init__()
+        self.scene, self.tokenizer, self.readout = scene, tokenizer, readout
+        self.adapted_from = adapted_from
+        channels = tokenizer.channels
+        self.register_buffer("mean", torch.zeros(channels) if mean is None else mean)
+        self.register_buffer("std", torch.ones(channels) if std is None else std)
+
+        self.register_buffer("action_low", torch.tensor(scene.action_low), persistent=False)
+        self.register_buffer("action_high", torch.tensor(scene.action_high), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.mean.device
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of the scene's frames."""
+        height, width = self.scene.image_size
+        return self.tokenizer.channels, height // self.tokenizer.compression, width // self.tokenizer.compression
+
+    def encode(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
+        """uint8 frames (B, H, W, 3) to normalised float32 latents (B, C, h, w).
+
+        Raises:
+            ValueError: If the frames have another type, or a size that the tokenizer cannot divide.
+        """
+        frames = torch.as_tensor(frames)
+        if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+            raise ValueError(
+                f"expected uint8 RGB frames of shape (B, H, W, 3), got {str(frames.dtype).removeprefix('torch.')} "
+                f"{tuple(frames.shape)}"
+            )
+        with torch.inference_mode():
+            images = to_images(frames.to(self.device)).contiguous(memory_format=torch.channels_last)
+            return (self.tokenizer.encode(images).float() - self._shaped(self.mean)) / self._shaped(self.std)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalised latents (B, C, h, w) to uint8 frames (B, H, W, 3)."""
+        with torch.inference_mode():
+            raw = latents.float() * self._shaped(self.std) + self._shaped(self.mean)
+            return to_frames(self.tokenizer.decode(raw.contiguous(memory_format=torch.channels_last)).float())
+
+    def locate(self, latents: Tensor) -> Located:
+        """Positions (B, N, 2) in metres and presence (B, N) from normalised latents (B, C, h, w).
+
+        Raises:
+            ValueError: If there is no readout, because the training data had no positions.
+        """
+        if self.readout is None:
+            raise ValueError(
+                f"the bundle of scene {self.scene.name!r} has no readout: its training data had no positions. "
+                'Use obs_type="latent" or "rgb" and a reward function of latents or frames.'
+            )
+        located: Located = self.readout(latents)
+        return located
+
+    def scale_actions(self, actions: Tensor) -> Tensor:
+        """Actions (..., A) in the scene's units, clipped to its bounds and scaled to [-1, 1] as the dynamics wants."""
+        clipped = torch.minimum(torch.maximum(actions.to(self.action_low), self.action_low), self.action_high)
+        return 2 * (clipped - self.action_low) / (self.action_high - self.action_low) - 1
+
+    @staticmethod
+    def _shaped(statistics: Tensor) -> Tensor:
+        return statistics[None, :, None, None]
+
+    def fingerprint(self) -> str:
+        """A hash of tokenizer and latent statistics."""
+        return self._with_statistics(self.tokenizer.fingerprint())
+
+    def latents_fingerprint(self) -> str:
+        """A hash of encoder (or NVIDIA's tokenizer) and latent statistics: the same one makes the same latents."""
+        tokenizer = self.tokenizer
+        if isinstance(tokenizer, TinyTokenizer):
+            return self._with_statistics(tokenizer.encoder_fingerprint())
+        return self._with_statistics(tokenizer.fingerprint())
+
+    def _with_statistics(self, tokenizer: str) -> str:
+        digest = hashlib.sha256(tokenizer.encode())
+        for statistic in (self.mean, self.std):
+            digest.update(statistic.cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def config(self) -> dict[str, Any]:
+        """What `load` needs besides the weights."""
+        tokenizer: dict[str, Any] = {"fingerprint": self.tokenizer.fingerprint()}
+        if isinstance(self.tokenizer, TinyTokenizer):
+            tokenizer |= {"type": "tiny", "config": _plain(dataclasses.asdict(self.tokenizer.config))}
+        else:
+            tokenizer |= {"type": "cosmos", "config": self.tokenizer.config()}
+        readout = None if self.readout is None else dataclasses.asdict(self.readout.config)
+        adapted = {} if self.adapted_from is None else {"adapted_from": self.adapted_from}
+        return {"scene": self.scene.to_dict(), "tokenizer": tokenizer, "readout": readout, **adapted}
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write `perception.yaml` and `perception.safetensors` into an existing folder."""
+        folder = Path(folder)
+        # NVIDIA's weights stay in their own files; everything else is ours.
+        state = {
+            name: tensor.contiguous()
+            for name, tensor in self.state_dict().items()
+            if isinstance(self.tokenizer, TinyTokenizer) or not name.startswith("tokenizer.")
+        }
+        save_file(state, folder / "perception.safetensors")
+        (folder / "perception.yaml").write_text(yaml.safe_dump(self.config(), sort_keys=False))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> Perception:
+        """Read what `save` wrote.
+
+        Raises:
+            BundleError: If a file is missing or truncated, or the tokenizer's fingerprint differs from the one that
+                the latents were made with.
+        """
+        folder = Path(folder)
+        config = read_yaml(folder / "perception.yaml")
+        try:
+            perception = _build(config)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{folder}/perception.yaml describes no perception: {error!r}") from error
+        tokenizer, described = perception.tokenizer, config["tokenizer"]
+        load_weights(
+            perception,
+            folder / "perception.safetensors",
+            elsewhere="tokenizer." if described["type"] == "cosmos" else None,
+        )
+        if tokenizer.fingerprint() != described["fingerprint"]:
+            raise BundleError(
+                f"{folder}: the tokenizer's fingerprint is {tokenizer.fingerprint()}, but the bundle's latents were "
+                f"made with {described['fingerprint']}. Use the tokenizer it was fitted with, or fit the bundle again."
+            )
+        return perception.eval().requires_grad_(False).to(device)
+
+
+def _build(config: dict[str, Any]) -> Perception:
+    """An untrained perception of the described shapes."""
+    scene = Scene.from_dict(config["scene"])
+    described = config["tokenizer"]
+    tokenizer: TinyTokenizer | CosmosTokenizer
+    if described["type"] == "tiny":
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in described["config"].items()}
+        tokenizer = TinyTokenizer(TinyTokenizerConfig(**values))
+        tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    elif described["type"] == "cosmos":
+        tokenizer = CosmosTokenizer(**described["config"])
+    else:
+        raise ValueError(f"unknown tokenizer type {described['type']!r}; expected 'tiny' or 'cosmos'")
+    readout = None
+    if config["readout"] is not None:
+        if scene.workspace_low is None or scene.workspace_high is None:
+            raise ValueError("a readout needs the scene's workspace bounds")
+        readout = Readout(ReadoutConfig(**config["readout"]), scene.workspace_low, scene.workspace_high)
+    return Perception(scene, tokenizer, readout, adapted_from=config.get("adapted_from"))
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

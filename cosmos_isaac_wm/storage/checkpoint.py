@@ -1,0 +1,53 @@
+"""Weights by their hash, and resumable training: everything a loop needs to go on, in one file that is always whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from .atomic import replacing
+
+
+class _Stateful(Protocol):
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
+class Checkpoint:
+    """Saves and restores the states of named objects and a few plain values.
+
+    Args:
+        path: The file. It is written under a temporary name and renamed, and read without unpickling code.
+        parts: Modules, optimisers, schedules: anything with `state_dict` and `load_state_dict`.
+    """
+
+    def __init__(self, path: Path, **parts: _Stateful):
+        self.path = path
+        self._parts = parts
+
+    def save(self, **values: Any) -> None:
+        """Write the parts' states and the values."""
+        state = {"values": values, **{name: part.state_dict() for name, part in self._parts.items()}}
+        with replacing(self.path) as temporary:
+            torch.save(state, temporary)
+
+    def load(self) -> dict[str, Any]:
+        """Restore the parts and return the values; an empty dict where there is no checkpoint yet.
+
+        Raises:
+            ValueError: If the file is damaged or belongs to another configuration.
+        """
+        if not self.path.exists():
+            return {}
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            for name, part in self._parts.items():
+                part.load_state_dict(state[name])
+        except Exception as error:
+            raise ValueError(
+                f"{self.path} cannot be continued ({error}); it is damaged or of another configuration. "
+                "Repeat the command that made it, or delete the file to start afresh."
+            ) from error
+        return dict(state["values"])

@@ -1,0 +1,106 @@
+"""What is wrong with a dreamed step? Its latent against the true one, and what the readout sees in it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..data.windows import EncodedEpisodes
+from ..perception.readout import Located
+from ..protocols import Prediction
+from .dreams import Targets
+from .recipe import FitConfig
+
+Term = tuple[float, Tensor]  # a weight, and what it weighs for each dream, (B,)
+
+_FARTHEST = 0.1  # metres of position error beyond which contact has gone another way and there is nothing to learn
+_TURNED_AWAY = math.cos(math.radians(80))  # of symmetry x angle: a cube is given up when it is off by 20 degrees
+
+
+def rollout_loss(predicted: Tensor, target: Tensor, previous: Tensor, background: Tensor, config: FitConfig) -> Tensor:
+    """Motion-weighted L1 of one predicted step, (B,).
+
+    Args:
+        predicted: (B, C, h, w).
+        target: The true next latent, (B, C, h, w).
+        previous: The true latent one frame earlier, (B, C, h, w): the motion is measured against it.
+        background: The median latent, (1, C, h, w).
+        config: Weights and threshold.
+    """
+    weight = torch.where((target - previous).abs() > config.motion_threshold, config.motion_weight, 1.0)
+    if config.foreground_weight:
+        occupied = ((target - background).abs().amax(dim=1, keepdim=True) > 1.0).to(weight.dtype)
+        weight = weight + config.foreground_weight * occupied
+    return (weight * (predicted - target).abs()).mean(dim=(1, 2, 3))
+
+
+def gradient_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean L1 distance between the spatial gradients of latents (B, C, h, w), (B,)."""
+    off = predicted - target
+    return off.diff(dim=2).abs().mean(dim=(1, 2, 3)) + off.diff(dim=3).abs().mean(dim=(1, 2, 3))
+
+
+def latent_terms(
+    prediction: Prediction, target: Tensor, previous: Tensor, background: Tensor, config: FitConfig
+) -> list[Term]:
+    """The terms of one predicted step that need latents only; arguments as of `rollout_loss`."""
+    predicted = prediction.latent.float()
+    terms = [(1.0, rollout_loss(predicted, target, previous, background, config))]
+    if config.gradient_weight:
+        terms.append((config.gradient_weight, gradient_loss(predicted, target)))
+    if prediction.kl is not None:
+        terms.append((config.kl_weight, (prediction.kl - config.free_bits).clamp(min=0).sum(dim=1)))
+    return terms
+
+
+class PoseJudge:
+    """Judges the poses that the readout sees in dreamed latents.
+
+    What is off already when an update begins is not this update's to mend, and cannot be seen from the context: errors
+    are counted from there.
+
+    Args:
+        begun: What the readout sees where the dreams begin.
+        truth: What is true from there on.
+        config: The recipe.
+    """
+
+    def __init__(self, begun: Located, truth: Targets, config: FitConfig):
+        self._begun, self._truth, self._config = begun, truth, config
+
+    def terms(self, located: Located, step: int) -> list[Term]:
+        """What is wrong with the poses after step `step` = 1, 2, ..."""
+        truth, config = self._truth, self._config
+        moved = truth.positions[:, step] - truth.positions[:, 0]  # (B, N, 2) metres, NaN where absent
+        strayed = (located.positions - self._begun.positions - moved).nan_to_num().norm(dim=-1).clamp(max=_FARTHEST)
+        terms = [(config.position_weight * 10, strayed.mean(dim=1))]
+        if config.heading_weight and located.headings is not None and self._begun.headings is not None:
+            turned = _turned(self._begun.headings, truth.headings[:, 0], truth.headings[:, step])
+            missed = (located.headings - turned).nan_to_num().norm(dim=-1)
+            terms.append((config.heading_weight, missed.mean(dim=1)))
+        return terms
+
+    def near(self, located: Located, step: int) -> Tensor:
+        """Which dreams have not left the truth after step `step`, (B,)."""
+        truth, config = self._truth, self._config
+        error = (located.positions.detach() - truth.positions[:, step]).norm(dim=-1).nan_to_num()
+        near = error.amax(dim=1) < config.divergence
+        if config.heading_weight and located.headings is not None:
+            agreement = F.cosine_similarity(located.headings.detach(), truth.headings[:, step], dim=-1)
+            near = near & (agreement.nan_to_num(nan=1.0).amin(dim=1) > _TURNED_AWAY)
+        return near
+
+
+def _turned(begun: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """Where headings (B, N, 2) end up that turn as others do from `before` to `after`; unit vectors, NaN if unknown."""
+    start, first, last = (torch.view_as_complex(F.normalize(each.float(), dim=-1)) for each in (begun, before, after))
+    return torch.view_as_real(start * last * first.conj())
+
+
+def median_latent(episodes: EncodedEpisodes) -> Tensor:
+    """The background: the median latent over the training frames, (1, C, h, w)."""
+    flat = episodes.latents.flatten(0, 1)
+    return flat[:: max(1, len(flat) // 500)].float().median(dim=0, keepdim=True).values

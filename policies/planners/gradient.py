@@ -1,0 +1,80 @@
+"""How does a planner follow the gradient of its cost, through readout and network, instead of searching?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from ...precision import Compile, Precision
+from ...rollout import DreamEngine
+from .cost import Cost, Imagined
+from .planner import Planner
+from .search import CEM
+
+
+class GradientPlanner(Planner):
+    """Follows the gradient of the cost with respect to the actions, through readout and network (Adam).
+
+    Args:
+        env: As of `Planner`.
+        restarts: Sequences that are improved at once: the last plan, and others from noise around it.
+        iterations: Gradient steps per plan.
+        lr: Their size.
+        horizon: As of `Planner`.
+        replan: As of `Planner`.
+        cost: As of `Planner`; must be differentiable.
+        seed: As of `Planner`.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        restarts: int = 8,
+        iterations: int = 6,
+        lr: float = 0.2,
+        horizon: int = 12,
+        replan: int = 3,
+        cost: Cost | None = None,
+        seed: int = 0,
+    ):
+        self._lr = lr
+        super().__init__(env, CEM(max(3, restarts), iterations, elites=2, beta=2.0), horizon, replan, cost, seed)
+
+    def _new_engine(self, dtype: Precision, compile: Compile) -> DreamEngine | None:
+        return None  # the engine keeps no graph to differentiate
+
+    def _improve(self, mean: Tensor) -> Tensor:
+        self.search.begin(mean)
+        sequences = self.search.sample(self._generator).requires_grad_()
+        optimizer = torch.optim.Adam([sequences], lr=self._lr)
+        best, best_cost = mean, torch.inf
+        for iteration in range(self.search.iterations + 1):
+            costs = self.cost(self._imagine(sequences)).float()
+            index = int(costs.detach().nan_to_num(torch.inf).argmin())
+            if float(costs[index].detach()) < best_cost:
+                best, best_cost = sequences.detach()[index].clone(), float(costs[index].detach())
+            if iteration < self.search.iterations:
+                optimizer.zero_grad()
+                costs.sum().backward()
+                optimizer.step()
+                sequences.data.clamp_(-1, 1)
+        return best
+
+    def _imagine(self, sequences: Tensor) -> Imagined:
+        perception = self._model.perception
+        actions = (self._middle + self._reach * sequences).to(self._model.device)
+        context = self._context().clone().expand(len(actions), -1, -1, -1, -1)
+        latents, positions, presence = [], [], []
+        for step in range(actions.shape[1]):
+            latent = self._model.dynamics(context, perception.scale_actions(actions[:, step])).latent
+            context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
+            latents.append(latent)
+            if perception.readout is not None:
+                located = perception.locate(latent)
+                positions.append(located.positions)
+                presence.append(located.presence)
+        self.dreamed_steps += actions.shape[0] * actions.shape[1]
+        return self._imagined(torch.stack(latents, dim=1), actions, positions, presence)

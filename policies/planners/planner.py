@@ -1,0 +1,155 @@
+"""How does a planner act? It dreams many futures from where its environment is, and does what the best begins with."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...precision import Compile, Precision
+from ...rollout import DreamEngine
+from .cost import Cost, Imagined, PushCost
+from .search import ICEM, Search
+
+
+class Planner:
+    """Model predictive control in the dream, with Stable-Baselines3's `predict`, for either environment.
+
+    Args:
+        env: A `DreamEnv` or `RealEnv`, wrapped or not; the planner begins from its newest K latents and its goal.
+        search: How to look for actions; `ICEM` when None.
+        horizon: Steps of a plan, T.
+        replan: Steps after which to plan anew.
+        cost: Of dreamed futures; `PushCost` when None.
+        seed: Of the sampling.
+        dtype: Precision of the dream, as of `FastModule`.
+        compile: Whether to compile it, as of `FastModule`.
+
+    Attributes:
+        engine: The `DreamEngine` that dreams the futures; None where the search has no population.
+        dreamed_steps: Steps dreamed so far, over all futures.
+        seconds: Seconds spent on planning.
+
+    Raises:
+        ValueError: If the environment is no such one, or the bundle knows no positions and there is no cost.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        search: Search | None = None,
+        horizon: int = 12,
+        replan: int = 3,
+        cost: Cost | None = None,
+        seed: int = 0,
+        dtype: Precision = "auto",
+        compile: Compile = "auto",
+    ):
+        self._core = cast(Any, env.unwrapped)
+        if not hasattr(self._core, "task") or getattr(self._core, "context", torch.empty(0)).ndim != 4:
+            raise ValueError(f"a planner needs one CosmosDream-v0 or CosmosReal-v0 to plan for, not {self._core}")
+        if not 1 <= replan <= horizon:
+            raise ValueError(f"expected 1 <= replan <= horizon, got replan {replan} and horizon {horizon}")
+        if isinstance(search, str):
+            raise ValueError(f"expected a search such as ICEM() (or SEARCHES[{search!r}]()), got its name")
+        self._model = self._core.world_model
+        if cost is None and self._model.perception.readout is None:
+            raise ValueError("the bundle knows no positions: pass a cost of the dreamed latents")
+        self.cost: Cost = cost or PushCost(self._model.scene)
+        self.search: Search = search or ICEM()
+        self.horizon, self.replan = horizon, replan
+        self._generator = torch.Generator().manual_seed(seed)
+        low, high = self._core.action_space.low, self._core.action_space.high
+        self._middle, self._reach = (torch.from_numpy(value) for value in ((low + high) / 2, (high - low) / 2))
+        self._plan = torch.zeros(horizon, len(low))
+        self._used = horizon
+        self.dreamed_steps, self.seconds = 0, 0.0
+        self.engine = self._new_engine(dtype, compile)
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], None]:
+        """The next action of the plan, after planning anew if it is time to.
+
+        Args:
+            observation: Tells only whether a batch of one is meant: the planner looks at the environment itself.
+            state: Ignored; part of Stable-Baselines3's signature.
+            episode_start: Ignored: the environment knows.
+            deterministic: Ignored.
+        """
+        if int(self._core.task.steps[0]) == 0:  # a new episode: what was planned for the last one is worth nothing
+            self._plan, self._used = torch.zeros_like(self._plan), self.horizon
+        if self._used >= self.replan:
+            start = time.perf_counter()
+            shifted = torch.zeros_like(self._plan)
+            if self._used < self.horizon:
+                shifted[: -self._used] = self._plan[self._used :]
+                shifted[-self._used :] = self._plan[-1]
+            self._plan, self._used = self._improve(shifted).clamp(-1, 1), 0
+            self.seconds += time.perf_counter() - start
+        action = (self._middle + self._reach * self._plan[self._used]).numpy().astype(np.float32)
+        self._used += 1
+        return (action[None] if self._is_batch(observation) else action), None
+
+    def _new_engine(self, dtype: Precision, compile: Compile) -> DreamEngine | None:
+        return DreamEngine(self._model, self.search.population, dtype, compile, look=True)
+
+    def _improve(self, mean: Tensor) -> Tensor:
+        """A better sequence than `mean` (T, A), both in [-1, 1]."""
+        self.search.begin(mean)
+        for _ in range(self.search.iterations):
+            sequences = self.search.sample(self._generator)
+            costs = self.cost(self._imagine(sequences)).float().cpu()
+            finite = costs[costs.isfinite()]
+            worse = finite.max() + 1 if len(finite) else torch.tensor(0.0)
+            self.search.update(sequences, torch.where(costs.isfinite(), costs, worse))  # than all that did not break
+        return self.search.plan()
+
+    @torch.inference_mode()
+    def _imagine(self, sequences: Tensor) -> Imagined:
+        """Dream what sequences (P, T, A) in [-1, 1] lead to."""
+        engine = self.engine
+        assert engine is not None
+        actions = (self._middle + self._reach * sequences).to(self._model.device)
+        engine.reset(self._context().expand(len(actions), -1, -1, -1, -1))
+        dreamed = [engine.step(actions[:, step]) for step in range(actions.shape[1])]
+        self.dreamed_steps += actions.shape[0] * actions.shape[1]
+        found = [each.located for each in dreamed if each.located is not None]
+        return self._imagined(
+            torch.stack([each.latent for each in dreamed], dim=1),
+            actions,
+            [each.positions for each in found],
+            [each.presence for each in found],
+        )
+
+    def _imagined(self, latents: Tensor, actions: Tensor, positions: list[Tensor], presence: list[Tensor]) -> Imagined:
+        nothing = latents.new_zeros(*latents.shape[:2], 0)
+        return Imagined(
+            latents,
+            actions,
+            torch.stack(positions, dim=1) if positions else nothing.unsqueeze(-1),
+            torch.stack(presence, dim=1) if presence else nothing,
+            self._core.task.goals[0],
+        )
+
+    def _context(self) -> Tensor:
+        """The environment's newest K latents, (1, K, C, h, w)."""
+        context: Tensor = self._core.context
+        return context.unsqueeze(0)
+
+    def _is_batch(self, observation: Any) -> bool:
+        space = self._core.observation_space
+        if isinstance(space, spaces.Dict):
+            key = next(iter(space.spaces))
+            space, observation = space[key], observation[key]
+        return np.ndim(observation) > len(space.shape)

@@ -1,0 +1,394 @@
+"""Fitting, on a world whose latents are the cube's position and whose dynamics are known."""
+
+import dataclasses
+import itertools
+import time
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from cosmos_isaac_wm.data.windows import EncodedEpisodes, join
+from cosmos_isaac_wm.dynamics import (
+    LatentUNet,
+    LatentUNetConfig,
+    ProbabilisticPlus,
+    ProbabilisticPlusConfig,
+    ResNetRollout,
+    ResNetRolloutConfig,
+)
+from cosmos_isaac_wm.perception import Perception
+from cosmos_isaac_wm.perception.readout import Located
+from cosmos_isaac_wm.perception.tokenizers import TinyTokenizer, TinyTokenizerConfig
+from cosmos_isaac_wm.protocols import Prediction
+from cosmos_isaac_wm.training import FitConfig, Stage, dynamics, fit_dynamics
+from cosmos_isaac_wm.training.dreams import Dreams
+from cosmos_isaac_wm.training.dynamics import self_fed_loss
+from cosmos_isaac_wm.training.losses import gradient_loss, rollout_loss
+from cosmos_isaac_wm.training.validation import validate
+
+SPEED = 0.02  # metres per step at action 1; latents are decimetres
+CONFIG = FitConfig(
+    updates=12,
+    batch_size=8,
+    stages=(Stage(1), Stage(2, persistence=0.5)),
+    lr=3e-3,
+    ema=0.5,
+    precision="fp32",
+    validate_every=4,
+    mirror=False,
+)
+
+
+class PositionReadout(nn.Module):
+    def forward(self, latent: Tensor) -> Located:
+        return Located(latent.mean(dim=(2, 3)).unsqueeze(1) / 10, torch.ones(len(latent), 1))
+
+
+class TurningReadout(nn.Module):
+    """The first latent channel is the angle."""
+
+    def forward(self, latent: Tensor) -> Located:
+        angle = latent.mean(dim=(2, 3))[:, :1]
+        return Located(torch.zeros(len(latent), 1, 2), torch.ones(len(latent), 1), angles(angle))
+
+
+def angles(angle: Tensor) -> Tensor:
+    return torch.stack([angle.cos(), angle.sin()], dim=-1)
+
+
+class Oracle(nn.Module):
+    """Knows the dynamics: the last latent plus what the action does, times a gain of one."""
+
+    context_length, channels, action_dim = 4, 2, 2
+
+    def __init__(self, gain: float = 1.0):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(gain))
+
+    def forward(self, context: Tensor, action: Tensor) -> Prediction:
+        return Prediction(context[:, -1] + self.gain * 10 * SPEED * action[:, :, None, None])
+
+
+def walk(episodes: int, length: int = 30, seed: int = 0, kinds: tuple[str, ...] = ("push",)) -> EncodedEpisodes:
+    rng = np.random.default_rng(seed)
+    actions = rng.uniform(-1, 1, (episodes, length - 1, 2))
+    start = rng.uniform(-0.2, 0.2, (episodes, 1, 2))
+    positions = np.concatenate([start, start + SPEED * np.cumsum(actions, axis=1)], axis=1)
+    latents = torch.tensor(10 * positions)[..., None, None].expand(-1, -1, -1, 4, 4)
+    return EncodedEpisodes(
+        latents=latents.half(),
+        actions=torch.tensor(actions, dtype=torch.float32),
+        positions=torch.tensor(positions, dtype=torch.float32).unsqueeze(2),
+        headings=torch.full((episodes, length, 1, 2), torch.nan),
+        lengths=torch.full((episodes,), length),
+        sources=torch.arange(episodes),
+        kinds=[kinds[i % len(kinds)] for i in range(episodes)],
+    )
+
+
+@pytest.fixture(scope="session")
+def perception(scene):
+    alone = dataclasses.replace(scene, markers=scene.markers[:1], agent=None)
+    tokenizer = TinyTokenizer(TinyTokenizerConfig(channels=2, widths=(8, 8), blocks=1))
+    return Perception(alone, tokenizer, PositionReadout())
+
+
+def small_model():
+    torch.manual_seed(0)
+    return ResNetRollout(ResNetRolloutConfig(channels=2, action_dim=2, width=16, blocks=1, blend=True))
+
+
+def dreams(episodes, config=CONFIG):
+    return Dreams(episodes, config, 4)
+
+
+@pytest.mark.parametrize(
+    ("motion", "foreground", "expected"),
+    [(1.0, 0.0, (1 + 1 + 1) / 3), (10.0, 0.0, (10 + 1 + 1) / 3), (10.0, 4.0, (10 + 5 + 1) / 3)],
+)
+def test_the_loss_weighs_what_moves_and_what_is_not_background(motion, foreground, expected):
+    previous = torch.tensor([[[[0.0, 2.0, 0.0]]]])
+    target = torch.tensor([[[[0.5, 2.05, 0.0]]]])  # moves, stands out from the background, is background
+    config = FitConfig(motion_weight=motion, motion_threshold=0.1, foreground_weight=foreground)
+    loss = rollout_loss(target + 1.0, target, previous, torch.zeros(1, 1, 1, 3), config)
+    assert float(loss) == pytest.approx(expected)
+
+
+def test_short_episodes_do_not_cut_validation_short(perception):
+    short, long = walk(2, length=8, kinds=("slide",)), walk(2, seed=1)
+    mixed, alone = (validate(Oracle(0.5), perception, episodes) for episodes in (join([short, long]), long))
+    for key in ("push_rmse", "push_median", "push_rmse_at_32"):
+        assert mixed[key] == pytest.approx(alone[key])
+    assert mixed["slide_rmse"] == pytest.approx(validate(Oracle(0.5), perception, short)["slide_rmse"])
+
+
+def test_a_perfect_model_has_no_error_and_a_worse_one_a_larger_one(perception):
+    episodes = walk(4, kinds=("push", "slide"))
+    perfect, poor, still = (validate(Oracle(gain), perception, episodes) for gain in (1.0, 0.8, 0.0))
+    assert perfect["error"] < 0.5  # px at 512: float16 latents
+    assert perfect["error"] < poor["error"] < still["error"]
+    assert {"push_rmse", "slide_rmse", "push_median", "push_rmse_at_16", "slide_rmse_at_32"} <= perfect.keys()
+
+
+def test_the_validation_error_is_in_pixels_at_512(perception):
+    episodes = walk(3)
+    scene, truth = perception.scene, episodes.positions[:, 4:, 0].numpy()
+    still = np.broadcast_to(episodes.positions[:, 3:4, 0].numpy(), truth.shape)
+    pixels = np.linalg.norm(scene.to_pixels(still) - scene.to_pixels(truth), axis=-1) * 512 / 32
+    numbers = validate(Oracle(0.0), perception, episodes)
+    assert numbers["error"] == pytest.approx(pixels.mean(), rel=0.02)
+    assert numbers["push_rmse"] == pytest.approx(np.sqrt((pixels**2).mean()), rel=0.02)
+    assert numbers["push_rmse_at_16"] == pytest.approx(np.sqrt((pixels[:, :16] ** 2).mean()), rel=0.02)
+
+
+def test_without_positions_the_validation_error_is_that_of_the_latents(perception):
+    blind = Perception(perception.scene, perception.tokenizer)
+    assert validate(Oracle(), blind, walk(2))["error"] < 0.01
+    assert validate(Oracle(0.0), blind, walk(2))["error"] > 0.1
+
+
+def test_dreams_start_from_true_contexts_and_their_actions_lead_to_their_targets():
+    batch = dreams(walk(5))
+    batch.prepare(Stage(3, 0.0), np.random.default_rng(0))
+    truth = batch.targets(3)
+    torch.testing.assert_close(batch.context[:, -1], truth.latents[:, 0])
+    torch.testing.assert_close(truth.latents[..., 0, 0] / 10, truth.positions[:, :, 0], atol=2e-3, rtol=0)
+    torch.testing.assert_close(truth.latents.diff(dim=1)[..., 0, 0], 10 * SPEED * truth.actions, atol=5e-3, rtol=0)
+
+
+def test_persistent_dreams_go_on_and_diverged_ones_restart():
+    batch = dreams(walk(5, length=60))
+    batch.prepare(Stage(2, 1.0), np.random.default_rng(0))
+    batch.place[:, 1] = 10
+    place, dreamed = batch.place.copy(), torch.full_like(batch.context, 7.0)
+    alive = torch.tensor([True, False] * 4)
+    batch.advance(dreamed, alive, 2)
+    batch.prepare(Stage(2, 1.0), np.random.default_rng(1))
+    assert (batch.context[alive] == 7.0).all()
+    assert (batch.place[alive, 1] == place[alive, 1] + 2).all()
+    assert (batch.context[~alive] != 7.0).any(dim=(1, 2, 3, 4)).all()
+    latents = batch.targets(2).latents
+    torch.testing.assert_close(batch.context[~alive][:, -1], latents[~alive][:, 0])
+
+
+def test_a_dream_never_runs_past_the_end_of_its_episode():
+    episodes = walk(3, length=12)
+    batch = dreams(episodes)
+    for update in range(20):
+        batch.prepare(Stage(3, 1.0), np.random.default_rng(update))
+        assert (batch.place[:, 1] + 3 < 12).all()
+        assert (batch.place[:, 1] >= 3).all()
+        batch.advance(batch.context, torch.ones(8, dtype=torch.bool), 3)
+
+
+def test_every_kind_has_an_equal_part_of_the_batch():
+    episodes = walk(8, kinds=("push", "slide", "slide", "slide"))
+    batch = dreams(episodes)
+    for update in range(5):
+        batch.prepare(Stage(2, 0.5), np.random.default_rng(update))
+        kinds = [episodes.kinds[index] for index in batch.place[:, 0]]
+        assert kinds == ["push", "slide"] * 4
+        batch.advance(batch.context, torch.ones(8, dtype=torch.bool), 2)
+
+
+def test_dreams_of_what_has_come_to_rest_restart():
+    episodes = walk(5, length=60)
+    episodes.positions[:, 20:] = episodes.positions[:, 20:21]
+    batch = dreams(episodes)
+    batch.prepare(Stage(2, 1.0), np.random.default_rng(0))
+    batch.place[:4, 1], batch.place[4:, 1] = 26, 27  # frame 20 is the last that moved, and eight more are dreamed
+    batch.advance(torch.full_like(batch.context, 7.0), torch.ones(8, dtype=torch.bool), 0)
+    batch.prepare(Stage(2, 1.0), np.random.default_rng(1))
+    assert [(context == 7.0).all().item() for context in batch.context] == [True] * 4 + [False] * 4
+
+
+def test_a_dream_that_is_off_already_is_judged_by_what_it_adds(perception):
+    def position_loss(gain):
+        losses = []
+        for weight in (0.0, 1.0):
+            config = dataclasses.replace(CONFIG, divergence=np.inf, position_weight=weight)
+            batch = dreams(walk(5), config)
+            batch.prepare(Stage(3, 0.0), np.random.default_rng(0))
+            batch.context += 0.2  # two centimetres
+            background = torch.zeros(1, 2, 4, 4)
+            loss = self_fed_loss(Oracle(gain), perception, batch, background, config, 3, Accelerator(cpu=True))
+            losses.append(float(loss))
+        return losses[1] - losses[0]
+
+    assert position_loss(1.0) < 0.01  # decimetres
+    assert position_loss(0.0) > 0.1
+
+
+@pytest.fixture
+def turning(scene):
+    """Training on headings: episodes whose only change is how the cube is turned."""
+    alone = dataclasses.replace(scene, markers=scene.markers[:1], agent=None)
+    tokenizer = TinyTokenizer(TinyTokenizerConfig(channels=2, widths=(8, 8), blocks=1))
+    perception = Perception(alone, tokenizer, TurningReadout())
+
+    def update(gain, weight, off=0.0):
+        episodes = walk(5)
+        episodes.headings = angles(10 * episodes.positions[..., 0])
+        episodes.positions[:] = 0.0
+        config = dataclasses.replace(CONFIG, divergence=np.inf, heading_weight=weight)
+        batch = dreams(episodes, config)
+        batch.prepare(Stage(3, 0.0), np.random.default_rng(0))
+        batch.context += off
+        background = torch.zeros(1, 2, 4, 4)
+        loss = self_fed_loss(Oracle(gain), perception, batch, background, config, 3, Accelerator(cpu=True))
+        return float(loss), batch.alive
+
+    return update
+
+
+@pytest.mark.parametrize("off", [0.0, 0.5])
+def test_a_dream_is_judged_by_how_it_turns(turning, off):
+    right, wrong = (turning(gain, 1.0, off)[0] - turning(gain, 0.0, off)[0] for gain in (1.0, 0.0))
+    assert right < 0.01
+    assert wrong > 0.1
+
+
+def test_a_dream_whose_object_has_turned_away_is_given_up(turning):
+    assert turning(1.0, 1.0, off=1.2)[1].all()
+    assert not turning(1.0, 1.0, off=1.6)[1].any()
+
+
+def test_without_persistence_every_dream_restarts():
+    batch = dreams(walk(5))
+    batch.prepare(Stage(2, 0.0), np.random.default_rng(0))
+    batch.advance(torch.full_like(batch.context, 7.0), torch.ones(8, dtype=torch.bool), 2)
+    batch.prepare(Stage(2, 0.0), np.random.default_rng(1))
+    assert not (batch.context == 7.0).all(dim=(1, 2, 3, 4)).any()
+
+
+def test_what_comes_after_a_dream_was_given_up_is_not_trained_on(perception):
+    def loss(steps, divergence):
+        config = dataclasses.replace(CONFIG, divergence=divergence)
+        batch = dreams(walk(5), config)
+        batch.prepare(Stage(3, 0.0), np.random.default_rng(0))
+        background = torch.zeros(1, 2, 4, 4)
+        return steps * float(
+            self_fed_loss(Oracle(0.0), perception, batch, background, config, steps, Accelerator(cpu=True))
+        )
+
+    assert loss(3, divergence=1e-9) == pytest.approx(loss(1, divergence=1e-9))
+    assert loss(3, divergence=np.inf) > 2 * loss(1, divergence=np.inf)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_short_fit_learns_what_actions_do(perception, tmp_path, optimizer):
+    config = dataclasses.replace(CONFIG, updates=60, validate_every=20, optimizer=optimizer)
+    still = validate(small_model(), perception, walk(2, seed=1))["error"]
+    result = fit_dynamics(small_model(), perception, walk(6), walk(2, seed=1), config, tmp_path, seed=0)
+    assert result.best["error"] < 0.7 * still
+    assert result.curve[-1]["loss"] < result.curve[0]["loss"]
+    assert [row["rollout"] for row in result.curve] == [1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: LatentUNet(LatentUNetConfig(channels=2, action_dim=2, width=16, multipliers=(1, 1), blocks=1)),
+        lambda: ProbabilisticPlus(ProbabilisticPlusConfig(channels=2, action_dim=2, width=16, blocks=2, noise_dim=2)),
+    ],
+)
+def test_the_reports_other_systems_learn_what_actions_do(perception, tmp_path, model):
+    torch.manual_seed(0)
+    config = dataclasses.replace(CONFIG, updates=200, validate_every=20, gradient_weight=0.1)
+    result = fit_dynamics(model(), perception, walk(6), walk(2, seed=1), config, tmp_path, seed=0)
+    assert result.best["error"] < 0.7 * result.curve[0]["error"]
+
+
+def test_the_gradient_loss_sees_edges_and_no_offsets():
+    target = torch.randn(2, 3, 4, 4)
+    assert gradient_loss(target + 1.0, target).tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
+    edge = torch.zeros(1, 1, 4, 4)
+    edge[..., 2:] = 1.0  # one of three horizontal steps
+    torch.testing.assert_close(gradient_loss(edge, torch.zeros(1, 1, 4, 4)), torch.tensor([1 / 3]))
+
+
+def test_what_the_posterior_knows_is_charged_beyond_the_free_bits(perception):
+    def loss(free_bits):
+        torch.manual_seed(0)
+        model = ProbabilisticPlus(ProbabilisticPlusConfig(channels=2, action_dim=2, width=16, blocks=2, noise_dim=2))
+        config = dataclasses.replace(CONFIG, kl_weight=10.0, free_bits=free_bits)
+        batch = dreams(walk(5), config)
+        batch.prepare(Stage(1, 0.0), np.random.default_rng(0))
+        background = torch.zeros(1, 2, 4, 4)
+        return float(self_fed_loss(model, perception, batch, background, config, 1, Accelerator(cpu=True)))
+
+    assert loss(0.0) > loss(1e-3) >= loss(1e3)
+
+
+def test_the_model_ends_with_the_best_validated_weights(perception, tmp_path):
+    model, val = small_model(), walk(2, seed=1)
+    result = fit_dynamics(model, perception, walk(6), val, CONFIG, tmp_path, seed=0)
+    assert validate(model, perception, val)["error"] == pytest.approx(result.best["error"])
+    assert result.best["error"] == min(row["error"] for row in result.curve)
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_weights(perception, tmp_path, monkeypatch):
+    def fit(folder):
+        model = small_model()
+        result = fit_dynamics(model, perception, walk(6), walk(2, seed=1), CONFIG, tmp_path / folder, seed=0)
+        return model.state_dict(), result
+
+    whole, whole_result = fit("whole")
+    update, calls = self_fed_loss, itertools.count()
+
+    def interrupted(*arguments):
+        if next(calls) == 6:
+            raise KeyboardInterrupt
+        return update(*arguments)
+
+    with monkeypatch.context() as patch:
+        ticks = iter(range(0, 10**6, 100))
+        patch.setattr(time, "monotonic", lambda: next(ticks))  # a checkpoint after every update
+        patch.setattr(dynamics, "self_fed_loss", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit("resumed")
+    done = []
+    monkeypatch.setattr(dynamics, "self_fed_loss", lambda *arguments: done.append(1) or update(*arguments))
+    resumed, resumed_result = fit("resumed")
+    assert len(done) == 12 - 6
+    for row, expected in zip(resumed_result.curve, whole_result.curve, strict=True):
+        assert row == pytest.approx(expected)
+    for name, tensor in whole.items():
+        torch.testing.assert_close(resumed[name], tensor)
+
+
+def test_the_same_seed_fits_the_same_weights_and_another_does_not(perception, tmp_path):
+    def fit(folder, seed):
+        model = small_model()
+        fit_dynamics(model, perception, walk(6), walk(2, seed=1), CONFIG, tmp_path / folder, seed=seed)
+        return model.out_projection.weight
+
+    first, second, other = fit("a", 0), fit("b", 0), fit("c", 1)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_epochs_count_passes_over_all_windows(perception, tmp_path):
+    train = walk(4, length=12)  # 32 windows
+    config = dataclasses.replace(CONFIG, updates=1, epochs=2, batch_size=8)
+    result = fit_dynamics(small_model(), perception, train, walk(2), config, tmp_path, seed=0)
+    assert result.curve[-1]["update"] == 8
+
+
+def test_a_loss_that_is_not_finite_stops_the_fit_with_advice(perception, tmp_path):
+    with pytest.raises(ValueError, match="loss is nan at update 0; lower the learning rate"):
+        fit_dynamics(Oracle(float("nan")), perception, walk(4), walk(2), CONFIG, tmp_path, seed=0)
+
+
+def test_stages_take_their_shares_of_the_updates():
+    config = FitConfig(stages=(Stage(1, share=3), Stage(2), Stage(4, share=4)))
+    assert [config.stage(update / 8).rollout for update in range(8)] == [1, 1, 1, 2, 4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("stages", [(), (Stage(), Stage(share=0.0))])
+def test_stages_need_a_share(stages):
+    with pytest.raises(ValueError, match="at least one stage"):
+        FitConfig(stages=stages)

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+
+from cosmos_isaac_wm.perception.pictures import to_frames, to_images
+from cosmos_isaac_wm.perception.tokenizers import TinyTokenizer, TinyTokenizerConfig
+from cosmos_isaac_wm.training import tokenizer as fit
+from cosmos_isaac_wm.training.tokenizer import TokenizerFitConfig, fit_tokenizer, foreground
+
+CONFIG = TokenizerFitConfig(updates=8, batch_size=4, crop=16, frames_per_episode=4, precision="fp32")
+
+
+@pytest.fixture
+def fitted(dataset, tmp_path):
+    """Fit a tiny tokenizer for a few updates into a folder and return it with its curve."""
+
+    def run(name, config=CONFIG):
+        torch.manual_seed(0)
+        tokenizer = TinyTokenizer(TinyTokenizerConfig(widths=(16, 16), blocks=1))
+        return tokenizer, fit_tokenizer(tokenizer, [dataset], tmp_path / name, config, seed=0, device="cpu")
+
+    return run
+
+
+def test_frames_survive_the_way_to_images_and_back():
+    frames = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(1, 16, 16, 3)
+    images = to_images(frames)
+    assert (images.min(), images.max()) == (-1.0, 1.0)
+    assert torch.equal(to_frames(images), frames)
+
+
+def test_the_foreground_is_what_moves(make_episode, scene):
+    episodes = [make_episode(scene, seed) for seed in range(4)]
+    masks = foreground(np.concatenate([episode.frames for episode in episodes]))
+    cubes = scene.to_pixels(np.concatenate([episode.positions["cube"] for episode in episodes]))
+    for mask, (column, row) in zip(masks, cubes.round(), strict=True):
+        assert mask[int(row), int(column)]
+    assert masks.mean() < 0.15
+    assert not foreground(np.full((5, 16, 16, 3), 99, np.uint8)).any()
+
+
+def test_a_short_fit_lowers_the_loss(fitted):
+    _, short = fitted("short", TokenizerFitConfig(**{**vars(CONFIG), "updates": 1, "lr": 3e-3}))
+    _, longer = fitted("longer", TokenizerFitConfig(**{**vars(CONFIG), "updates": 200, "lr": 3e-3}))
+    assert longer[-1][1] < 0.9 * short[-1][1]
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_weights(fitted, monkeypatch):
+    whole, whole_curve = fitted("whole")
+    batch = fit._Crops.batch
+
+    def interrupted(self, update):
+        if update == 5:
+            raise KeyboardInterrupt
+        return batch(self, update)
+
+    with monkeypatch.context() as patch:
+        ticks = iter(range(0, 10**6, 100))
+        patch.setattr(fit.time, "monotonic", lambda: next(ticks))  # a checkpoint after every update
+        patch.setattr(fit._Crops, "batch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fitted("resumed")
+    updates = []
+    monkeypatch.setattr(fit._Crops, "batch", lambda self, update: updates.append(update) or batch(self, update))
+    resumed, resumed_curve = fitted("resumed")
+    assert updates == [5, 6, 7]
+    assert dict(resumed_curve) == pytest.approx(dict(whole_curve))
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], tensor)
+
+
+def test_an_unknown_precision_is_refused(fitted):
+    with pytest.raises(ValueError, match=r"'fp8'.*'auto', 'bf16' or 'fp32'"):
+        fitted("fp8", TokenizerFitConfig(**{**vars(CONFIG), "precision": "fp8"}))

@@ -1,0 +1,1 @@
+"""How fast is the dream? What `cosmos-wm benchmark` measures, and how."""
