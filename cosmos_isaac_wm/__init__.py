@@ -1,18 +1,75 @@
 """cosmos-isaac-wm: a trained latent world model as a Gymnasium simulator, and its real twin.
 
-`import cosmos_isaac_wm` registers `CosmosDream-v0` and `CosmosReal-v0`; torch is imported when one of them is made.
+`import cosmos_isaac_wm` registers `CosmosDream-v0` and `CosmosReal-v0`. The public names below are imported, and torch
+with them, when they are first used.
 """
 
+from collections.abc import Callable as _Callable
+from collections.abc import Mapping as _Mapping
+from importlib import import_module as _import_module
 from importlib.metadata import version as _version
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from gymnasium import register as _register
 
+if _TYPE_CHECKING:
+    from .data import Episode, EpisodeDataset, write_dataset
+    from .envs import DreamEnv, DreamVectorEnv, Outcome, RealEnv
+    from .policies import Agent, make_dream_vec_env
+    from .reporting import DreamRecorder, LockstepRecorder
+    from .scene import Scene
+    from .world_model import WorldModel
+
+__all__ = [
+    "Agent",
+    "DreamEnv",
+    "DreamRecorder",
+    "DreamVectorEnv",
+    "Episode",
+    "EpisodeDataset",
+    "LockstepRecorder",
+    "Outcome",
+    "RealEnv",
+    "Scene",
+    "WorldModel",
+    "make_dream_vec_env",
+    "write_dataset",
+]
 __version__ = _version("cosmos-isaac-wm")
 
 # In a clone, envs/, policies/ and train/ lie beside this folder and not in it; an install maps them (setup.cfg).
 if (_Path(__file__).parents[1] / "setup.cfg").is_file():
     __path__.append(str(_Path(__file__).parents[1]))
+
+
+def lazily(package: str, names: _Mapping[str, str]) -> _Callable[[str], object]:
+    """A `__getattr__` for a package that imports its public names when they are first used.
+
+    Args:
+        package: The package's `__name__`.
+        names: For each public name the module of the package that has it.
+    """
+
+    def look_up(name: str) -> object:
+        if name not in names:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {sorted(names)}")
+        return getattr(_import_module(f".{names[name]}", package), name)
+
+    return look_up
+
+
+__getattr__ = lazily(
+    __name__,
+    {
+        **dict.fromkeys(("Episode", "EpisodeDataset", "write_dataset"), "data"),
+        **dict.fromkeys(("DreamEnv", "DreamVectorEnv", "Outcome", "RealEnv"), "envs"),
+        **dict.fromkeys(("Agent", "make_dream_vec_env"), "policies"),
+        **dict.fromkeys(("DreamRecorder", "LockstepRecorder"), "reporting"),
+        "Scene": "scene",
+        "WorldModel": "world_model",
+    },
+)
 
 # No max_episode_steps: the time limit is the bundle's, and the environments keep it themselves.
 _register(

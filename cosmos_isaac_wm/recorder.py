@@ -1,4 +1,4 @@
-"""Where are the recorders? In `reporting`; this is their address in the README of version 0.1, which goes on to work."""
+"""Where are the recorders? In `reporting`; the README of version 0.1 imported them from here, which goes on to work."""
 
 from .reporting import DreamRecorder, LockstepRecorder
 

@@ -3,8 +3,9 @@
 The public names are imported when first used, so that this package alone pulls in no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cosmos_isaac_wm import lazily
 
 if TYPE_CHECKING:
     from .dream_env import DreamEnv
@@ -15,16 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["DreamEnv", "DreamVectorEnv", "Outcome", "RealEnv", "Task"]
 
-_MODULES = {
-    "DreamEnv": "dream_env",
-    "DreamVectorEnv": "dream_vector_env",
-    "Outcome": "reward",
-    "RealEnv": "real_env",
-    "Task": "task",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
-    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "DreamEnv": "dream_env",
+        "DreamVectorEnv": "dream_vector_env",
+        "Outcome": "reward",
+        "RealEnv": "real_env",
+        "Task": "task",
+    },
+)

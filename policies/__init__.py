@@ -1,5 +1,24 @@
-"""What acts: scripted pushers that collect data. Dreams as Stable-Baselines3 wants them are in `policies.sb3`."""
+"""What acts: trained agents, planners and scripted pushers, and the dream as their libraries want it.
 
-from .scripted import ExploringPusher
+The public names are imported when first used: Stable-Baselines3 and torch take a second.
+"""
 
-__all__ = ["ExploringPusher"]
+from typing import TYPE_CHECKING
+
+from cosmos_isaac_wm import lazily
+
+if TYPE_CHECKING:
+    from .agent import Agent
+    from .sb3 import make_dream_vec_env, make_vec_env
+    from .scripted import ExploringPusher, GoalPusher, RandomPolicy
+
+__all__ = ["Agent", "ExploringPusher", "GoalPusher", "RandomPolicy", "make_dream_vec_env", "make_vec_env"]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "Agent": "agent",
+        **dict.fromkeys(("ExploringPusher", "GoalPusher", "RandomPolicy"), "scripted"),
+        **dict.fromkeys(("make_dream_vec_env", "make_vec_env"), "sb3"),
+    },
+)
