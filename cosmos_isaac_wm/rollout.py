@@ -1,17 +1,18 @@
-"""The stepping engine: a batch of dreams, each with its context of the last K latents, advanced by one network call."""
+"""How do many dreams advance together? A batch, each with its last K latents, stepped by one network call."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
 from torch import Tensor, nn
 
-from .perception.readout import Located
+from .dynamics.network import DynamicsNetwork
+from .perception.readout import Located, Readout
 from .precision import Compile, FastModule, Precision
 from .protocols import Prediction
 
@@ -36,7 +37,7 @@ class Dreamed(Prediction):
 class _Seeing(nn.Module):
     """A dynamics network and the readout as one, for a compiler to see both."""
 
-    def __init__(self, dynamics: Any, readout: Any):
+    def __init__(self, dynamics: DynamicsNetwork, readout: Readout):
         super().__init__()
         self.dynamics, self.readout = dynamics, readout
 
@@ -78,10 +79,9 @@ class DreamEngine:
         self.world_model = world_model
         self.num_dreams = num_dreams
         self.noise_dim = int(getattr(world_model.dynamics, "noise_dim", 0))
-        network, readout = world_model.dynamics, world_model.perception.readout
-        if look and readout is not None:
-            network = _Seeing(network, readout)
-        self.network = FastModule(network, num_dreams, dtype, compile)
+        readout, network = world_model.perception.readout, world_model.dynamics
+        called = network if readout is None or not look else _Seeing(network, readout)
+        self.network = FastModule(called, num_dreams, dtype, compile)
         *_, height, width = world_model.perception.latent_shape
         pieces = -(-num_dreams * height * width // _CELLS) if world_model.device.type == "cpu" else 1
         size = -(-num_dreams // pieces)  # of equal size, for a compiler

@@ -1,4 +1,4 @@
-"""What a world looks like to everyone who is not its simulator: sizes, camera, rates, tracked objects.
+"""What does a world look like to everyone but its simulator? Sizes, camera, rates, tracked objects.
 
 `Scene` is data: it is written into every dataset and every bundle, so that environments, recorder and evaluation
 read it from there and serve other people's scenes too. `TABLE` is ours, and the simulators build themselves from it.

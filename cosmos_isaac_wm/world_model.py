@@ -1,4 +1,4 @@
-"""A world model bundle: perception, dynamics, real start contexts, and how it was made, in one folder.
+"""What belongs together in a world model? Perception, dynamics, real start contexts, and how it was made: a bundle.
 
 config.yaml              dynamics type and shape, provenance (config, seed, versions, data fingerprint)
 perception.yaml, .safetensors    scene, tokenizer, latent statistics, readout
@@ -19,14 +19,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .data.dataset import EpisodeDataset
-from .dynamics import DYNAMICS
+from .dynamics import DYNAMICS, DynamicsNetwork
 from .perception import BundleError, Perception
 from .perception.readout import Located
 from .precision import choose_device
@@ -101,14 +103,14 @@ class WorldModel(nn.Module):
     def __init__(
         self,
         perception: Perception,
-        dynamics: nn.Module,
+        dynamics: DynamicsNetwork,
         contexts: Contexts,
         provenance: dict[str, Any] | None = None,
         metrics: dict[str, float] | None = None,
     ):
         super().__init__()
         self.perception, self.contexts = perception, contexts
-        self.dynamics: Any = dynamics
+        self.dynamics = dynamics
         self.provenance, self.metrics = provenance or {}, metrics or {}
         self.path: Path | None = None
         scene = perception.scene
@@ -120,7 +122,7 @@ class WorldModel(nn.Module):
             raise BundleError(
                 f"the dynamics takes {dynamics.action_dim} action dimensions, the scene has {scene.action_dim}"
             )
-        expected: tuple[Any, ...] = (dynamics.context_length, *perception.latent_shape)
+        expected = (dynamics.context_length, *perception.latent_shape)
         if tuple(contexts.latents.shape[1:]) != expected:
             raise BundleError(
                 f"the start contexts have latents of shape {tuple(contexts.latents.shape[1:])}, expected {expected}"
@@ -136,7 +138,7 @@ class WorldModel(nn.Module):
         """Where it computes."""
         return self.perception.device
 
-    def encode(self, frames: Any) -> Tensor:
+    def encode(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
         """uint8 frames (B, H, W, 3) to normalised latents (B, C, h, w)."""
         return self.perception.encode(frames)
 

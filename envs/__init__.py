@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from cosmos_isaac_wm import lazily
 
 if TYPE_CHECKING:
+    from ..protocols import Task
     from .dream_env import DreamEnv
     from .dream_vector_env import DreamVectorEnv
     from .real_env import RealEnv
     from .reward import Outcome
-    from .task import Task
 
 __all__ = ["DreamEnv", "DreamVectorEnv", "Outcome", "RealEnv", "Task"]
 
@@ -23,6 +23,6 @@ __getattr__ = lazily(
         "DreamVectorEnv": "dream_vector_env",
         "Outcome": "reward",
         "RealEnv": "real_env",
-        "Task": "task",
+        "Task": ".protocols",
     },
 )

@@ -1,22 +1,25 @@
-"""The dream as a Gymnasium environment: `DreamVectorEnv` with a batch of one."""
+"""How is one dream stepped? As a Gymnasium environment: a `DreamVectorEnv` with a batch of one."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Unpack
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..precision import Precision
+from ..protocols import Task
+from ..rollout import DreamEngine
 from ..world_model import WorldModel
+from .batches import to_numpy, unbatch
 from .dream_vector_env import DreamVectorEnv
-from .reward import RewardFunction
-from .task import Task, to_numpy, unbatch
+from .table_task import TableOptions
 
 
 class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
@@ -88,8 +91,21 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
     env = gym.make("CosmosDream-v0", world_model="default", obs_type="pose", reward_type="dense")
     ```
 
-    See `__init__` below. The time limit is part of the environment, so `gym.make(..., max_episode_steps=n)`, which
-    adds a `TimeLimit` wrapper, can only shorten it; `DreamEnv(max_episode_steps=n)` and `make_vec` take any.
+    - `world_model`: a shipped bundle's name, a folder, "hf://owner/repository", or a loaded `WorldModel`.
+    - `obs_type`: "pose", "latent", "latent16" or "rgb".
+    - `reward_type`: "dense", "sparse" or "progress".
+    - `reward_fn`: a reward of your own instead: from an `Outcome` to one number per environment (here one).
+    - `goal`: fixed goal (x, y) in metres; drawn for every episode when None.
+    - `max_episode_steps`: time limit; the bundle's own when None. It is part of the environment, so
+      `gym.make(..., max_episode_steps=n)`, which adds a `TimeLimit` wrapper, can only shorten it;
+      `DreamEnv(max_episode_steps=n)` and `make_vec` take any.
+    - `render_mode`: None or "rgb_array".
+    - `device`: "auto", "cpu", "cuda", ...; a `WorldModel` that is passed in stays where it is.
+    - `kind`: kind of stored contexts to start from; the first that shows the agent when None.
+    - `dtype`: precision of dynamics and readout, "float32", "bfloat16" or "auto" (float32 for a single dream).
+    - `sample`: draw what a stochastic bundle leaves open, from the dream's seed, instead of dreaming its mean.
+
+    An argument that is unknown, or that the bundle does not support, is a `ValueError`.
 
     ## Version history
 
@@ -101,43 +117,17 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
     def __init__(
         self,
         world_model: str | os.PathLike[str] | WorldModel = "default",
-        obs_type: str = "pose",
-        reward_type: str = "dense",
-        reward_fn: RewardFunction | None = None,
-        goal: ArrayLike | None = None,
+        *,
         render_mode: str | None = None,
-        max_episode_steps: int | None = None,
         device: str | torch.device = "auto",
         kind: str | None = None,
         dtype: Precision = "auto",
         sample: bool = False,
+        **options: Unpack[TableOptions],
     ):
-        """Load the world model.
-
-        Args:
-            world_model: A shipped bundle's name, a folder, "hf://owner/repository", or a loaded `WorldModel`.
-            obs_type: "pose", "latent", "latent16" or "rgb".
-            reward_type: "dense", "sparse" or "progress".
-            reward_fn: A reward of your own instead: from an `Outcome` to one number per environment (here one).
-            goal: Fixed goal (x, y) in metres; drawn for every episode when None.
-            render_mode: None or "rgb_array".
-            max_episode_steps: Time limit; the bundle's own when None.
-            device: "auto", "cpu", "cuda", ...; a `WorldModel` that is passed in stays where it is.
-            kind: Kind of stored contexts to start from; the first that shows the agent when None.
-            dtype: Precision of dynamics and readout, "float32", "bfloat16" or "auto" (float32 for a single dream).
-            sample: Draw what a stochastic bundle leaves open, from the dream's seed, instead of dreaming its mean.
-
-        Raises:
-            ValueError: If an argument is unknown or the bundle does not support it.
-        """
         self._core = DreamVectorEnv(
             1,
-            max_episode_steps=max_episode_steps,
-            world_model=world_model,
-            obs_type=obs_type,
-            reward_type=reward_type,
-            reward_fn=reward_fn,
-            goal=goal,
+            world_model,
             render_mode=render_mode,
             autoreset_mode=AutoresetMode.DISABLED,
             device=device,
@@ -145,6 +135,7 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
             dtype=dtype,
             compile=False,  # nobody waits for a compiler to dream alone
             sample=sample,
+            **options,
         )
         self.world_model = self._core.world_model
         self.render_mode = render_mode
@@ -158,12 +149,17 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
         return self._core.context[0]
 
     @property
+    def engine(self) -> DreamEngine:
+        """What advances the dream."""
+        return self._core.engine
+
+    @property
     def task(self) -> Task:
         """What the dream is judged by."""
         return self._core.task
 
     @property
-    def compute_reward(self) -> Any:
+    def compute_reward(self) -> Callable[..., Tensor | NDArray[np.float64]]:
         """Rewards from achieved and desired goals (..., 2); absent unless poses, dense or sparse."""
         return self._core.compute_reward
 

@@ -1,10 +1,10 @@
-"""A batch of dreams as one Gymnasium vector environment: every step is one network call for all of them."""
+"""How is a batch of dreams stepped? As one Gymnasium vector environment, with one network call for all of them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -16,12 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..precision import Compile, Precision
+from ..protocols import Task
 from ..rollout import DreamEngine
 from ..world_model import WorldModel
-from .reward import RewardFunction
-from .starts import check_latents, check_options, default_kind, encode_frames, matching_contexts
-from .task import Task, to_numpy
+from .batches import Infos, Observation, for_all, masked, merged, merged_info, one_by_one, to_numpy
+from .starts import START_OPTIONS, check_options, default_kind, matching_contexts, start_contexts
+from .table_task import TableOptions, TableTask
 
+TensorStep = tuple[Observation, Tensor, Tensor, Tensor, Infos]
 Step = tuple[Any, Any, Any, Any, dict[str, Any]]
 
 
@@ -46,20 +48,18 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
 
     Args:
         num_envs: Number of dreams, B.
-        max_episode_steps: Time limit; the bundle's own (97 for the shipped ones) when None.
-        world_model: A shipped bundle's name, a folder, "hf://owner/repository", or a loaded `WorldModel`.
-        obs_type: "pose", "latent", "latent16" or "rgb".
-        reward_type: "dense", "sparse" or "progress".
-        reward_fn: A reward of your own instead: from an `Outcome` of the batch to B numbers.
-        goal: Fixed goal (x, y) in metres; drawn for every episode when None.
-        render_mode: None or "rgb_array".
+        world_model: As of `DreamEnv`, and so are `render_mode`, `device`, `kind`, `dtype`, `sample` and the options of
+            the task: `obs_type`, `reward_type`, `reward_fn` (one number for each of the B dreams), `goal`,
+            `max_episode_steps`.
+        render_mode: See there.
         autoreset_mode: An `AutoresetMode` or its value.
-        device: "auto", "cpu", "cuda", ...; a `WorldModel` that is passed in stays where it is.
-        kind: Kind of stored contexts to start from; the first that shows the agent when None.
-        dtype: Precision of dynamics and readout, "float32", "bfloat16" or "auto", as of `FastModule`.
-        compile: Whether to compile them, True, False or "auto", as of `FastModule`.
+        device: See there.
+        kind: See there.
+        dtype: See there.
+        compile: Whether to compile the networks, True, False or "auto", as of `FastModule`.
         to_torch: Tensors instead of arrays.
-        sample: Draw what a stochastic bundle leaves open, from each dream's own seed, instead of dreaming its mean.
+        sample: See there.
+        options: Of the task, a `TableOptions`.
 
     Attributes:
         engine: The `DreamEngine` that advances the dreams.
@@ -75,12 +75,8 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
     def __init__(
         self,
         num_envs: int = 1,
-        max_episode_steps: int | None = None,
         world_model: str | os.PathLike[str] | WorldModel = "default",
-        obs_type: str = "pose",
-        reward_type: str = "dense",
-        reward_fn: RewardFunction | None = None,
-        goal: ArrayLike | None = None,
+        *,
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         device: str | torch.device = "auto",
@@ -89,6 +85,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         compile: Compile = "auto",
         to_torch: bool = False,
         sample: bool = False,
+        **options: Unpack[TableOptions],
     ):
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
@@ -100,24 +97,13 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         if sample and not self.engine.noise_dim:
             raise ValueError("sample=True, but the bundle's dynamics is deterministic: there is nothing to sample")
         self._sample = sample
-        self.task = Task(
-            model.perception,
-            num_envs,
-            obs_type,
-            reward_type,
-            reward_fn,
-            goal,
-            max_episode_steps,
-            to_torch=to_torch,
-        )
+        self.task: Task = TableTask(model.perception, num_envs, to_torch=to_torch, **options)
         self._kind = kind or default_kind(model)
         matching_contexts(model.contexts, self._kind)  # an unknown kind is an error now, not at the first reset
         self.num_envs, self.render_mode, self.to_torch = num_envs, render_mode, to_torch
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = self.metadata | {
-            "autoreset_mode": self.autoreset_mode,
-            "render_fps": round(model.scene.control_hz),
-        }
+        fps = round(model.scene.control_hz)
+        self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode, "render_fps": fps}
         self.single_action_space = self.task.action_space
         self.single_observation_space = self.task.observation_space
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -132,7 +118,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         return self.engine.context
 
     @property
-    def compute_reward(self) -> Any:
+    def compute_reward(self) -> Callable[..., Tensor | NDArray[np.float64]]:
         """`Task.compute_reward`; absent unless rewards follow from observed goals (pose; dense or sparse)."""
         if not self.task.has_compute_reward:
             raise AttributeError('compute_reward needs obs_type="pose", no reward_fn and no reward_type="progress"')
@@ -154,23 +140,13 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         Raises:
             ValueError: If an option is unknown or impossible.
         """
-        options = check_options(options, ("episode", "start", "goal", "frames", "latents", "reset_mask"))
-        seeds: Sequence[int | None]
-        if seed is None or isinstance(seed, int | np.integer):
-            seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
-        else:
-            seeds = seed
+        options = check_options(options, (*START_OPTIONS, *self.task.reset_options, "reset_mask"))
+        mask = self._reset_mask(options.pop("reset_mask", None))
+        seeds = [None] * self.num_envs if seed is None else seed
+        if isinstance(seeds, int | np.integer):
+            seeds = [int(seeds) + i for i in range(self.num_envs)]
         if len(seeds) != self.num_envs:
             raise ValueError(f"expected one seed or {self.num_envs} of them, got {len(seeds)}")
-        mask = options.get("reset_mask", np.ones(self.num_envs, bool))
-        mask = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
-        if mask.dtype != bool or mask.shape != (self.num_envs,) or not mask.any():
-            raise ValueError(
-                f'options["reset_mask"] must be a boolean array of shape ({self.num_envs},) with at least one True, '
-                f"got {mask.dtype} of shape {mask.shape}"
-            )
-        if not (self._started or mask.all()):
-            raise ResetNeeded("the first reset must be of all dreams, without a reset_mask")
         slots = np.flatnonzero(mask)
         for slot in slots.tolist():
             if seeds[slot] is not None:
@@ -181,7 +157,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         if not mask.all():
             observation = self.task.observe(self.context[:, -1])
             nothing = {key: value.new_zeros(self.num_envs, *value.shape[1:]) for key, value in info.items()}
-            info = _merged_info(nothing, info, self._indices(slots))
+            info = merged_info(nothing, info, self._indices(slots))
         return (observation, info) if self.to_torch else (to_numpy(observation), to_numpy(info))
 
     def step(self, actions: NDArray[np.float32] | Tensor) -> Step:
@@ -195,10 +171,8 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             ResetNeeded: Before the first `reset`, or if an ended dream was not reset with autoreset disabled.
         """
         if self.autoreset_mode == AutoresetMode.DISABLED and bool(self._done.any()):
-            raise ResetNeeded(
-                f"dreams {self._done.nonzero().flatten().tolist()} have ended: "
-                "call reset(options={'reset_mask': ...})"
-            )
+            ended_ones = self._done.nonzero().flatten().tolist()
+            raise ResetNeeded(f"dreams {ended_ones} have ended: call reset(options={{'reset_mask': ...}})")
         observation, rewards, terminated, truncated, info = self.advance(actions)
         ended = terminated | truncated
         restarted = torch.zeros_like(ended)
@@ -210,31 +184,31 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         elif self.autoreset_mode == AutoresetMode.SAME_STEP:
             restarted = ended
             if bool(ended.any()):
-                final = {"final_obs": observation, "final_info": _masked(info, ended)}
+                final = {"final_obs": observation, "final_info": masked(info, ended)}
                 final |= {"_final_obs": ended.clone(), "_final_info": ended.clone()}
         self._done = ended
         slots = restarted.nonzero().flatten()
         if len(slots):
             first, first_info = self._begin(slots.cpu().numpy(), {})
-            observation, info = _merged(observation, first, slots), _merged_info(info, first_info, slots)
-        results = observation, rewards, terminated, truncated, info | final
+            observation, info = merged(observation, first, slots), merged_info(info, first_info, slots)
+        results = observation, rewards, terminated, truncated, {**info, **final}
         if self.to_torch:
             return results
-        results = to_numpy(results)
+        arrays: Step = to_numpy(results)
         if final:
-            results[-1]["final_obs"] = _one_by_one(results[-1]["final_obs"], results[-1]["_final_obs"])
-        return results
+            arrays[-1]["final_obs"] = one_by_one(arrays[-1]["final_obs"], arrays[-1]["_final_obs"])
+        return arrays
 
-    def advance(self, actions: ArrayLike | Tensor) -> Step:
+    def advance(self, actions: ArrayLike | Tensor) -> TensorStep:
         """One step of every dream without any restart, in tensors: what `step` and `DreamEnv` are made of."""
         if not self._started:
             raise ResetNeeded("call reset() before the first step")
         checked = self.task.check_actions(actions)
         dreamed = self.engine.step(checked, self._noise() if self._sample else None)
         observation, rewards, terminated, truncated, info = self.task.advance(dreamed.latent, checked, dreamed.located)
-        self._add("dream_step", self.task.steps.clone(), info)
+        info |= for_all("dream_step", self.task.steps.clone())
         if dreamed.uncertainty is not None:
-            self._add("uncertainty", dreamed.uncertainty, info)
+            info |= for_all("uncertainty", dreamed.uncertainty)
         return observation, rewards, terminated, truncated, info
 
     def _noise(self) -> Tensor:
@@ -247,88 +221,35 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         if self.render_mode is None:
             return None
         frames = self.world_model.decode(self.context[:, -1]).cpu().numpy()
-        return tuple(self.task.draw_goal_marker(frames))
+        return tuple(self.task.annotate(frames))
+
+    def _reset_mask(self, asked: Any) -> NDArray[np.bool_]:
+        """Which dreams to reset, (B,); all when it is not said.
+
+        Raises:
+            ValueError: If it is no such mask.
+            ResetNeeded: If dreams would be left that never began.
+        """
+        mask = np.ones(self.num_envs, bool) if asked is None else asked
+        mask = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
+        if mask.dtype != bool or mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(
+                f'options["reset_mask"] must be a boolean array of shape ({self.num_envs},) with at least one True, '
+                f"got {mask.dtype} of shape {mask.shape}"
+            )
+        if not (self._started or mask.all()):
+            raise ResetNeeded("the first reset must be of all dreams, without a reset_mask")
+        return mask
 
     def _indices(self, slots: NDArray[np.int64]) -> Tensor:
         """Slots as a tensor that indexes the dreams."""
         return torch.from_numpy(slots).to(self.context.device)
 
-    def _begin(self, slots: NDArray[np.int64], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def _begin(self, slots: NDArray[np.int64], options: Mapping[str, Any]) -> tuple[Observation, Infos]:
         """Load contexts and goals into some dreams; their first observations and infos, in tensors."""
         generators = [self.generators[slot] for slot in slots]
-        context = self._contexts(slots, generators, options).to(self.context)
-        goals = options.get("goal")
-        if goals is not None and np.ndim(goals) == 2:
-            goals = self.task.check_goals(goals, self.num_envs)[slots]
-        indices = self._indices(slots)
-        observation, info = self.task.start(indices, context, generators, goals)
+        context = start_contexts(self.world_model, self._kind, slots, generators, options, self.num_envs)
+        context, indices = context.to(self.context), self._indices(slots)
+        observation, info = self.task.start(indices, context, generators, options)
         self.engine.reset(context, indices)
-        self._add("dream_step", self.task.steps[indices], info)
-        return observation, info
-
-    def _contexts(
-        self, slots: NDArray[np.int64], generators: list[np.random.Generator], options: dict[str, Any]
-    ) -> Tensor:
-        """Real contexts for some dreams: the user's frames, the ones asked for, or drawn ones; (b, K, C, h, w)."""
-        stored_one = "episode" in options or "start" in options
-        if stored_one + ("frames" in options) + ("latents" in options) > 1:
-            raise ValueError('pass one of options["frames"], ["latents"] and ["episode"], not both')
-        if "latents" in options:
-            shape = tuple(self.context.shape[1:])
-            return check_latents(options["latents"], shape, self.num_envs)[slots]
-        if "frames" in options:
-            length = self.world_model.dynamics.context_length
-            return encode_frames(self.world_model.perception, options["frames"], length, self.num_envs)[slots]
-        stored = self.world_model.contexts
-        # One look-up serves all dreams that ask for the same.
-        asked = [np.broadcast_to(options.get(key, -1), self.num_envs)[slots].tolist() for key in ("episode", "start")]
-        wanted = list(zip(*asked, strict=True))
-        choices = {
-            (episode, start): matching_contexts(
-                stored,
-                self._kind,
-                episode if "episode" in options else None,
-                start if "start" in options else None,
-            )
-            for episode, start in set(wanted)
-        }
-        drawn = [rng.choice(choices[key]) for rng, key in zip(generators, wanted, strict=True)]
-        return stored.latents[torch.tensor(drawn)].float()
-
-    @staticmethod
-    def _add(key: str, value: Tensor, info: dict[str, Any]) -> None:
-        info[key], info[f"_{key}"] = value, torch.ones(len(value), dtype=torch.bool, device=value.device)
-
-
-def _one_by_one(observation: Any, ended: NDArray[np.bool_]) -> NDArray[np.object_]:
-    """The observations of those that ended as Gymnasium's "final_obs": an object array, None for the others."""
-    last = np.full(len(ended), None, dtype=object)
-    for slot in np.flatnonzero(ended):
-        if isinstance(observation, dict):
-            last[slot] = {key: value[slot].copy() for key, value in observation.items()}
-        else:
-            last[slot] = observation[slot].copy()
-    return last
-
-
-def _masked(info: dict[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
-    """Infos, and their masks, with zeros and False outside `mask`."""
-    return {
-        key: torch.where(mask.view(-1, *(1,) * (value.ndim - 1)), value, torch.zeros_like(value))
-        for key, value in info.items()
-    }
-
-
-def _merged(observation: Any, some: Any, slots: Tensor) -> Any:
-    """The batch's observations with those of some slots replaced."""
-    if isinstance(observation, dict):
-        return {key: _merged(value, some[key], slots) for key, value in observation.items()}
-    return observation.index_copy(0, slots, some)
-
-
-def _merged_info(info: dict[str, Tensor], some: dict[str, Tensor], slots: Tensor) -> dict[str, Tensor]:
-    """The batch's infos with those of some slots replaced; a key that these do not have is masked out for them."""
-    return {
-        key: value.index_copy(0, slots, some[key]) if key in some else value.index_fill(0, slots, 0)
-        for key, value in info.items()
-    }
+        return observation, info | for_all("dream_step", self.task.steps[indices])

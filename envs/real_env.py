@@ -1,26 +1,25 @@
-"""The same task in the real simulator, seen through the same eyes: the bundle's tokenizer and readout."""
+"""How is the real simulator stepped? As the same environment, seen through the bundle's tokenizer and readout."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, Unpack
 
 import gymnasium as gym
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ..scene import KINDS, TABLE
+from ..protocols import Simulator, SupportsClose, Task
+from ..scene import KINDS, TABLE, Scene
 from ..sims import SIMULATORS, SimulatorName, new_simulator
 from ..world_model import WorldModel
-from .reward import RewardFunction
+from .batches import to_numpy, unbatch
 from .starts import check_options, default_kind, matching_contexts
-from .task import Task, to_numpy, unbatch
-
-if TYPE_CHECKING:
-    from ..protocols import Simulator
+from .table_task import TableOptions, TableTask
 
 
 def own_simulator(world_model: WorldModel) -> SimulatorName:
@@ -32,6 +31,31 @@ def _simulators(world_model: WorldModel) -> list[SimulatorName]:
     """Names of all simulators that a bundle's data came from; "mujoco" alone where none is known."""
     told = str(world_model.provenance.get("simulator", "")).split(" and ")
     return [name for said in told for name in SIMULATORS if name == said] or ["mujoco"]
+
+
+def _must_fit(ours: Scene, theirs: Scene, *more: str) -> None:
+    """Refuse a simulator of another scene than the bundle's.
+
+    Args:
+        ours: The bundle's.
+        theirs: The simulator's.
+        more: What must be equal beside control rate, actions and camera.
+
+    Raises:
+        ValueError: If it is of another.
+    """
+    advice = "pass a `simulator` of the bundle's scene"
+    if strangers := set(ours.marker_names) - set(theirs.marker_names):
+        raise ValueError(
+            f"the bundle of scene {ours.name!r} tracks {sorted(strangers)}, which are not among the simulator's "
+            f"{theirs.marker_names}: {advice}"
+        )
+    for name in ("control_hz", "action_low", "action_high", "camera", *more):
+        mine, its = getattr(ours, name), getattr(theirs, name)
+        if mine != its:
+            raise ValueError(
+                f"the bundle of scene {ours.name!r} was made with {name} {mine}, but the simulator has {its}: {advice}"
+            )
 
 
 class RealEnv(gym.Env[Any, NDArray[np.float32]]):
@@ -56,6 +80,14 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
     `cube_position` and `pusher_position` are the simulator's true ones, in metres; `goal`; and `is_success`, which is
     judged by what the readout sees.
 
+    ## Arguments
+
+    As `DreamEnv`, without `dtype` and `sample`, and
+
+    - `simulator`: another simulator of the bundle's scene, or the table in "mujoco" or "isaac-lab"; the one that the
+      bundle's data came from when None. One that is not of the bundle's scene is a `ValueError`, one that is not
+      installed here an `ImportError`.
+
     ## Several at once
 
     `gym.make_vec("CosmosReal-v0", num_envs=2, vectorization_mode="async", vector_kwargs={"context": "spawn"})`, with
@@ -75,66 +107,20 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
     def __init__(
         self,
         world_model: str | os.PathLike[str] | WorldModel = "default",
-        obs_type: str = "pose",
-        reward_type: str = "dense",
-        reward_fn: RewardFunction | None = None,
-        goal: ArrayLike | None = None,
-        render_mode: str | None = None,
-        max_episode_steps: int | None = None,
-        device: str | torch.device = "auto",
-        kind: str | None = None,
+        *,
         simulator: Simulator | str | None = None,
+        kind: str | None = None,
+        device: str | torch.device = "auto",
+        render_mode: str | None = None,
+        **options: Unpack[TableOptions],
     ):
-        """Load the bundle's perception and build the simulator.
-
-        Args:
-            world_model: The bundle whose tokenizer and readout look at the pictures, as in `DreamEnv`.
-            obs_type: "pose", "latent", "latent16" or "rgb".
-            reward_type: "dense", "sparse" or "progress".
-            reward_fn: A reward of your own instead, as in `DreamEnv`.
-            goal: Fixed goal (x, y) in metres; drawn for every episode when None.
-            render_mode: None or "rgb_array".
-            max_episode_steps: Time limit; the bundle's own when None.
-            device: Where the tokenizer computes.
-            kind: Kind of episode, "push" or "slide"; the first that shows the agent when None.
-            simulator: Another simulator of the bundle's scene, or the table in "mujoco" or "isaac-lab"; the one that
-                the bundle's data came from when None.
-
-        Raises:
-            ValueError: If an argument is unknown, or the simulator is not one of the bundle's scene.
-            ImportError: If the simulator is not installed here.
-        """
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; expected None or 'rgb_array'")
         model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model, device)
         self.world_model, self._scene = model, model.scene
         self.kind = kind or default_kind(model)
-        named = simulator or own_simulator(model)
-        if isinstance(named, str) and named not in _simulators(model):
-            warnings.warn(
-                f"the bundle's pictures came from {own_simulator(model)}; those of {named} are strange to its eyes",
-                UserWarning,
-                stacklevel=2,
-            )
-        theirs = TABLE if isinstance(named, str) else named.scene
-        if strangers := set(self._scene.marker_names) - set(theirs.marker_names):
-            raise ValueError(
-                f"the bundle of scene {self._scene.name!r} tracks {sorted(strangers)}, which are not among the "
-                f"simulator's {theirs.marker_names}: pass a `simulator` of the bundle's scene"
-            )
-        size = () if isinstance(named, str) else ("image_size",)  # the table is drawn at any
-        for name in ("control_hz", "action_low", "action_high", "camera", *size):
-            if getattr(self._scene, name) != getattr(theirs, name):
-                raise ValueError(
-                    f"the bundle of scene {self._scene.name!r} was made with {name} {getattr(self._scene, name)}, but "
-                    f"the simulator has {getattr(theirs, name)}: pass a `simulator` of the bundle's scene"
-                )
-        self.simulator: Simulator = (
-            new_simulator(named, self.kind or KINDS[0], self._scene.image_size) if isinstance(named, str) else named
-        )
-        self.task = Task(
-            model.perception, 1, obs_type, reward_type, reward_fn, goal, max_episode_steps=max_episode_steps
-        )
+        self.simulator = self._simulator(simulator or own_simulator(model))
+        self.task: Task = TableTask(model.perception, **options)
         self.render_mode = render_mode
         self.metadata = self.metadata | {"render_fps": round(self._scene.control_hz)}
         self.action_space, self.observation_space = self.task.action_space, self.task.observation_space
@@ -147,7 +133,7 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
         return self._context[0]
 
     @property
-    def compute_reward(self) -> Any:
+    def compute_reward(self) -> Callable[..., Tensor | NDArray[np.float64]]:
         """Rewards from achieved and desired goals (..., 2); absent unless poses, dense or sparse."""
         if not self.task.has_compute_reward:
             raise AttributeError('compute_reward needs obs_type="pose", no reward_fn and no reward_type="progress"')
@@ -166,13 +152,13 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
             OpenGLError: If no pictures can be drawn here.
         """
         super().reset(seed=seed)
-        options = check_options(options, ("episode", "start", "goal"))
+        options = check_options(options, ("episode", "start", *self.task.reset_options))
         if "episode" in options or "start" in options:
             self._context = self._restore(options.get("episode"), options.get("start"))
         else:
             self._context = self._begin()
         slot = torch.zeros(1, dtype=torch.int64, device=self._context.device)
-        first = self.task.start(slot, self._context, [self.np_random], options.get("goal"))
+        first = self.task.start(slot, self._context, [self.np_random], options)
         observation, info = unbatch(*to_numpy(first))
         return observation, self._with_truth(info)
 
@@ -193,12 +179,31 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
 
     def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
         """The camera's picture with the goal marked, uint8 (H, W, 3); None without a render mode."""
-        return self.task.draw_goal_marker(self.frame[None])[0] if self.render_mode else None
+        return self.task.annotate(self.frame[None])[0] if self.render_mode else None
 
     def close(self) -> None:
         """Free the simulator's OpenGL context."""
-        if hasattr(self.simulator, "close"):
+        if isinstance(self.simulator, SupportsClose):
             self.simulator.close()
+
+    def _simulator(self, asked: Simulator | str) -> Simulator:
+        """The simulator that was asked for.
+
+        Raises:
+            ValueError: If it is not one of the bundle's scene.
+        """
+        if not isinstance(asked, str):
+            _must_fit(self._scene, asked.scene, "image_size")
+            return asked
+        _must_fit(self._scene, TABLE)  # the table is drawn at any size
+        if asked not in _simulators(self.world_model):
+            own = own_simulator(self.world_model)
+            warnings.warn(
+                f"the bundle's pictures came from {own}; those of {asked} are strange to its eyes",
+                UserWarning,
+                stacklevel=3,
+            )
+        return new_simulator(asked, self.kind or KINDS[0], self._scene.image_size)
 
     def _begin(self) -> Tensor:
         """A random state; the latents of its first K frames, (1, K, C, h, w)."""

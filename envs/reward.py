@@ -1,4 +1,4 @@
-"""Rewards of the user's own: what a `reward_fn` is shown, and what it must return."""
+"""What is a reward function of the user's own shown, and what must it return?"""
 
 from __future__ import annotations
 

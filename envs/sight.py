@@ -1,4 +1,4 @@
-"""Where the markers are, as far as the readout has seen: positions and velocities followed from frame to frame."""
+"""Where are the markers, as far as the readout has seen? Positions and velocities, followed from frame to frame."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..perception import Perception
 from ..perception.readout import Located
+from .batches import Infos
 
 PRESENT = 0.5  # probability above which a marker counts as seen
 
@@ -64,6 +65,14 @@ class Sight:
         """Positions of all environments by marker name, (B, 2) each, NaN where it is not seen."""
         positions = torch.where(self.seen.unsqueeze(-1), self.positions, torch.nan)
         return {name: positions[:, index] for index, name in enumerate(self.names)}
+
+    def infos(self) -> Infos:
+        """Positions of all environments as Gymnasium's infos; without the markers that are not seen."""
+        found: Infos = {}
+        for index, name in enumerate(self.names):
+            key = f"{name}_position"
+            found |= {key: self.positions[:, index].clone(), f"_{key}": self.seen[:, index].clone()}
+        return found
 
     @torch.inference_mode()
     def _find(self, latents: Tensor, located: Located | None = None) -> tuple[Tensor, Tensor]:

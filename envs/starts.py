@@ -1,26 +1,28 @@
-"""Where an episode starts: which stored context, whose frames, and what `reset(options=...)` may ask for."""
+"""Where does a dream start? At a stored context, or from frames or latents of the user's: what `reset` may be asked."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..perception import Perception
 from ..world_model import Contexts, WorldModel
 
+START_OPTIONS = ("episode", "start", "frames", "latents")
 
-def check_options(options: dict[str, Any] | None, known: Collection[str]) -> dict[str, Any]:
-    """The reset options, or {}.
+
+def check_options(options: Mapping[str, Any] | None, known: Collection[str]) -> dict[str, Any]:
+    """A copy of the reset options.
 
     Raises:
         ValueError: If one of them is unknown.
     """
-    options = options or {}
+    options = dict(options or {})
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"unknown reset options {unknown}; expected some of {sorted(known)}")
     return options
@@ -66,7 +68,7 @@ def matching_contexts(
     return np.flatnonzero(wanted)
 
 
-def check_latents(latents: Any, shape: tuple[int, ...], num_envs: int) -> Tensor:
+def check_latents(latents: ArrayLike | Tensor, shape: tuple[int, ...], num_envs: int) -> Tensor:
     """Latents of the user's own as contexts.
 
     Args:
@@ -89,7 +91,7 @@ def check_latents(latents: Any, shape: tuple[int, ...], num_envs: int) -> Tensor
     return values.expand(num_envs, *shape)
 
 
-def encode_frames(perception: Perception, frames: Any, length: int, num_envs: int) -> Tensor:
+def encode_frames(perception: Perception, frames: ArrayLike, length: int, num_envs: int) -> Tensor:
     """The user's own real frames as contexts.
 
     Args:
@@ -113,3 +115,45 @@ def encode_frames(perception: Perception, frames: Any, length: int, num_envs: in
         )
     latents = perception.encode(frames.reshape(-1, *one[1:])).unflatten(0, (-1, length))
     return latents.expand(num_envs, *latents.shape[1:])
+
+
+def start_contexts(
+    world_model: WorldModel,
+    kind: str | None,
+    slots: NDArray[np.int64],
+    generators: Sequence[np.random.Generator],
+    options: Mapping[str, Any],
+    num_envs: int,
+) -> Tensor:
+    """Real contexts for some dreams: the user's own, the stored ones that are asked for, or drawn ones.
+
+    Args:
+        world_model: Stores contexts, and encodes frames.
+        kind: Of the drawn ones.
+        slots: Which dreams they are for, (b,).
+        generators: One per slot.
+        options: See `START_OPTIONS`.
+        num_envs: B.
+
+    Returns:
+        Normalised latents (b, K, C, h, w).
+
+    Raises:
+        ValueError: If an option is impossible, or several exclude one another.
+    """
+    stored_one = "episode" in options or "start" in options
+    if stored_one + ("frames" in options) + ("latents" in options) > 1:
+        raise ValueError('pass one of options["frames"], ["latents"] and ["episode"], not both')
+    length, perception, stored = world_model.dynamics.context_length, world_model.perception, world_model.contexts
+    if "latents" in options:
+        return check_latents(options["latents"], (length, *perception.latent_shape), num_envs)[slots]
+    if "frames" in options:
+        return encode_frames(perception, options["frames"], length, num_envs)[slots]
+    asked = [
+        np.broadcast_to(options[key], num_envs)[slots].tolist() if key in options else [None] * len(slots)
+        for key in ("episode", "start")
+    ]
+    wanted = list(zip(*asked, strict=True))
+    choices = {which: matching_contexts(stored, kind, *which) for which in set(wanted)}  # one look-up serves all alike
+    drawn = [rng.choice(choices[which]) for rng, which in zip(generators, wanted, strict=True)]
+    return stored.latents[torch.tensor(drawn)].float()

@@ -1,4 +1,4 @@
-"""Trained agents as files: a Stable-Baselines3 policy, its spaces and what it was trained on; nothing is unpickled."""
+"""How is a trained agent stored? A Stable-Baselines3 policy, its spaces and its training; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -64,11 +64,7 @@ class Agent:
         return {key: self.env_kwargs[key] for key in ("obs_type", "goal") if key in self.env_kwargs}
 
     def predict(
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: NDArray[Any] | None = None,
-        deterministic: bool = True,
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[NDArray[Any], Any]:
         """Actions for one observation or a batch, as Stable-Baselines3's `predict`; without exploration by default."""
         return self.policy.predict(observation, state, episode_start, deterministic)

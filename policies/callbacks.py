@@ -1,12 +1,10 @@
-"""What training shows and keeps: a progress bar with the success rate, and evaluations that survive a restart."""
+"""What happens beside the training of an agent? A progress bar, a stopwatch, and evaluations every so often."""
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
-from ..storage.atomic import replacing
+from .evaluations import EvaluationRow, read_evaluations, write_evaluations
 
 
 class ProgressBar(BaseCallback):
@@ -69,37 +67,6 @@ class Stopwatch:
             yield
         finally:
             self._away += time.perf_counter() - start
-
-
-@dataclass(frozen=True)
-class EvaluationRow:
-    """One evaluation during training.
-
-    Attributes:
-        timesteps: Environment steps trained so far.
-        seconds: Seconds trained so far.
-        success: Share of episodes that succeeded.
-        mean_return: Mean return.
-        mean_length: Mean steps of an episode.
-    """
-
-    timesteps: int
-    seconds: float
-    success: float
-    mean_return: float
-    mean_length: float
-
-
-def read_evaluations(path: Path, until: float = np.inf) -> list[EvaluationRow]:
-    """What an `Evaluation` wrote in the first `until` environment steps; nothing if it has not yet."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        rows = [
-            EvaluationRow(int(row.pop("timesteps")), **{key: float(value) for key, value in row.items()})
-            for row in csv.DictReader(file)
-        ]
-    return [row for row in rows if row.timesteps <= until]
 
 
 class Evaluation(BaseCallback):
@@ -163,10 +130,7 @@ class Evaluation(BaseCallback):
             self.num_timesteps, seconds, float(np.mean(finished)), float(np.mean(returns)), float(np.mean(lengths))
         )
         self.rows.append(row)
-        with replacing(self._path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(asdict(row)))
-            writer.writeheader()
-            writer.writerows(asdict(each) for each in self.rows)
+        write_evaluations(self._path, self.rows)
         self.logger.record("eval/success_rate", row.success)
         self.logger.record("eval/mean_reward", row.mean_return)
         if self._then is not None:

@@ -1,4 +1,4 @@
-"""What Stable-Baselines3's policies make of observations."""
+"""What do Stable-Baselines3's policies make of poses and latents? Features of the order of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dream as an Isaac Lab environment, so that rsl_rl, skrl and Isaac Lab's other wrappers train in it.
+"""How do rsl_rl, skrl and Isaac Lab's other wrappers train in the dream? In an Isaac Lab environment of dreams.
 
 Runs inside an Isaac Lab environment (docs/isaac.md), but starts no simulation.
 

@@ -1,4 +1,4 @@
-"""Dreams for Stable-Baselines3: its `VecEnv` over the batched dream; `make_dream_vec_env` is the one-liner."""
+"""How does Stable-Baselines3 train in the dream? In a `VecEnv` over the batched dream: `make_dream_vec_env`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from stable_baselines3.common.vec_env import (
 )
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
+from ..envs.batches import infos_of
 from ..envs.dream_vector_env import DreamVectorEnv
-from ..envs.task import infos_of
 
 _TOGETHER = ("advance", "close", "reset", "step")
 

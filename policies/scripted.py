@@ -1,4 +1,4 @@
-"""Scripted pushers: the behaviour mixture that collects data, and one that brings the cube to a goal.
+"""What pushes without learning? A mixture of behaviours that collects data, and a pusher that knows its goal.
 
 An episode of data is a chain of short behaviours, so that approach, contact, free motion, pauses and walls all occur.
 """
@@ -143,11 +143,7 @@ class RandomPolicy:
         self._space, self._rng = action_space, np.random.default_rng(seed)
 
     def predict(
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: NDArray[Any] | None = None,
-        deterministic: bool = True,
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[NDArray[np.float32], None]:
         """An action for each of a batch of observations."""
         first = next(iter(observation.values())) if isinstance(observation, dict) else observation

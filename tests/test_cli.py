@@ -1,32 +1,42 @@
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from cosmos_isaac_wm.train import cli
+from cosmos_isaac_wm.train.train_agent import TrainAgent
 
 
-def toy(
-    out: Path, updates: int = 10, lr: float = 0.5, fail: str | None = None, quick: bool = False
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class Toy:
     """Pretend to work.
 
-    Args:
+    Attributes:
         out: A folder.
         updates: How many.
         lr: How fast.
         fail: Kind of failure.
         quick: In a hurry.
     """
-    if fail == "ctrl-c":
-        raise KeyboardInterrupt
-    if fail == "value":
-        raise ValueError("no dataset at nowhere; run `cosmos-wm collect` first")
-    if fail == "disk":
-        raise OSError(28, "No space left on device")
-    if fail == "bug":
-        raise TypeError("a bug")
-    return {"updates": updates, "lr": lr, "out_length": len(str(out))} | ({"quick": 1.0} if quick else {})
+
+    out: Path
+    updates: int = 10
+    lr: float = 0.5
+    fail: str | None = None
+    quick: bool = False
+
+    def run(self) -> dict[str, float]:
+        if self.fail == "ctrl-c":
+            raise KeyboardInterrupt
+        if self.fail == "value":
+            raise ValueError("no dataset at nowhere; run `cosmos-wm collect` first")
+        if self.fail == "disk":
+            raise OSError(28, "No space left on device")
+        if self.fail == "bug":
+            raise TypeError("a bug")
+        found = {"updates": self.updates, "lr": self.lr, "out_length": len(str(self.out))}
+        return found | ({"quick": 1.0} if self.quick else {})
 
 
 @pytest.fixture
@@ -35,7 +45,7 @@ def results(tmp_path):
 
     def run(*argv):
         target = tmp_path / "deep" / "results.json"
-        assert cli.run(toy, "toy", [*argv, "--json", str(target)]) == 0
+        assert cli.run(Toy, "toy", [*argv, "--json", str(target)]) == 0
         return json.loads(target.read_text())
 
     return run
@@ -47,7 +57,7 @@ def refused(capsys):
 
     def run(*argv):
         with pytest.raises(SystemExit) as status:
-            cli.run(toy, "toy", argv)
+            cli.run(Toy, "toy", argv)
         assert status.value.code == 2
         return capsys.readouterr().err
 
@@ -98,6 +108,22 @@ def test_options_override_the_config_file_which_overrides_the_defaults(results, 
     assert results("--config", str(config), "--lr", "1e-3") == {"updates": 20, "lr": 1e-3, "out_length": 5}
 
 
+def test_the_help_is_the_docstring_of_the_command(capsys):
+    with pytest.raises(SystemExit):
+        cli.run(Toy, "toy", ["--help"])
+    text = capsys.readouterr().out
+    assert "Pretend to work." in text
+    assert "Attributes" not in text
+    assert "How fast. (type: float, default: 0.5)" in text
+
+
+def test_a_recipe_is_the_command_as_a_shipped_file_fills_it():
+    trained = cli.recipe(TrainAgent, "train-agent", "sac.yaml")
+    assert (trained.algorithm, trained.timesteps, trained.seed) == ("sac", 200_000, 0)
+    assert trained.hyperparameters["buffer_size"] == 200_000
+    assert trained.out is None  # still to be given
+
+
 def test_a_misspelt_option_names_the_right_one(refused):
     message = refused("--out", "x", "--updats", "3")
     assert "--updats" in message
@@ -134,7 +160,7 @@ def test_a_missing_config_file_or_required_option_is_named(refused):
     ],
 )
 def test_a_foreseeable_failure_is_one_clear_line(capsys, failure, status, message):
-    assert cli.run(toy, "toy", ["--out", "x", "--fail", failure]) == status
+    assert cli.run(Toy, "toy", ["--out", "x", "--fail", failure]) == status
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
@@ -143,10 +169,16 @@ def test_a_foreseeable_failure_is_one_clear_line(capsys, failure, status, messag
 
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(TypeError, match="a bug"):
-        cli.run(toy, "toy", ["--out", "x", "--fail", "bug"])
+        cli.run(Toy, "toy", ["--out", "x", "--fail", "bug"])
 
 
 def test_results_that_cannot_be_written_are_an_error(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert cli.run(toy, "toy", ["--out", "x", "--json", str(tmp_path / "file" / "r.json")]) == 1
+    assert cli.run(Toy, "toy", ["--out", "x", "--json", str(tmp_path / "file" / "r.json")]) == 1
     assert "cosmos-wm toy:" in capsys.readouterr().err
+
+
+def test_a_folder_says_which_setting_it_was_claimed_with(tmp_path):
+    cli.claim(tmp_path / "transfer.json", {"seed": 0, "real": "isaac-lab"})
+    with pytest.raises(ValueError, match=r"holds another transfer \(real isaac-lab instead of None\)"):
+        cli.claim(tmp_path / "transfer.json", {"seed": 0})

@@ -169,16 +169,6 @@ def test_damaged_metrics_are_refused(saved):
         WorldModel.load(saved)
 
 
-def test_an_unknown_bundle_says_which_there_are_and_which_was_meant(monkeypatch, tmp_path, saved):
-    import cosmos_isaac_wm.storage.bundle as module
-
-    monkeypatch.setattr(module, "files", lambda package: tmp_path)
-    saved.rename(tmp_path / "default")
-    assert WorldModel.load("default").path == tmp_path / "default"
-    with pytest.raises(BundleError, match=r"'defualt'.*shipped are \['default'\]; did you mean 'default'\?"):
-        WorldModel.load("defualt")
-
-
 def test_an_unknown_device_is_refused(bundle):
     with pytest.raises(ValueError, match="device 'nonsense' is not available"):
         WorldModel.load(bundle, device="nonsense")

@@ -1,1 +1,1 @@
-"""The scripts: each is a `main(argv)`, a command of `cosmos-wm`, and runnable as `python train/NAME.py`."""
+"""The scripts: each holds one command of `cosmos-wm`, and `python train/NAME.py` runs it, too."""

@@ -1,6 +1,6 @@
-"""The `cosmos-wm` command, and what its commands share: YAML configs, typed overrides, `--json`.
+"""What does `cosmos-wm` understand? Its commands, and what they share: YAML configs, typed overrides, `--json`.
 
-A command is a plain function; its signature is the command line and its docstring the help.
+A command is a frozen dataclass: its fields are the options, its docstring is the help, and its `run` does it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from inspect import getdoc
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -35,6 +36,16 @@ COMMANDS = {
     "benchmark": "measure the speed of the dream",
     "info": "show what a bundle contains",
 }
+
+
+class Command(Protocol):
+    """What the dataclass of a command offers."""
+
+    def run(self) -> dict[str, float]:
+        """Do it; its figures, by name."""
+
+
+AnyCommand = TypeVar("AnyCommand", bound=Command)
 
 
 class _Parser(ArgumentParser):
@@ -61,26 +72,35 @@ class _Parser(ArgumentParser):
         return next((f" in {file}" for file in files if file.is_file() and key in file.read_text()), "")
 
 
-def parser_for(function: Callable[..., Any], name: str, defaults: str | None = None) -> ArgumentParser:
-    """A parser whose options are the parameters of `function`, and whose defaults may come from a shipped YAML."""
+def parser_for(command: type[Command], name: str, defaults: str | None = None) -> ArgumentParser:
+    """A parser whose options are the fields of `command`, and whose defaults may come from a shipped YAML."""
     parser = _Parser(
         prog=f"cosmos-wm {name}",
-        description=(function.__doc__ or "").strip().split("\n\n")[0],
+        description=(getdoc(command) or "").split("\n\n")[0],
         default_config_files=[str(_shipped(defaults))] if defaults else [],
     )
     parser.add_argument("--config", action="config", help="YAML file with any of the options below, or a shipped one")
     parser.add_argument("--json", type=str | None, default=None, help="write the results to this file as flat JSON")
-    parser.add_function_arguments(function, as_group=False, sub_configs=False)
+    parser.add_class_arguments(command, as_group=False, sub_configs=False)
     for action in parser._actions:
         if getattr(action, "_typehint", None) is bool:  # `--flag` alone says yes
             action.nargs, action.const = "?", True
     return parser
 
 
-def recipe(function: Callable[..., Any], name: str, config: str) -> Namespace:
-    """What `function` is called with when a shipped YAML file fills its defaults and nothing else is said."""
-    parser = parser_for(function, name, config)
-    return parser.instantiate(parser.get_defaults())
+def recipe(command: type[AnyCommand], name: str, config: str) -> AnyCommand:
+    """The command as a shipped YAML file fills it.
+
+    What has to be given, such as an output folder, is None until `dataclasses.replace` gives it.
+    """
+    parser = parser_for(command, name, config)
+    return _made(command, parser, parser.get_defaults())
+
+
+def _made(command: type[AnyCommand], parser: ArgumentParser, arguments: Namespace) -> AnyCommand:
+    """The command of parsed arguments."""
+    options = parser.instantiate(arguments).as_dict()
+    return command(**{key: value for key, value in options.items() if key not in ("config", "json")})
 
 
 def _shipped(name: str) -> Path:
@@ -103,28 +123,21 @@ def _expand(argv: Sequence[str]) -> list[str]:
     return expanded
 
 
-def run(
-    function: Callable[..., Mapping[str, float] | None],
-    name: str,
-    argv: Sequence[str] | None,
-    defaults: str | None = None,
-) -> int:
-    """Parse, call, write the results; a foreseeable error is one clear line and exit status 1, Ctrl-C is 130.
+def run(command: type[Command], name: str, argv: Sequence[str] | None, defaults: str | None = None) -> int:
+    """Parse, run, write the results; a foreseeable error is one clear line and exit status 1, Ctrl-C is 130.
 
     Args:
-        function: The command.
+        command: The command.
         name: What it is called.
         argv: Its arguments, or None for the process's own.
         defaults: Name of a shipped YAML file that fills the defaults.
     """
-    parser = parser_for(function, name, defaults)
+    parser = parser_for(command, name, defaults)
     arguments: Namespace = parser.parse_args(_expand(sys.argv[1:] if argv is None else argv))
-    target = arguments.pop("json")
-    arguments.pop("config", None)
     try:
-        results = function(**parser.instantiate(arguments).as_dict())
-        if target is not None:
-            write_json(target, dict(results or {}))
+        results = _made(command, parser, arguments).run()
+        if arguments.json is not None:
+            write_json(arguments.json, results)
     except KeyboardInterrupt:
         print("\ninterrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
         return 130

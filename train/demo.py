@@ -1,9 +1,10 @@
-"""Replay held-out episodes in the dream, play the shipped agent in both worlds, and show it: `cosmos-wm demo`."""
+"""What can the shipped bundle do? `cosmos-wm demo` replays held-out episodes, plays its agent, and shows a report."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +12,22 @@ from cosmos_isaac_wm.envs import RealEnv
 from cosmos_isaac_wm.envs.real_env import own_simulator
 from cosmos_isaac_wm.evaluation.evaluation import draw_episodes, evaluate
 from cosmos_isaac_wm.policies.agent import Agent
-from cosmos_isaac_wm.policies.transfer import draw_starts
+from cosmos_isaac_wm.policies.transfer import Worlds, draw_starts, play_both
+from cosmos_isaac_wm.policies.transfer import film as film_both
 from cosmos_isaac_wm.reporting.figures import film, typical
-from cosmos_isaac_wm.reporting.replay import CSV_NAME, track_rows, write_csv, write_outputs
-from cosmos_isaac_wm.reporting.report import error_table, write_html
+from cosmos_isaac_wm.reporting.log import CSV_NAME, track_rows, write_csv
+from cosmos_isaac_wm.reporting.report import write_html, write_outputs
+from cosmos_isaac_wm.reporting.table import error_table
 from cosmos_isaac_wm.sims.mujoco import OpenGLError
 from cosmos_isaac_wm.train import cli
-from cosmos_isaac_wm.train.transfer import film as film_both
-from cosmos_isaac_wm.train.transfer import play_both
 from cosmos_isaac_wm.world_model import WorldModel
 
 
-def run(
-    out: Path = Path("demo-out"),
-    world_model: str = "default",
-    episodes: int | None = None,
-    agent_episodes: int = 20,
-    seed: int = 0,
-    device: str = "auto",
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class Demo:
     """Replay a bundle's held-out episodes and write report, video and log (short: an interrupted run starts over).
 
-    Args:
+    Attributes:
         out: Folder to write to; files of an earlier demo are replaced.
         world_model: A shipped bundle's name, a folder, or "hf://owner/repository".
         episodes: How many of the shipped test episodes to replay; all when not given.
@@ -40,55 +35,69 @@ def run(
         seed: Seed of the choice of episodes, the floor's noise and the bootstrap.
         device: "auto", "cpu" or "cuda".
     """
-    model = WorldModel.load(world_model, device)
-    dataset = model.held_out()
-    evaluation = evaluate(model, dataset, draw_episodes(dataset, "test", episodes, seed), seed=seed)
-    out.mkdir(parents=True, exist_ok=True)
-    write_csv(out / CSV_NAME, (row for track in evaluation.tracks for row in track_rows(model.scene, track)))
-    write_outputs(out, evaluation, film(model, dataset, evaluation, typical(evaluation)))
-    chosen = "" if episodes is None else f" --episodes {episodes}"
-    command = f"cosmos-wm demo --world-model {world_model} --seed {seed}{chosen} --agent-episodes {agent_episodes}"
-    (out / "agent.mp4").unlink(missing_ok=True)  # of an earlier demo, perhaps of another bundle's agent
-    agent = play_agent(model, out, agent_episodes, seed)
-    report = write_html(out, evaluation, model, dataset, command, agent)
-    print(f"\n{error_table(evaluation)}\n\nreport: {report.resolve()}\nbeside it:")
-    for path in sorted(path for path in out.iterdir() if path != report):
-        print(f"  {path.name}")
-    played = {} if agent is None else {f"agent_{world}_success": agent[world][0] for world in ("dream", "real")}
-    return evaluation.numbers() | played
 
+    out: Path = Path("demo-out")
+    world_model: str = "default"
+    episodes: int | None = None
+    agent_episodes: int = 20
+    seed: int = 0
+    device: str = "auto"
 
-def play_agent(model: WorldModel, out: Path, episodes: int, seed: int) -> dict[str, Any] | None:
-    """Play the agent that is shipped with a bundle in the dream and a simulator, and film it; None if it cannot be."""
-    if not episodes or model.path is None or not (model.path / "agent").is_dir():
-        return None
-    try:
-        agent = Agent.load(model.path / "agent")
-        if agent.trained.get("env") != "CosmosDream-v0":
-            raise ValueError("it was not trained in the dream")
-        env = RealEnv(model)
-        starts = draw_starts(env, episodes, seed)
-        env.close()
-    except (OpenGLError, ImportError, ValueError) as error:
-        print(f"the agent was not played in the real simulator: {error}", file=sys.stderr)
-        return None
-    row = play_both("agent", agent, model, own_simulator(model), starts, seed)
-    film_both(out / "agent.mp4", agent, f"{agent.algorithm} agent", model, own_simulator(model), starts[0], seed)
-    return {
-        "algorithm": agent.algorithm.upper(),
-        "steps": agent.trained["steps"],
-        "episodes": episodes,
-        "goal_cm": 100 * model.scene.goal_radius,
-        **{
-            world: (played.rate, *played.rate_interval())
-            for world, played in (("dream", row.dream), ("real", row.real))
-        },
-    }
+    def run(self) -> dict[str, float]:
+        """Replay, play and show; the figures of the report."""
+        model = WorldModel.load(self.world_model, self.device)
+        dataset = model.held_out()
+        chosen = draw_episodes(dataset, "test", self.episodes, self.seed)
+        evaluation = evaluate(model, dataset, chosen, seed=self.seed)
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_csv(self.out / CSV_NAME, (row for track in evaluation.tracks for row in track_rows(model.scene, track)))
+        write_outputs(self.out, evaluation, film(model, dataset, evaluation, typical(evaluation)))
+        (self.out / "agent.mp4").unlink(missing_ok=True)  # of an earlier demo, perhaps of another bundle's agent
+        agent = self._play_agent(model)
+        report = write_html(self.out, evaluation, model, dataset, self._command, agent)
+        print(f"\n{error_table(evaluation)}\n\nreport: {report.resolve()}\nbeside it:")
+        for path in sorted(path for path in self.out.iterdir() if path != report):
+            print(f"  {path.name}")
+        played = {} if agent is None else {f"agent_{world}_success": agent[world][0] for world in ("dream", "real")}
+        return evaluation.numbers() | played
+
+    @property
+    def _command(self) -> str:
+        """What to type to see the same again."""
+        chosen = "" if self.episodes is None else f" --episodes {self.episodes}"
+        options = f"--world-model {self.world_model} --seed {self.seed}{chosen}"
+        return f"cosmos-wm demo {options} --agent-episodes {self.agent_episodes}"
+
+    def _play_agent(self, model: WorldModel) -> dict[str, Any] | None:
+        """Play the agent that is shipped with the bundle in both worlds, and film it; None if it cannot be."""
+        if not self.agent_episodes or model.path is None or not (model.path / "agent").is_dir():
+            return None
+        try:
+            agent = Agent.load(model.path / "agent")
+            if agent.trained.get("env") != "CosmosDream-v0":
+                raise ValueError("it was not trained in the dream")
+            env = RealEnv(model)
+            starts = draw_starts(env, self.agent_episodes, self.seed)
+            env.close()
+        except (OpenGLError, ImportError, ValueError) as error:
+            print(f"the agent was not played in the real simulator: {error}", file=sys.stderr)
+            return None
+        worlds = Worlds(model, own_simulator(model))
+        row = play_both("agent", agent, worlds, starts, self.seed)
+        film_both(self.out / "agent.mp4", f"{agent.algorithm} agent", agent, worlds, starts[0], self.seed)
+        return {
+            "algorithm": agent.algorithm.upper(),
+            "steps": agent.trained["steps"],
+            "episodes": self.agent_episodes,
+            "goal_cm": 100 * model.scene.goal_radius,
+            "dream": (row.dream.rate, *row.dream.rate_interval()),
+            "real": (row.real.rate, *row.real.rate_interval()),
+        }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `cosmos-wm demo` command."""
-    return cli.run(run, "demo", argv)
+    return cli.run(Demo, "demo", argv)
 
 
 if __name__ == "__main__":

@@ -1,32 +1,25 @@
-"""Measure a bundle on held-out episodes: `cosmos-wm evaluate --split test --json FILE`."""
+"""How faithful is a bundle? `cosmos-wm evaluate --split test --json FILE` measures it on held-out episodes."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from cosmos_isaac_wm.data import EpisodeDataset
 from cosmos_isaac_wm.evaluation.evaluation import draw_episodes, evaluate
-from cosmos_isaac_wm.reporting.report import error_table
+from cosmos_isaac_wm.reporting.table import error_table
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
 
 
-def run(
-    world_model: str = "default",
-    data: Path | None = None,
-    split: Literal["test", "val", "train", "all"] = "test",
-    episodes: int | None = None,
-    horizon: int | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    dtype: Literal["float32", "bfloat16", "auto"] = "float32",
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class Evaluate:
     """Measure a bundle open loop on held-out episodes (short: an interrupted run starts over).
 
-    Args:
+    Attributes:
         world_model: A shipped bundle's name, a folder, or "hf://owner/repository".
         data: A dataset; the bundle's shipped held-out episodes when not given.
         split: Which of its episodes.
@@ -36,16 +29,29 @@ def run(
         device: "auto", "cpu" or "cuda".
         dtype: Precision of the dynamics network, to see what the faster one costs.
     """
-    model = WorldModel.load(world_model, device)
-    dataset = model.held_out() if data is None else EpisodeDataset(data)
-    evaluation = evaluate(model, dataset, draw_episodes(dataset, split, episodes, seed), horizon, seed, dtype)
-    print(error_table(evaluation))
-    return evaluation.numbers()
+
+    world_model: str = "default"
+    data: Path | None = None
+    split: Literal["test", "val", "train", "all"] = "test"
+    episodes: int | None = None
+    horizon: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
+
+    def run(self) -> dict[str, float]:
+        """Measure, and print the table; its figures."""
+        model = WorldModel.load(self.world_model, self.device)
+        dataset = model.held_out() if self.data is None else EpisodeDataset(self.data)
+        chosen = draw_episodes(dataset, self.split, self.episodes, self.seed)
+        evaluation = evaluate(model, dataset, chosen, self.horizon, self.seed, self.dtype)
+        print(error_table(evaluation))
+        return evaluation.numbers()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `cosmos-wm evaluate` command."""
-    return cli.run(run, "evaluate", argv)
+    return cli.run(Evaluate, "evaluate", argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fit perception, the part of a world model that sees: `cosmos-wm fit-tokenizer --data DIR --out PERCEPTION`.
+"""How does a world model learn to see? `cosmos-wm fit-tokenizer --data DIR --out PERCEPTION` fits its perception.
 
 Trains the embedded tokenizer (or takes NVIDIA's Cosmos files as they are), measures the latents' statistics, and trains
 the readout where the data has positions.
@@ -8,41 +8,30 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from cosmos_isaac_wm.data import EpisodeDataset, open_datasets
-from cosmos_isaac_wm.data.windows import encode_dataset, join
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.perception.readout import Readout, ReadoutConfig
 from cosmos_isaac_wm.perception.tokenizers import CosmosTokenizer, TinyTokenizer, TinyTokenizerConfig
 from cosmos_isaac_wm.precision import choose_device
 from cosmos_isaac_wm.storage.bundle import find_perception
 from cosmos_isaac_wm.train import cli
+from cosmos_isaac_wm.training.material import encode_split
 from cosmos_isaac_wm.training.readout import ReadoutFitConfig, fit_readout
+from cosmos_isaac_wm.training.statistics import latent_statistics
 from cosmos_isaac_wm.training.tokenizer import TokenizerFitConfig, fit_tokenizer
 
 
-def run(
-    data: list[Path] | Path,
-    out: Path,
-    init: str | None = None,
-    adapt: Literal["readout", "decoder", "tokenizer"] = "readout",
-    tokenizer: TinyTokenizerConfig = TinyTokenizerConfig(),  # noqa: B008  (frozen)
-    fit: TokenizerFitConfig = TokenizerFitConfig(),  # noqa: B008
-    readout: ReadoutFitConfig = ReadoutFitConfig(),  # noqa: B008
-    cosmos_encoder: Path | None = None,
-    cosmos_decoder: Path | None = None,
-    cosmos_video: bool = False,
-    device: str = "auto",
-    seed: int = 0,
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class FitTokenizer:
     """Fit tokenizer, latent statistics and readout on the train split of one or several datasets, resumably.
 
-    Args:
+    Attributes:
         data: A dataset folder, as written by `cosmos-wm collect`, or several, of two simulators for example.
         out: Folder to write perception to; an interrupted fit in it is continued.
         init: A perception folder, or a bundle by folder or shipped name, to go on from, with its latent statistics.
@@ -60,74 +49,96 @@ def run(
         device: "auto", "cpu" or "cuda".
         seed: Seed of weights, batches and noise.
     """
-    if adapt != "readout" and init is None:
-        raise ValueError(f"--adapt {adapt} needs --init: whose {adapt}?")
-    if (out / "perception.yaml").exists():
-        raise FileExistsError(f"{out} already holds a finished perception; choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    where = choose_device(device)
-    datasets = open_datasets(data)
-    scene = datasets[0].scene
-    seen = None if init is None else Perception.load(find_perception(init), where)
-    claimed = {"init": None if seen is None else seen.fingerprint(), "adapt": adapt, "seed": seed}
-    cli.claim(out / "unfinished.json", {"data": [dataset.fingerprint() for dataset in datasets], **claimed})
-    results: dict[str, float] = {}
-    model: TinyTokenizer | CosmosTokenizer
-    torch.manual_seed(seed)
-    if seen is not None:
-        model = seen.tokenizer
-        before = seen.latents_fingerprint()
-        if adapt != "readout":
-            if not isinstance(model, TinyTokenizer):
-                raise ValueError(f"{init} sees with NVIDIA's tokenizer; only the embedded one can be trained")
-            (model.decoder if adapt == "decoder" else model).requires_grad_(True)
-            results["tokenizer_loss"] = fit_tokenizer(model, datasets, out, fit, seed, where.type)[-1][1]
-            model.eval().requires_grad_(False)
-        adapted_from = before if adapt == "tokenizer" else seen.adapted_from
-        perception = Perception(scene, model, None, seen.mean, seen.std, adapted_from).to(where)
-    else:
-        if cosmos_encoder is not None and cosmos_decoder is not None:
-            model = CosmosTokenizer(str(cosmos_encoder.resolve()), str(cosmos_decoder.resolve()), cosmos_video)
-        elif cosmos_encoder is not None or cosmos_decoder is not None:
+
+    data: list[Path] | Path
+    out: Path
+    init: str | None = None
+    adapt: Literal["readout", "decoder", "tokenizer"] = "readout"
+    tokenizer: TinyTokenizerConfig = field(default_factory=TinyTokenizerConfig)
+    fit: TokenizerFitConfig = field(default_factory=TokenizerFitConfig)
+    readout: ReadoutFitConfig = field(default_factory=ReadoutFitConfig)
+    cosmos_encoder: Path | None = None
+    cosmos_decoder: Path | None = None
+    cosmos_video: bool = False
+    device: str = "auto"
+    seed: int = 0
+
+    def run(self) -> dict[str, float]:
+        """Fit what is to be fitted, and write the perception; the losses at the end."""
+        if self.adapt != "readout" and self.init is None:
+            raise ValueError(f"--adapt {self.adapt} needs --init: whose {self.adapt}?")
+        if (self.out / "perception.yaml").exists():
+            raise FileExistsError(f"{self.out} already holds a finished perception; choose another folder")
+        self.out.mkdir(parents=True, exist_ok=True)
+        choose_device(self.device)  # what is not there is an error now
+        datasets = open_datasets(self.data)
+        seen = None if self.init is None else Perception.load(find_perception(self.init), self._where)
+        claimed = {"init": None if seen is None else seen.fingerprint(), "adapt": self.adapt, "seed": self.seed}
+        cli.claim(self.out / "unfinished.json", {"data": [each.fingerprint() for each in datasets], **claimed})
+        torch.manual_seed(self.seed)
+        perception, losses = self._new(datasets) if seen is None else self._adapted(seen, datasets)
+        losses |= self._fit_readout(perception, datasets)
+        perception.cpu().save(self.out)
+        for left_over in ("tokenizer-checkpoint.pt", "unfinished.json"):
+            (self.out / left_over).unlink(missing_ok=True)
+        print(f"perception in {self.out}")
+        return losses
+
+    @property
+    def _where(self) -> torch.device:
+        return choose_device(self.device)
+
+    def _new(self, datasets: Sequence[EpisodeDataset]) -> tuple[Perception, dict[str, float]]:
+        """A perception of its own, still without a readout, and the loss of what was trained."""
+        model: TinyTokenizer | CosmosTokenizer
+        encoder, decoder, losses = self.cosmos_encoder, self.cosmos_decoder, dict[str, float]()
+        if encoder is not None and decoder is not None:
+            model = CosmosTokenizer(str(encoder.resolve()), str(decoder.resolve()), self.cosmos_video)
+        elif encoder is not None or decoder is not None:
             raise ValueError("a Cosmos tokenizer needs both --cosmos_encoder and --cosmos_decoder")
         else:
-            model = TinyTokenizer(tokenizer)
-            results["tokenizer_loss"] = fit_tokenizer(model, datasets, out, fit, seed, where.type)[-1][1]
-        perception = Perception(scene, model.eval().requires_grad_(False)).to(where)
-        perception.mean, perception.std = _statistics(datasets, perception)
-    if scene.workspace_low is not None and scene.workspace_high is not None and scene.markers:
-        latents = perception.latents_fingerprint()
-        encoded = join(
-            [encode_dataset(dataset, "train", perception.encode, latents, out, mirrored=True) for dataset in datasets]
-        )
+            model = TinyTokenizer(self.tokenizer)
+            losses = self._fit(model, datasets)
+        perception = Perception(datasets[0].scene, model.eval().requires_grad_(False)).to(self._where)
+        perception.mean, perception.std = latent_statistics(datasets, perception)
+        return perception, losses
+
+    def _adapted(self, seen: Perception, datasets: Sequence[EpisodeDataset]) -> tuple[Perception, dict[str, float]]:
+        """One that goes on from another with its latent statistics, and the loss of what was trained."""
+        model, before, losses = seen.tokenizer, seen.latents_fingerprint(), dict[str, float]()
+        if self.adapt != "readout":
+            if not isinstance(model, TinyTokenizer):
+                raise ValueError(f"{self.init} sees with NVIDIA's tokenizer; only the embedded one can be trained")
+            (model.decoder if self.adapt == "decoder" else model).requires_grad_(True)
+            losses = self._fit(model, datasets)
+            model.eval().requires_grad_(False)
+        adapted_from = before if self.adapt == "tokenizer" else seen.adapted_from
+        return Perception(datasets[0].scene, model, None, seen.mean, seen.std, adapted_from).to(self._where), losses
+
+    def _fit(self, model: TinyTokenizer, datasets: Sequence[EpisodeDataset]) -> dict[str, float]:
+        """Train a tokenizer; its loss at the end."""
+        curve = fit_tokenizer(model, datasets, self.out, self.fit, self.seed, self._where.type)
+        return {"tokenizer_loss": curve[-1][1]}
+
+    def _fit_readout(self, perception: Perception, datasets: Sequence[EpisodeDataset]) -> dict[str, float]:
+        """Give a perception its readout, where the data has positions; its loss at the end."""
+        scene = perception.scene
+        if scene.workspace_low is None or scene.workspace_high is None or not scene.markers:
+            path = datasets[0].path
+            print(f"{path} has no positions, so there is no readout: the dream has pictures and latents only")
+            return {}
+        encoded = encode_split(datasets, "train", perception, self.out, mirror=True)
         config = ReadoutConfig(perception.tokenizer.channels, len(scene.markers), headings=any(scene.symmetries))
         perception.readout = Readout(config, scene.workspace_low, scene.workspace_high)
         real = torch.arange(encoded.latents.shape[1]) < encoded.lengths[:, None]  # the rest is padding
         examples = (encoded.latents[real], encoded.positions[real], encoded.headings[real])
-        results["readout_loss"] = fit_readout(perception.readout, *examples, readout, seed, where)
-    else:
-        print(f"{datasets[0].path} has no positions, so there is no readout: the dream has pictures and latents only")
-    perception.cpu().save(out)
-    for left_over in ("tokenizer-checkpoint.pt", "unfinished.json"):
-        (out / left_over).unlink(missing_ok=True)
-    print(f"perception in {out}")
-    return results
-
-
-def _statistics(datasets: Sequence[EpisodeDataset], perception: Perception) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per channel of the latents of about a thousand training frames of each."""
-    encoded = []
-    for dataset in datasets:
-        indices = dataset.indices("train")
-        chosen = indices[:: max(1, len(indices) // 100)]
-        encoded += [perception.encode(torch.from_numpy(episode.frames[::10])) for episode in dataset.episodes(chosen)]
-    latents = torch.cat(encoded)
-    return latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)).clamp(min=1e-6)
+        loss = fit_readout(perception.readout, *examples, self.readout, self.seed, self._where)
+        return {"readout_loss": loss}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `cosmos-wm fit-tokenizer` command."""
-    return cli.run(run, "fit-tokenizer", argv)
+    return cli.run(FitTokenizer, "fit-tokenizer", argv)
 
 
 if __name__ == "__main__":

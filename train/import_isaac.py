@@ -1,10 +1,11 @@
-"""Turn a file of Isaac Lab's RecorderManager into a dataset: `cosmos-wm import-isaac FILE.hdf5 --out DIR`."""
+"""How does an Isaac Lab recording become a dataset? `cosmos-wm import-isaac FILE.hdf5 --out DIR` converts it."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
@@ -17,27 +18,14 @@ from cosmos_isaac_wm.scene import Marker, Scene
 from cosmos_isaac_wm.train import cli
 
 
-def run(
-    file: Path,
-    out: Path,
-    keys: IsaacKeys = IsaacKeys(),  # noqa: B008  (frozen)
-    name: str = "isaac",
-    control_hz: float = 10.0,
-    action_low: list[float] | None = None,
-    action_high: list[float] | None = None,
-    hues: dict[str, tuple[float, float]] | None = None,
-    symmetries: dict[str, int] | None = None,
-    agent: str | None = None,
-    workspace: tuple[tuple[float, float], tuple[float, float]] | None = None,
-    kind: str = "episode",
-    seed: int = 0,
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class ImportIsaac:
     """Convert an Isaac Lab recording into a dataset that every other command reads.
 
     With poses and hues the dataset has tracked objects, and dreams of it know goals and rewards; without, it has
     pictures and actions, which is enough to dream.
 
-    Args:
+    Attributes:
         file: The HDF5 file, as RecorderManager wrote it.
         out: Folder of the dataset.
         keys: Where in an episode the arrays lie; `--keys.frames obs/rgb --keys.poses '{"cube": "obs/cube_pose"}'`.
@@ -52,48 +40,76 @@ def run(
         kind: What sort of episodes they are.
         seed: Of the split into train, val and test.
     """
-    hues, symmetries = hues or {}, symmetries or {}
-    if hues.keys() != keys.poses.keys():
-        raise ValueError(f"--hues names {sorted(hues)}, --keys.poses {sorted(keys.poses)}: a tracked object needs both")
-    if hues and workspace is None:
-        raise ValueError(
-            "tracked objects need --workspace '[[x, y], [x, y]]', the least and the greatest that they reach"
+
+    file: Path
+    out: Path
+    keys: IsaacKeys = field(default_factory=IsaacKeys)
+    name: str = "isaac"
+    control_hz: float = 10.0
+    action_low: list[float] | None = None
+    action_high: list[float] | None = None
+    hues: dict[str, tuple[float, float]] | None = None
+    symmetries: dict[str, int] | None = None
+    agent: str | None = None
+    workspace: tuple[tuple[float, float], tuple[float, float]] | None = None
+    kind: str = "episode"
+    seed: int = 0
+
+    def run(self) -> dict[str, float]:
+        """Convert; how many episodes and frames."""
+        self._check()
+        source = IsaacFile(self.file, self.keys)
+        scene = self._scene(source)
+        keys = dataclasses.asdict(self.keys)
+        metadata = {"simulator": "imported", "source": source.fingerprint(), "keys": keys}
+        count = len(source.lengths)
+        episodes = tqdm(source.episodes(scene, self.kind), total=count, desc="import", unit="episode")
+        write_dataset(self.out, episodes, scene, draw_splits([self.kind] * count, self.seed), metadata)
+        source.close()
+        print(f"{count} episodes of {scene.image_size} pictures and {scene.action_dim} actions in {self.out}")
+        if source.left_out:
+            print(f"{source.left_out} episodes that were too short to lead anywhere were left out")
+        if not self.hues:
+            print("no poses were asked for: dreams of this data know no goals, and need a reward_fn of your own")
+        steps = sum(source.lengths.values())
+        return {"episodes": float(count), "frames": float(steps + count), "left_out": float(source.left_out)}
+
+    def _check(self) -> None:
+        """Refuse tracked objects of which something is missing."""
+        hues, poses = self.hues or {}, self.keys.poses
+        if hues.keys() != poses.keys():
+            raise ValueError(f"--hues names {sorted(hues)}, --keys.poses {sorted(poses)}: a tracked object needs both")
+        if hues and self.workspace is None:
+            raise ValueError(
+                "tracked objects need --workspace '[[x, y], [x, y]]', the least and the greatest that they reach"
+            )
+        if self.agent is not None and self.agent not in hues:
+            raise ValueError(f"--agent {self.agent!r} is none of the tracked objects {sorted(hues)}")
+        if strangers := (self.symmetries or {}).keys() - hues.keys():
+            raise ValueError(
+                f"--symmetries names {sorted(strangers)}, which are none of the tracked objects {sorted(hues)}"
+            )
+
+    def _scene(self, source: IsaacFile) -> Scene:
+        """What the recording shows, as far as the file and the options tell."""
+        dim, symmetries = source.action_dim, self.symmetries or {}
+        low, high = tuple(self.action_low or [-1.0] * dim), tuple(self.action_high or [1.0] * dim)
+        if len(low) != dim or len(high) != dim:
+            raise DatasetError(f"{self.file} has actions of {dim} numbers, the bounds have {len(low)} and {len(high)}")
+        return Scene(
+            self.name,
+            self.control_hz,
+            source.image_size,
+            low,
+            high,
+            markers=tuple(
+                Marker(name, hue, symmetry=symmetries.get(name, 0)) for name, hue in (self.hues or {}).items()
+            ),
+            agent=self.agent,
+            workspace_low=self.workspace[0] if self.workspace else None,
+            workspace_high=self.workspace[1] if self.workspace else None,
+            episode_steps=max(source.lengths.values()),
         )
-    if agent is not None and agent not in hues:
-        raise ValueError(f"--agent {agent!r} is none of the tracked objects {sorted(hues)}")
-    if strangers := symmetries.keys() - hues.keys():
-        raise ValueError(
-            f"--symmetries names {sorted(strangers)}, which are none of the tracked objects {sorted(hues)}"
-        )
-    source = IsaacFile(file, keys)
-    dim = source.action_dim
-    low, high = tuple(action_low or [-1.0] * dim), tuple(action_high or [1.0] * dim)
-    if len(low) != dim or len(high) != dim:
-        raise DatasetError(f"{file} has actions of {dim} numbers, the bounds have {len(low)} and {len(high)}")
-    scene = Scene(
-        name,
-        control_hz,
-        source.image_size,
-        low,
-        high,
-        markers=tuple(Marker(marker, hue, symmetry=symmetries.get(marker, 0)) for marker, hue in hues.items()),
-        agent=agent,
-        workspace_low=workspace[0] if workspace else None,
-        workspace_high=workspace[1] if workspace else None,
-        episode_steps=max(source.lengths.values()),
-    )
-    metadata = {"simulator": "imported", "source": source.fingerprint(), "keys": dataclasses.asdict(keys)}
-    count = len(source.lengths)
-    episodes = tqdm(source.episodes(scene, kind), total=count, desc="import", unit="episode")
-    write_dataset(out, episodes, scene, draw_splits([kind] * count, seed), metadata)
-    source.close()
-    print(f"{count} episodes of {scene.image_size} pictures and {dim} actions in {out}")
-    if source.left_out:
-        print(f"{source.left_out} episodes that were too short to lead anywhere were left out")
-    if not hues:
-        print("no poses were asked for: dreams of this data know no goals, and need a reward_fn of your own")
-    steps = sum(source.lengths.values())
-    return {"episodes": float(count), "frames": float(steps + count), "left_out": float(source.left_out)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and not arguments[0].startswith("-"):
         arguments.insert(0, "--file")
-    return cli.run(run, "import-isaac", arguments)
+    return cli.run(ImportIsaac, "import-isaac", arguments)
 
 
 if __name__ == "__main__":

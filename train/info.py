@@ -1,26 +1,54 @@
-"""Show what a bundle contains: `cosmos-wm info --world-model NAME`."""
+"""What does a bundle contain? `cosmos-wm info --world-model NAME` prints it."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import nn
 
+from cosmos_isaac_wm.data import EpisodeDataset
 from cosmos_isaac_wm.perception import BundleError
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
 
 
-def run(world_model: str = "default", seed: int = 0) -> dict[str, float]:
+@dataclass(frozen=True)
+class Info:
     """Print a bundle's scene, shapes, parameters, provenance, figures, start contexts and shipped episodes.
 
-    Args:
+    Attributes:
         world_model: A shipped bundle's name, a folder, or "hf://owner/repository".
         seed: Not used; every command takes it.
     """
-    model = WorldModel.load(world_model, "cpu")
+
+    world_model: str = "default"
+    seed: int = 0
+
+    def run(self) -> dict[str, float]:
+        """Print it; its sizes and figures."""
+        model = WorldModel.load(self.world_model, "cpu")
+        shipped = _shipped(model)
+        numbers = _sizes(model, shipped)
+        for title, entries in _sections(model, shipped, numbers).items():
+            print(title)
+            for key, value in entries.items():
+                print(f"  {key:<32} {value}")
+        return numbers | model.metrics
+
+
+def _shipped(model: WorldModel) -> EpisodeDataset | None:
+    """The held-out episodes of a bundle, if it has some."""
+    try:
+        return model.held_out()
+    except BundleError:
+        return None
+
+
+def _sizes(model: WorldModel, shipped: EpisodeDataset | None) -> dict[str, float]:
+    """What can be counted."""
     scene, perception = model.scene, model.perception
     channels, height, width = perception.latent_shape
     numbers: dict[str, float] = {
@@ -35,13 +63,17 @@ def run(world_model: str = "default", seed: int = 0) -> dict[str, float]:
         "control_hz": scene.control_hz,
         "contexts": len(model.contexts),
     }
-    try:
-        shipped = model.held_out()
-        numbers["shipped_episodes"] = len(shipped)
-        kinds = f"{len(shipped)}: {_counts(shipped.kinds)}"
-    except BundleError:
-        kinds = "none"
-    sections = {
+    return numbers | ({} if shipped is None else {"shipped_episodes": len(shipped)})
+
+
+def _sections(
+    model: WorldModel, shipped: EpisodeDataset | None, numbers: Mapping[str, float]
+) -> dict[str, dict[str, object]]:
+    """What is printed: titles, and below each its lines."""
+    scene, perception = model.scene, model.perception
+    tokenizer = perception.tokenizer
+    channels, height, width = perception.latent_shape
+    return {
         "bundle": {"folder": model.path, "fingerprint": model.fingerprint(), **model.provenance},
         "scene": {
             "name": scene.name,
@@ -52,23 +84,18 @@ def run(world_model: str = "default", seed: int = 0) -> dict[str, float]:
         },
         "model": {
             "dynamics": f"{type(model.dynamics).__name__}, {numbers['dynamics_parameters']:,} parameters",
-            "tokenizer": f"{type(perception.tokenizer).__name__}, {numbers['tokenizer_parameters']:,} parameters, "
-            f"fingerprint {perception.tokenizer.fingerprint()}",
+            "tokenizer": f"{type(tokenizer).__name__}, {numbers['tokenizer_parameters']:,} parameters, "
+            f"fingerprint {tokenizer.fingerprint()}",
             "readout": f"{numbers['readout_parameters']:,} parameters" if perception.readout is not None else "none",
             "context": f"{model.dynamics.context_length} latents of {channels} x {height} x {width}",
         },
         "data": {
             "start contexts": f"{len(model.contexts)}: {_counts(model.contexts.kinds)}",
-            "held-out episodes": kinds,
+            "held-out episodes": "none" if shipped is None else f"{len(shipped)}: {_counts(shipped.kinds)}",
         },
         "figures (px at 512)": {key: f"{value:.4g}" for key, value in model.metrics.items()}
         or {"none": "not evaluated"},
     }
-    for title, entries in sections.items():
-        print(title)
-        for key, value in entries.items():
-            print(f"  {key:<32} {value}")
-    return numbers | model.metrics
 
 
 def _parameters(module: nn.Module) -> int:
@@ -81,7 +108,7 @@ def _counts(kinds: Sequence[str]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `cosmos-wm info` command."""
-    return cli.run(run, "info", argv)
+    return cli.run(Info, "info", argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Collection from a simulator: parallel, resumable, and drawn so that one sees what was visited.
+"""How is a dataset collected? In parallel processes, and so that a killed collection goes on where it was.
 
 Every finished episode is a file of its own until all are there; then they become one Minari dataset. A killed or
 failed run therefore loses at most the episodes in flight, and starting it again does the rest.
@@ -6,11 +6,12 @@ failed run therefore loses at most the episodes in flight, and starting it again
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -27,6 +28,8 @@ from .dataset import EpisodeDataset
 from .episodes import DatasetError, Episode
 from .splits import draw_splits
 from .writing import write_dataset
+
+_MOST_EPISODES = 10_000  # that one plan is checked for
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,20 @@ def plan(episodes: int, kind: str, seed: int, steps: int) -> list[Job]:
     seeds = np.random.SeedSequence(seed).generate_state(episodes)
     kinds = [kind if kind != "both" else ("slide" if i % 3 == 2 else "push") for i in range(episodes)]
     return [Job(i, kinds[i], int(seeds[i]), steps) for i in range(episodes)]
+
+
+def seed_apart(known: Collection[int], seed: int) -> int:
+    """A seed of a plan that repeats none of the known seeds: repeated episodes would be in other splits.
+
+    Args:
+        known: Seeds of the episodes that there are.
+        seed: Of the search.
+    """
+    for attempt in itertools.count():
+        found = int(np.random.SeedSequence([seed, attempt, 1]).generate_state(1)[0])
+        if not {job.seed for job in plan(_MOST_EPISODES, "push", found, 1)} & set(known):
+            return found
+    raise AssertionError("unreachable")
 
 
 def collect(
@@ -84,6 +101,23 @@ def collect(
     shards = out / "unfinished"
     shards.mkdir(parents=True, exist_ok=True)
     _claim(shards / "plan.json", {"jobs": [vars(job) for job in jobs], "scene": scene.to_dict(), **metadata})
+    try:
+        _record_missing(shards, jobs, record, workers, together)
+        episodes = (_load(_shard(shards, job), job) for job in tqdm(jobs, desc="write", unit="episode"))
+        write_dataset(out, episodes, scene, splits, metadata)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"collection stopped, finished episodes are kept in {shards}; run the same command again: {error}",
+        ) from error
+    shutil.rmtree(shards)
+    return EpisodeDataset(out)
+
+
+def _record_missing(
+    shards: Path, jobs: list[Job], record: Callable[[Sequence[Job]], Iterable[Episode]], workers: int, together: int
+) -> None:
+    """Run the jobs that have no file yet, in processes of their own."""
     todo = [job for job in jobs if not _shard(shards, job).exists()]
     if len(todo) < len(jobs):
         tqdm.write(f"continuing: {len(jobs) - len(todo)} of {len(jobs)} episodes are already in {shards}")
@@ -97,17 +131,8 @@ def collect(
         with tqdm(total=len(todo), desc="collect", unit="episode") as bar:
             for future in as_completed(futures):
                 bar.update(future.result())
-        episodes = (_load(_shard(shards, job), job) for job in tqdm(jobs, desc="write", unit="episode"))
-        write_dataset(out, episodes, scene, splits, metadata)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"collection stopped, finished episodes are kept in {shards}; run the same command again: {error}",
-        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    shutil.rmtree(shards)
-    return EpisodeDataset(out)
 
 
 def _claim(path: Path, content: dict[str, Any]) -> None:

@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..scene import Scene
 from .dataset import EpisodeDataset
 from .episodes import DatasetError, Episode
+
+Track = NDArray[np.float32]  # positions in metres, (T + 1, 2)
 
 
 def coverage(dataset: EpisodeDataset, picture: str | os.PathLike[str]) -> dict[str, float]:
@@ -23,15 +26,11 @@ def coverage(dataset: EpisodeDataset, picture: str | os.PathLike[str]) -> dict[s
     Returns:
         Flat numbers: episodes, frames, share of steps in contact, path length and net displacement in metres by kind.
     """
-    from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
-
     scene = dataset.scene
-    low, high = scene.workspace_low, scene.workspace_high
-    if not scene.markers or low is None or high is None:
+    if not scene.markers or scene.workspace_low is None or scene.workspace_high is None:
         raise DatasetError(f"{dataset.path} has no positions, so there is no coverage to draw")
     numbers: dict[str, float] = {"episodes": len(dataset)}
-    visited: dict[str, list[NDArray[np.float32]]] = {}  # slides have no pusher to draw
+    visited: dict[str, list[Track]] = {}  # slides have no pusher to draw
     paths: dict[str, list[float]] = {}
     for kind in sorted(set(dataset.kinds)):
         contact, net = [], []
@@ -48,18 +47,25 @@ def coverage(dataset: EpisodeDataset, picture: str | os.PathLike[str]) -> dict[s
             f"{kind}_path_m": float(np.mean(paths[kind])),
             f"{kind}_displacement_m": float(np.mean(net)),
         }
+    _draw(picture, visited, paths, scene)
+    return numbers
+
+
+def _draw(
+    picture: str | os.PathLike[str], visited: dict[str, list[Track]], paths: dict[str, list[float]], scene: Scene
+) -> None:
+    """Where each marker was, and how long the first one's paths are, by kind of episode."""
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+
+    assert scene.workspace_low is not None
+    assert scene.workspace_high is not None
+    area = [[low, high] for low, high in zip(scene.workspace_low, scene.workspace_high, strict=True)]
     figure = Figure(figsize=(5 * (len(visited) + 1), 4.5), layout="constrained")
     axes = figure.subplots(1, len(visited) + 1)
     for axis, (name, tracks) in zip(axes, visited.items(), strict=False):
         points = np.concatenate(tracks)
-        *_, image = axis.hist2d(
-            points[:, 0],
-            points[:, 1],
-            bins=40,
-            range=[[low[0], high[0]], [low[1], high[1]]],
-            cmap="magma",
-            norm=LogNorm(),
-        )
+        *_, image = axis.hist2d(points[:, 0], points[:, 1], bins=40, range=area, cmap="magma", norm=LogNorm())
         figure.colorbar(image, ax=axis, label="frames")
         axis.set(title=f"where the {name} was", xlabel="x (m)", ylabel="y (m)", aspect="equal")
     for kind, lengths in paths.items():
@@ -67,7 +73,6 @@ def coverage(dataset: EpisodeDataset, picture: str | os.PathLike[str]) -> dict[s
     axes[-1].set(title=f"path of the {scene.marker_names[0]}", xlabel="metres per episode", ylabel="episodes")
     axes[-1].legend()
     figure.savefig(picture, dpi=110)
-    return numbers
 
 
 def _without_frames(dataset: EpisodeDataset, kind: str) -> Iterator[Episode]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import minari
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Space
 from gymnasium.spaces import Dict as DictSpace
 from numpy.typing import NDArray
 
@@ -178,7 +178,7 @@ def _heading(poses: NDArray[Any]) -> NDArray[np.float32]:
     return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y**2 + z**2)).astype(np.float32)
 
 
-def _image_space(space: Any, path: Path) -> tuple[str | None, Box]:
+def _image_space(space: Space[Any], path: Path) -> tuple[str | None, Box]:
     """The picture among the observations: (key or None, its Box)."""
     candidates = dict(space.spaces) if isinstance(space, DictSpace) else {None: space}
     for key, box in candidates.items():

@@ -1,4 +1,4 @@
-"""Training windows: encoded episodes in memory, and batches of (context, actions, targets) drawn from them.
+"""Which windows does training see? Encoded episodes in memory, and where windows of them begin.
 
 Where the scene is left-right symmetric every episode is encoded a second time in the mirror, which doubles the data.
 """
@@ -93,30 +93,15 @@ def encode_dataset(
     mirrored = mirrored and dataset.scene.mirror_actions is not None
     name = f"latents-{dataset.fingerprint()}-{fingerprint}-{split}{'-mirrored' if mirrored else ''}.safetensors"
     if cache is not None and (cache / name).is_file():
-        try:
-            with safe_open(cache / name, framework="pt") as file:
-                kinds = json.loads(file.metadata()["kinds"])
-            return EncodedEpisodes(**load_file(cache / name), kinds=kinds)
-        except (SafetensorError, TypeError) as error:  # cut off, or with the fields of another version
-            raise DatasetError(f"{cache / name} is damaged ({error}); delete it, and it is encoded again") from error
+        return _read(cache / name)
     scene, indices = dataset.scene, dataset.indices(split)
     rows: list[dict[str, Tensor]] = []
     sources, kinds = [], []
     for mirror in (False, True)[: 1 + mirrored]:
         what = f"encode {split}{' mirrored' if mirror else ''}"
         for index in tqdm(indices, desc=what, unit="episode"):
-            episode = dataset[index]
-            if mirror:
-                episode = mirror_episode(episode, scene)
-            latents = torch.cat([encode(chunk).half().cpu() for chunk in torch.from_numpy(episode.frames).split(32)])
-            rows.append(
-                {
-                    "latents": latents,
-                    "actions": torch.from_numpy(episode.actions),
-                    "positions": torch.from_numpy(episode.marker_positions(scene.marker_names)),
-                    "headings": torch.from_numpy(episode.marker_headings(scene)),
-                }
-            )
+            episode = mirror_episode(dataset[index], scene) if mirror else dataset[index]
+            rows.append(_encoded(episode, scene, encode))
             sources.append(index)
             kinds.append(episode.kind)
     lengths = torch.tensor([len(row["latents"]) for row in rows])
@@ -129,6 +114,27 @@ def encode_dataset(
         with replacing(cache / name) as temporary:
             save_file(tensors, temporary, metadata={"kinds": json.dumps(encoded.kinds)})
     return encoded
+
+
+def _read(path: Path) -> EncodedEpisodes:
+    """Encoded episodes from the cache."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            kinds = json.loads(file.metadata()["kinds"])
+        return EncodedEpisodes(**load_file(path), kinds=kinds)
+    except (SafetensorError, TypeError) as error:  # cut off, or with the fields of another version
+        raise DatasetError(f"{path} is damaged ({error}); delete it, and it is encoded again") from error
+
+
+def _encoded(episode: Episode, scene: Scene, encode: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """An episode's rows of the fields of `EncodedEpisodes` that have a time axis."""
+    latents = torch.cat([encode(chunk).half().cpu() for chunk in torch.from_numpy(episode.frames).split(32)])
+    return {
+        "latents": latents,
+        "actions": torch.from_numpy(episode.actions),
+        "positions": torch.from_numpy(episode.marker_positions(scene.marker_names)),
+        "headings": torch.from_numpy(episode.marker_headings(scene)),
+    }
 
 
 def _frames(name: str, length: int) -> int:

@@ -19,7 +19,7 @@ from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
 from ..scene import Scene
-from .dataset import METADATA_KEY
+from .dataset import METADATA_KEY, EpisodeDataset
 from .episodes import DatasetError, Episode
 
 
@@ -73,6 +73,22 @@ def write_dataset(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return path
+
+
+def ship(dataset: EpisodeDataset, folder: Path, count: int) -> None:
+    """Copy the first held-out episodes, in equal numbers per kind, as a dataset whose every episode is `test`.
+
+    Args:
+        dataset: Where its test split is.
+        folder: Of the copy.
+        count: How many episodes; rounded up to equal numbers.
+    """
+    kinds = sorted(set(dataset.kinds))
+    chosen = [index for kind in kinds for index in dataset.indices("test", kind)[: -(-count // len(kinds))]]
+    metadata = {key: value for key, value in dataset.metadata.items() if key != "scene"}
+    write_dataset(
+        folder, dataset.episodes(chosen), dataset.scene, ["test"] * len(chosen), {**metadata, "sources": chosen}
+    )
 
 
 def _append(storage: MinariStorage, index: int, episode: Episode, shape: tuple[int, ...], split: str) -> None:

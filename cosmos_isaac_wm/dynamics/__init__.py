@@ -1,12 +1,17 @@
 """Dynamics models behind the `Dynamics` contract, by the name they have in a bundle's config."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from .network import DynamicsNetwork
 from .probabilistic_plus import ProbabilisticPlus, ProbabilisticPlusConfig
 from .resnet_rollout import ResNetRollout, ResNetRolloutConfig, load_seed_checkpoint, to_seed_state_dict
 from .unet import LatentUNet, LatentUNetConfig
 
-DYNAMICS: dict[str, tuple[Any, Any]] = {
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+DYNAMICS: dict[str, tuple[Callable[..., DynamicsNetwork], Callable[..., "DataclassInstance"]]] = {
     "resnet_rollout": (ResNetRollout, ResNetRolloutConfig),
     "probabilistic_plus": (ProbabilisticPlus, ProbabilisticPlusConfig),
     "unet": (LatentUNet, LatentUNetConfig),
@@ -14,6 +19,7 @@ DYNAMICS: dict[str, tuple[Any, Any]] = {
 
 __all__ = [
     "DYNAMICS",
+    "DynamicsNetwork",
     "LatentUNet",
     "LatentUNetConfig",
     "ProbabilisticPlus",

@@ -1,4 +1,4 @@
-"""Probabilistic Plus: a residual conv net with a noise variable, for futures that the context does not settle.
+"""What is Probabilistic Plus? A residual conv net with a noise variable, for futures the context leaves open.
 
 While training, a posterior that sees the true next latent says what the noise was, and a prior that does not see it
 learns to guess that; in a dream the noise comes from the prior, its mean or a sample. After Denton and Fergus,
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from ..protocols import Prediction
-from .resnet_rollout import PreNormBlock, input_planes
+from .network import DynamicsNetwork, input_planes
+from .resnet_rollout import PreNormBlock
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class _Gaussian(nn.Module):
         return mean, log_std.clamp(-6.0, 2.0)
 
 
-class ProbabilisticPlus(nn.Module):
+class ProbabilisticPlus(DynamicsNetwork):
     """The dynamics model behind the `Dynamics` contract; also takes noise and, while training, the target.
 
     Args:
@@ -66,7 +67,7 @@ class ProbabilisticPlus(nn.Module):
 
     def __init__(self, config: ProbabilisticPlusConfig = ProbabilisticPlusConfig()):
         super().__init__()
-        self.config = config
+        self.config: ProbabilisticPlusConfig = config
         self.channels, self.action_dim = config.channels, config.action_dim
         self.context_length, self.noise_dim = config.context_length, config.noise_dim
         width, early = config.width, config.blocks // 2

@@ -1,4 +1,4 @@
-"""ResNet-Rollout: a small residual conv net that predicts the next latent from the last K latents and the action.
+"""What is ResNet-Rollout? A small residual conv net: the last K latents and the action to the next latent.
 
 The report's network is Conv3d over a time axis of length one, where only the centre slice of each kernel ever meets
 data. Here it is in its folded Conv2d form: 342,736 live weights instead of 1,024,720, equal outputs.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..protocols import Prediction
+from .network import DynamicsNetwork, input_planes
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class PreNormBlock(nn.Module):
         return x + hidden
 
 
-class ResNetRollout(nn.Module):
+class ResNetRollout(DynamicsNetwork):
     """The dynamics model behind the `Dynamics` contract.
 
     Args:
@@ -125,7 +126,7 @@ class ResNetRollout(nn.Module):
 
     def __init__(self, config: ResNetRolloutConfig = ResNetRolloutConfig()):
         super().__init__()
-        self.config = config
+        self.config: ResNetRolloutConfig = config
         self.channels, self.action_dim = config.channels, config.action_dim
         self.context_length = config.context_length
         cell = config.channels * config.patch**2
@@ -164,44 +165,6 @@ class ResNetRollout(nn.Module):
             latent, share = latent[:, :channels], torch.sigmoid(latent[:, channels:])
             latent = torch.lerp(context[:, -1].float(), latent, share)
         return Prediction(latent)
-
-
-def input_planes(model: Any, context: Tensor, action: Tensor, patch: int = 1, coordinates: bool = False) -> Tensor:
-    """What every dynamics network here begins with: context latents, actions as constant planes, coordinates.
-
-    Args:
-        model: The network, for its `context_length`, `channels`, `action_dim` and the type of its `in_projection`.
-        context: (B, K, C, h, w).
-        action: (B, A); ignored when the model's A is 0.
-        patch: Cells are gathered in patch x patch blocks.
-        coordinates: Add a plane of rows and one of columns, in [-1, 1].
-
-    Returns:
-        (B, planes, h / patch, w / patch), channels last.
-
-    Raises:
-        ValueError: If the context has another length or other channels.
-    """
-    batch, steps, channels = context.shape[:3]
-    if steps != model.context_length or channels != model.channels:
-        raise ValueError(
-            f"expected a context of {model.context_length} latents with {model.channels} channels, "
-            f"got shape {tuple(context.shape)}"
-        )
-    dtype = model.in_projection.weight.dtype
-    x = context.flatten(1, 2)
-    if patch > 1:
-        x = F.pixel_unshuffle(x, patch)  # (B, K * C * patch^2, h / patch, w / patch)
-    x = x.to(dtype, memory_format=torch.channels_last)
-    planes = [x]
-    if model.action_dim:
-        planes.append(action.to(dtype)[:, :, None, None].expand(-1, -1, *x.shape[-2:]))
-    if coordinates:
-        rows = torch.linspace(-1, 1, x.shape[-2], device=x.device)
-        columns = torch.linspace(-1, 1, x.shape[-1], device=x.device)
-        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).to(dtype)
-        planes.append(grid.expand(batch, -1, -1, -1))
-    return torch.cat(planes, dim=1).contiguous(memory_format=torch.channels_last)
 
 
 def load_seed_checkpoint(path: str | Path) -> ResNetRollout:

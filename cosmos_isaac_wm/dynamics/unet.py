@@ -1,4 +1,4 @@
-"""A U-Net that predicts the next latent: the large rivals of ResNet-Rollout, "Rollout" and "Sharp-Shooter".
+"""What are Rollout and Sharp-Shooter, ResNet-Rollout's large rivals? A U-Net that predicts the next latent.
 
 Both look at a single frame and have about 84 million parameters; they differ in how they are trained (configs
 rollout.yaml and sharp_shooter.yaml). The report names neither widths nor depths, so these are ours.
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..protocols import Prediction
-from .resnet_rollout import input_planes
+from .network import DynamicsNetwork, input_planes
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class _Block(nn.Module):
         return added
 
 
-class LatentUNet(nn.Module):
+class LatentUNet(DynamicsNetwork):
     """The dynamics model behind the `Dynamics` contract.
 
     Args:
@@ -68,7 +68,7 @@ class LatentUNet(nn.Module):
 
     def __init__(self, config: LatentUNetConfig = LatentUNetConfig()):
         super().__init__()
-        self.config = config
+        self.config: LatentUNetConfig = config
         self.channels, self.action_dim = config.channels, config.action_dim
         self.context_length = config.context_length
         widths = [config.width * multiplier for multiplier in config.multipliers]

@@ -1,4 +1,4 @@
-"""What a dream is measured against: nothing moves, everything goes on as it did, and the simulator with our eyes.
+"""What is a dream measured against? Nothing moves, everything goes on as it did, and the simulator with our eyes.
 
 The third is the *predictability floor*. Contact is chaotic, so even the real simulator, restarted from a state known to
 1 mm and 1 degree and driven by the same actions, ends up elsewhere; no model that sees only pictures can do better.
@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data.episodes import Episode
 from ..perception.tracking import REFERENCE_WIDTH, errors_px512
-from ..protocols import Simulator
+from ..protocols import RestartableSimulator
 from ..scene import Scene
 from ..sims import SIMULATORS, new_simulator
 
@@ -27,13 +27,6 @@ NOISE = (1e-3, float(np.deg2rad(1.0)))  # metres and radians that a perfect eye 
 FLOOR_DRAWS = 4
 CONTEXT_FRAMES = 4  # before the first dreamed one, also where a model looks back on fewer
 SENSITIVITY_STEPS = 16  # after which opposite actions are compared
-
-
-class RestartableSimulator(Simulator, Protocol):
-    """A simulator whose state can be restored and blurred."""
-
-    def perturb(self, rng: np.random.Generator, position_m: float, angle_rad: float) -> None:
-        """Jitter the objects' poses by Gaussian noise of these standard deviations."""
 
 
 def simulator_for(metadata: dict[str, Any], episode: Episode, scene: Scene) -> RestartableSimulator | None:
@@ -65,11 +58,10 @@ def simulator_unless_told(
 @cache
 def _simulator(name: str, kind: str) -> RestartableSimulator | None:
     try:
-        simulator: RestartableSimulator = new_simulator(name, kind)
+        return new_simulator(name, kind)
     except ImportError as error:
         warnings.warn(f"no predictability floor of {kind} episodes: {error}", UserWarning, stacklevel=2)
         return None
-    return simulator
 
 
 def constant_velocity(context: NDArray[np.float64], steps: int, scene: Scene) -> NDArray[np.float64]:
@@ -153,13 +145,28 @@ def predictability_floor(
         return None
     if simulator is not None:
         state, actions = episode.infos["state"][last], episode.actions[last : last + steps]
-        tracks = np.stack([resimulate(simulator, state, actions, rng) for _ in range(draws)])
+        tracks = restarted(simulator, state, actions, rng, draws)
     elif (recorded := _recorded(episode, scene, "restarted", last)) is not None:
         tracks = recorded[last + 1 : last + 1 + steps].transpose(2, 0, 1, 3)
     else:
         return None
-    truth = scene.to_pixels(episode.marker_positions(scene.marker_names)[last + 1 : last + 1 + steps])
-    return errors_px512(scene.to_pixels(tracks), truth, scene.image_size[1])
+    return floor_errors(scene, tracks, episode.marker_positions(scene.marker_names)[last + 1 : last + 1 + steps])
+
+
+def restarted(
+    simulator: RestartableSimulator,
+    state: NDArray[np.float64],
+    actions: NDArray[np.float32],
+    rng: np.random.Generator,
+    draws: int = FLOOR_DRAWS,
+) -> NDArray[np.float64]:
+    """Where the markers go in D restarts with noise, metres, (D, T, N, 2); arguments as of `resimulate`."""
+    return np.stack([resimulate(simulator, state, actions, rng) for _ in range(draws)])
+
+
+def floor_errors(scene: Scene, tracks: NDArray[np.float64], true_m: NDArray[Any]) -> NDArray[np.float64]:
+    """Distances of restarted tracks (D, T, N, 2) from the true one (T, N, 2), metres, as px at 512, (D, T, N)."""
+    return errors_px512(scene.to_pixels(tracks), scene.to_pixels(true_m), scene.image_size[1])
 
 
 def opposite(actions: NDArray[np.float32], scene: Scene) -> NDArray[np.float32]:

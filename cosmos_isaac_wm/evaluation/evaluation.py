@@ -1,4 +1,4 @@
-"""Open-loop evaluation of a bundle: many held-out episodes, their statistics, and how sure those are.
+"""How faithful is a bundle? Many held-out episodes dreamed open loop, their statistics, and how sure those are.
 
     cosmos-wm evaluate --split test --json FILE
 
@@ -21,7 +21,8 @@ from ..precision import Precision
 from ..scene import Scene
 from ..world_model import WorldModel
 from .baselines import simulator_unless_told
-from .open_loop import Floats, OpenLoop, Reference, divergences, dream, first_dreamed, measure, reference, rmse
+from .ground_truth import Floats, Reference, reference
+from .open_loop import OpenLoop, divergences, dream, first_dreamed, measure, rmse
 
 SHORT_HORIZONS = (16, 32)
 JUMP = 2.0  # a dreamed step this many times as long as the longest real one is a jump

@@ -1,4 +1,4 @@
-"""One episode dreamed open loop: four real frames, then only the recorded actions, compared with what happened.
+"""How does one episode go when it is dreamed open loop: four real frames, then only the recorded actions?
 
 Real and dreamed frames go through the same strict detector. A dreamed frame without a detection keeps the last dreamed
 position; a real frame without one (the object is hidden) cannot be compared and is counted apart.
@@ -16,43 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.episodes import Episode
-from ..perception.tracking import REFERENCE_WIDTH, detect, errors_px512, hold_last
 from ..precision import Precision
+from ..protocols import RestartableSimulator
 from ..rollout import DreamEngine
-from ..scene import Scene
 from ..world_model import WorldModel
-from .baselines import (
-    CONTEXT_FRAMES,
-    SENSITIVITY_STEPS,
-    RestartableSimulator,
-    constant_velocity,
-    opposed,
-    opposite,
-    predictability_floor,
-)
-
-PERCEPTION_STRIDE = 10  # every tenth frame measures the tokenizer and the readout
-_DECODE_BATCH = 32
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What really happened in an episode after its context, as far as pictures and data tell.
-
-    Attributes:
-        start_px: Last position seen in the context, px at 512, (N, 2); the picture's centre if there was none.
-        true_px: Centroids in the raw real frames, px at 512, (T, N, 2), NaN where hidden.
-        true_m: True positions in metres, (T, N, 2), NaN where unknown.
-        baseline_errors: Errors by baseline, px at 512, (D, T) for D draws: of the first marker, and under
-            "agent_floor" the floor's of the agent.
-    """
-
-    start_px: Floats
-    true_px: Floats
-    true_m: Floats
-    baseline_errors: dict[str, Floats] = field(default_factory=dict)
+from .baselines import CONTEXT_FRAMES, SENSITIVITY_STEPS, opposed, opposite
+from .ground_truth import Floats, Reference, detect_all, hold_all
+from .perception_metrics import decode_frames, figures_of, heading_errors, locate
 
 
 @dataclass(frozen=True)
@@ -126,96 +96,6 @@ def dream(
     return engine.open_loop(context, torch.from_numpy(actions).to(world_model.device))
 
 
-def decode_frames(world_model: WorldModel, latents: Tensor) -> NDArray[np.uint8]:
-    """Normalised latents (T, C, h, w) to frames (T, H, W, 3), a few at a time."""
-    return np.concatenate([world_model.decode(part).cpu().numpy() for part in latents.split(_DECODE_BATCH)])
-
-
-def locate(world_model: WorldModel, latents: Tensor) -> Floats:
-    """Positions in metres read from latents (T, C, h, w), (T, N, 2); NaN without a readout."""
-    if world_model.perception.readout is None:
-        return np.full((len(latents), len(world_model.scene.markers), 2), np.nan)
-    with torch.inference_mode():
-        return world_model.locate(latents).positions.double().cpu().numpy()
-
-
-def heading_errors(world_model: WorldModel, latents: Tensor, episode: Episode, frames: slice) -> Floats:
-    """Degrees between the object's heading in latents (T, C, h, w) and in these frames of an episode, (T,).
-
-    NaN where one is unknown. Headings that look alike count as equal: a cube is never off by more than 45 degrees.
-    """
-    if world_model.perception.readout is None:
-        return np.full(len(latents), np.nan)
-    with torch.inference_mode():
-        headings = world_model.locate(latents).headings
-    symmetry = world_model.scene.symmetries[0]
-    if headings is None or not symmetry:
-        return np.full(len(latents), np.nan)
-    seen = headings[:, 0].double().cpu().numpy()
-    true = episode.marker_headings(world_model.scene)[frames, 0][: len(seen)].astype(np.float64)
-    across = seen[:, 0] * true[:, 1] - seen[:, 1] * true[:, 0]
-    return np.asarray(np.rad2deg(np.abs(np.arctan2(across, (seen * true).sum(-1)))) / symmetry)
-
-
-def detect_all(frames: NDArray[np.uint8], scene: Scene) -> Floats:
-    """Centroids of every marker, px at 512, (T, N, 2), NaN where there is none."""
-    scale = REFERENCE_WIDTH / frames.shape[2]
-    tracks = [detect(frames, marker) * scale for marker in scene.markers]
-    return np.stack(tracks, axis=1) if tracks else np.empty((len(frames), 0, 2))
-
-
-def reference(
-    scene: Scene,
-    episode: Episode,
-    context_length: int,
-    horizon: int | None = None,
-    simulator: RestartableSimulator | None = None,
-    rng: np.random.Generator | None = None,
-) -> Reference:
-    """The truth of an episode and what the baselines make of it.
-
-    Args:
-        scene: The bundle's.
-        episode: The recorded one.
-        context_length: Frames before the first dreamed one.
-        horizon: T; to the episode's end when None.
-        simulator: Of the episode's kind, for the predictability floor; the episode may tell itself when None.
-        rng: Of the floor's noise; no floor when None.
-    """
-    frames = episode.frames[: None if horizon is None else context_length + horizon]
-    steps = len(frames) - context_length
-    seen = detect_all(frames, scene)
-    context = hold_from_centre(seen[:context_length], scene)
-    true_px = seen[context_length:]
-    if not scene.markers:
-        return Reference(context[-1], true_px, true_px)
-    true_m = episode.marker_positions(scene.marker_names)[context_length:][:steps].astype(np.float64)
-    errors = {
-        "static": np.linalg.norm(context[-1:, 0] - true_px[:, 0], axis=-1)[None],
-        "constant_velocity": np.linalg.norm(constant_velocity(context[:, 0], steps, scene) - true_px[:, 0], axis=-1)[
-            None
-        ],
-    }
-    floor = None if rng is None else predictability_floor(simulator, scene, episode, context_length - 1, steps, rng)
-    if floor is not None:
-        errors["floor"] = floor[..., 0]
-        if scene.agent_index is not None:
-            errors["agent_floor"] = floor[..., scene.agent_index]
-    return Reference(context[-1], true_px, true_m, errors)
-
-
-def hold_all(seen: Floats, start: Floats) -> Floats:
-    """`hold_last` for every marker of tracks (T, N, 2) from starts (N, 2)."""
-    held = [hold_last(seen[:, n], start[n]) for n in range(seen.shape[1])]
-    return np.stack(held, axis=1) if held else seen
-
-
-def hold_from_centre(seen: Floats, scene: Scene) -> Floats:
-    """`hold_last` for every marker of tracks (T, N, 2), px at 512, which begin at the picture's centre."""
-    centre = REFERENCE_WIDTH / 2 * np.array([1.0, scene.image_size[0] / scene.image_size[1]])
-    return hold_all(seen, np.broadcast_to(centre, seen.shape[1:]))
-
-
 def measure(
     world_model: WorldModel,
     episode: Episode,
@@ -228,7 +108,7 @@ def measure(
     """Compare dreamed latents (T, C, h, w) with the episode they belong to, from frame `first` on."""
     scene, length = world_model.scene, first or first_dreamed(world_model)
     seen = detect_all(decode_frames(world_model, latents), scene)
-    figures = perception_figures(world_model, episode)
+    figures = figures_of(world_model, episode)
     if not scene.markers:
         real = world_model.encode(episode.frames[length : length + len(latents)])
         figures["latent_l1"] = (latents - real).abs().mean(dim=(1, 2, 3)).double().cpu().numpy()
@@ -241,36 +121,8 @@ def measure(
         locate(world_model, latents),
         figures,
         divergence,
-        heading_errors(world_model, latents, episode, slice(length, None)),
+        heading_errors(world_model, latents, episode.marker_headings(scene)[length:]),
     )
-
-
-def perception_figures(world_model: WorldModel, episode: Episode) -> dict[str, Floats]:
-    """What tokenizer and readout do to real frames, on every tenth of them.
-
-    Returns:
-        `frame_squared_error` on the scale of 255; `tokenizer_<object>_px512`, how far its centroid moves in the round
-        trip (where it vanishes, as far as the picture's centre); `readout_<object>_mm` for every marker, and
-        `readout_<object>_deg`.
-    """
-    scene, frames = world_model.scene, episode.frames[::PERCEPTION_STRIDE]
-    latents = world_model.encode(frames)
-    decoded = decode_frames(world_model, latents)
-    figures = {"frame_squared_error": np.square(decoded.astype(np.float64) - frames).mean(axis=(1, 2, 3))}
-    if not scene.markers:
-        return figures
-    name = scene.marker_names[0]
-    before, after = detect(frames, scene.markers[0]), detect(decoded, scene.markers[0])
-    height, width = frames.shape[1:3]
-    after = np.where(np.isnan(after), (width / 2, height / 2), after)
-    figures[f"tokenizer_{name}_px512"] = errors_px512(after, before, width)
-    true_m = episode.marker_positions(scene.marker_names)[::PERCEPTION_STRIDE]
-    for marker, errors in zip(
-        scene.marker_names, np.linalg.norm(locate(world_model, latents) - true_m, axis=-1).T, strict=True
-    ):
-        figures[f"readout_{marker}_mm"] = 1000 * errors
-    figures[f"readout_{name}_deg"] = heading_errors(world_model, latents, episode, slice(0, None, PERCEPTION_STRIDE))
-    return figures
 
 
 def divergences(

@@ -1,4 +1,4 @@
-"""Perception: tokenizer, latent normalisation and readout, everything between pictures and what the dynamics sees.
+"""What is between pictures and what the dynamics sees? Tokenizer, latent normalisation and readout.
 
 One folder on disk: `perception.yaml`, `perception.safetensors`. A world model bundle contains one, and
 `cosmos-wm fit-tokenizer` writes one that has no dynamics yet.

@@ -1,4 +1,4 @@
-"""Where things are and how they are turned, read from a latent: one network for real and dreamed latents alike.
+"""Where are things in a latent, and how are they turned? One network reads real and dreamed latents alike.
 
 Every cell votes for a position and a heading and says how sure it is; the answer is the weighted mean vote. Trained on
 latents of real frames against the simulator's poses, with noise, so that dreamed latents are read as well.

@@ -1,4 +1,4 @@
-"""Finding coloured objects in pictures, strictly and alike for real and dreamed frames, and the errors of a track."""
+"""Where are coloured objects in pictures? One strict detector for real and dreamed frames, and a track's errors."""
 
 from __future__ import annotations
 

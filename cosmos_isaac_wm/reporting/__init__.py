@@ -1,5 +1,6 @@
 """What is shown of a dream beside the truth: recorders, logs, pictures, videos and pages."""
 
-from .replay import DreamRecorder, LockstepRecorder
+from .lockstep import LockstepRecorder
+from .replay import DreamRecorder
 
 __all__ = ["DreamRecorder", "LockstepRecorder"]

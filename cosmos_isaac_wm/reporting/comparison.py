@@ -1,4 +1,4 @@
-"""Several world models side by side: one table, one video, and how error goes with the horizon and with size.
+"""How do several world models compare? One table, one video, and how error goes with the horizon and with size.
 
 What was measured of each is kept in its folder.
 """
@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
@@ -21,12 +20,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
+from ..data.dataset import EpisodeDataset
 from ..evaluation import Evaluation
-from ..evaluation.open_loop import Floats
+from ..evaluation.ground_truth import Floats, reference
+from ..evaluation.open_loop import dream, measure
+from ..evaluation.perception_metrics import decode_frames
 from ..perception.tracking import REFERENCE_WIDTH
 from ..storage.atomic import replacing
+from ..world_model import WorldModel
 from .figures import CAPTION_HEIGHT, Footage, write_frames
-from .report import SEED_REPORT_RMSE, short
+from .table import SEED_REPORT_RMSE, short
 
 # RMSE over 97 steps in px at 512 and weights in millions, as the report gives them.
 REPORTED = {
@@ -36,6 +39,7 @@ REPORTED = {
     "rollout": (165.20, 84.0),
 }
 _PANEL = 256  # px
+_PICTURED_STEPS = (1, 8, 16, 32, 64, 97)
 # Figures of one kind of episode: key, heading.
 _COLUMNS = (
     ("{object}_rmse_px512", "RMSE"),
@@ -121,6 +125,48 @@ def table(results: Sequence[Result], kind: str, name: str) -> str:
         value = results[0].numbers.get(f"{kind}_{baseline}_rmse_px512")
         lines.append("| " + " | ".join([label, "", short(value), *[""] * (len(header) - 3)]) + " |")
     return "\n".join(lines)
+
+
+def tables(results: Sequence[Result], name: str) -> str:
+    """Of all kinds of episodes, as Markdown with a heading each; arguments as of `table`."""
+    return "\n\n".join(f"## {kind}\n\n{table(results, kind, name)}" for kind in sorted(results[0].errors))
+
+
+def write_comparison(
+    out: Path, results: Sequence[Result], models: Mapping[str, WorldModel], dataset: EpisodeDataset, first: int
+) -> Path:
+    """Write the tables, plots, pictures, the video and the page that shows them, whose path is returned.
+
+    Args:
+        out: Folder for all of them.
+        results: Of the systems.
+        models: The systems, by name.
+        dataset: Of its test split every kind's median episode by the first system is shown.
+        first: Index of the first dreamed frame.
+    """
+    name, kinds = (*dataset.scene.marker_names, "object")[0], sorted(results[0].errors)
+    (out / "comparison.md").write_text(f"# Comparison\n\n{tables(results, name)}\n")
+    draw_horizons(out / "error_vs_horizon.png", results)
+    draw_parameters(out / "error_vs_parameters.png", results, name)
+    episodes = []
+    for kind in kinds:
+        errors = np.sqrt(np.nanmean(results[0].errors[kind] ** 2, axis=1))
+        number = sorted(dataset.indices("test", kind))[int(np.argsort(errors)[len(errors) // 2])]
+        shown = tqdm(models.items(), desc=f"dream {kind} {number}", unit="system")
+        clips = {system: film_one(model, dataset, number, first) for system, model in shown}
+        episodes.append(clips)
+        draw_dreams(out / f"dream_{kind}.png", clips, _PICTURED_STEPS)
+    write_comparison_video(out / "comparison.mp4", episodes, dataset.scene.control_hz)
+    write_page(out / "report.html", results, kinds, name)
+    return out / "report.html"
+
+
+def film_one(model: WorldModel, dataset: EpisodeDataset, number: int, first: int) -> Footage:
+    """An episode dreamed once more from frame `first` on, for its pictures and its track."""
+    episode = dataset[number]
+    latents = dream(model, [episode], first=first)[0]
+    track = measure(model, episode, number, latents, reference(model.scene, episode, first), first=first)
+    return Footage(track, episode.kind, episode.frames[first:], decode_frames(model, latents))
 
 
 def draw_horizons(path: str | os.PathLike[str], results: Sequence[Result]) -> None:
@@ -227,6 +273,9 @@ def _video_frame(clips: Mapping[str, Footage], step: int) -> NDArray[np.uint8]:
     return np.asarray(canvas)
 
 
-def colour(results: Sequence[Result], result: Result) -> Any:
+def colour(results: Sequence[Result], result: Result) -> tuple[float, float, float, float]:
     """Of a system in all pictures."""
-    return colormaps["tab10" if len(results) <= 10 else "tab20"]([each.name for each in results].index(result.name))
+    red, green, blue, alpha = colormaps["tab10" if len(results) <= 10 else "tab20"](
+        [each.name for each in results].index(result.name)
+    )
+    return red, green, blue, alpha

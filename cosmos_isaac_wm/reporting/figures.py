@@ -1,4 +1,4 @@
-"""Dream beside reality as pictures: the video, the tracks over the table, and how the error grows with the horizon."""
+"""What does a dream look like beside reality? The video, the tracks over the table, and error against horizon."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from tqdm import tqdm
 
 from ..data.dataset import EpisodeDataset
 from ..evaluation import Evaluation
-from ..evaluation.open_loop import Floats, OpenLoop, decode_frames, dream, first_dreamed
+from ..evaluation.ground_truth import Floats
+from ..evaluation.open_loop import OpenLoop, dream, first_dreamed
+from ..evaluation.perception_metrics import decode_frames
 from ..perception.tracking import REFERENCE_WIDTH
 from ..storage.atomic import replacing
 from ..world_model import WorldModel

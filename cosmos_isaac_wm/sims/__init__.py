@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 from pkgutil import resolve_name
-from typing import Any, Literal
+from typing import Literal
+
+from ..protocols import RestartableSimulator
 
 SimulatorName = Literal["mujoco", "isaac-lab"]
 # By the name that their datasets carry.
@@ -14,7 +16,7 @@ SIMULATORS: dict[SimulatorName, str] = {
 }
 
 
-def new_simulator(name: str, kind: str, *image_size: tuple[int, int]) -> Any:
+def new_simulator(name: str, kind: str, *image_size: tuple[int, int]) -> RestartableSimulator:
     """Make a simulator of a name.
 
     Args:
@@ -31,4 +33,5 @@ def new_simulator(name: str, kind: str, *image_size: tuple[int, int]) -> Any:
         near = difflib.get_close_matches(name, SIMULATORS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {sorted(SIMULATORS)}"
         raise ValueError(f"unknown simulator {name!r}; {hint}")
-    return resolve_name(path)(kind, *image_size)
+    made: RestartableSimulator = resolve_name(path)(kind, *image_size)
+    return made

@@ -1,4 +1,4 @@
-"""The table in Isaac Lab: many that step together, and one behind the `Simulator` contract.
+"""How is Isaac Lab's table driven? Many that step together, and one behind the `Simulator` contract.
 
 Runs inside an Isaac Lab environment (docs/isaac.md).
 """

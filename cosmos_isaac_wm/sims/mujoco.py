@@ -1,4 +1,4 @@
-"""The default real simulator: the table of scene.py in MuJoCo, with shadows, at 10 Hz over 50 physics steps.
+"""What is the default real simulator? The table in MuJoCo, with shadows, at 10 Hz over 50 physics steps.
 
 Pictures need off-screen OpenGL (EGL or OSMesa), everything else does not.
 """

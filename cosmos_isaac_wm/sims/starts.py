@@ -1,4 +1,4 @@
-"""Where an episode on the table begins: the same in every simulator for the same seed."""
+"""Where does an episode on the table begin? In every simulator at the same place for the same seed."""
 
 from __future__ import annotations
 

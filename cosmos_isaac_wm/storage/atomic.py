@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under a temporary name and renamed."""
+"""How is a file written so that it is whole or not there? Under a temporary name, and renamed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights by their hash, and resumable training: everything a loop needs to go on, in one file that is always whole."""
+"""How does an interrupted training go on? Everything its loop needs is in one file that is always whole."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ import torch
 from .atomic import replacing
 
 
-class _Stateful(Protocol):
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+class Stateful(Protocol):
+    """What a checkpoint can hold."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its state."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> object:
+        """Take over a state."""
 
 
 class Checkpoint:
@@ -23,7 +28,7 @@ class Checkpoint:
         parts: Modules, optimisers, schedules: anything with `state_dict` and `load_state_dict`.
     """
 
-    def __init__(self, path: Path, **parts: _Stateful):
+    def __init__(self, path: Path, **parts: Stateful):
         self.path = path
         self._parts = parts
 

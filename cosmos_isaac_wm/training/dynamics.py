@@ -22,6 +22,7 @@ from ..data.windows import EncodedEpisodes
 from ..perception import Perception
 from ..perception.readout import Located
 from ..precision import autocast
+from ..storage.checkpoint import Stateful
 from .dreams import Dreams
 from .logbook import Logbook
 from .losses import PoseJudge, latent_terms, median_latent
@@ -113,9 +114,9 @@ class _Trainer:
         self._schedule = new_schedule(optimizer, config, self.updates)
         self._average = AveragedModel(dynamics, multi_avg_fn=_moving_average(config.ema)) if config.ema else None
         self.kept = dynamics if self._average is None else self._average.module
-        averaged = {} if self._average is None else {"average": self._average}
-        parts = {"model": dynamics, "optimizer": optimizer, "schedule": self._schedule, "dreams": self._dreams}
-        self.logbook = Logbook(out, self.kept, self.updates, **parts, **averaged)
+        parts: dict[str, Stateful] = {"model": dynamics, "optimizer": optimizer, "schedule": self._schedule}
+        parts |= {"dreams": self._dreams} | ({} if self._average is None else {"average": self._average})
+        self.logbook = Logbook(out, self.kept, self.updates, **parts)
         self._dynamics = dynamics
         self._model, self._optimizer = accelerator.prepare(dynamics, optimizer)
         self._background = median_latent(train).to(accelerator.device)

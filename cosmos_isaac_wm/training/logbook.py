@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
 from tqdm import tqdm
 
-from ..storage.checkpoint import Checkpoint
+from ..storage.checkpoint import Checkpoint, Stateful
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -35,7 +35,7 @@ class Logbook:
         ValueError: If the checkpoint does not fit.
     """
 
-    def __init__(self, out: Path, kept: nn.Module, updates: int, **parts: Any):
+    def __init__(self, out: Path, kept: nn.Module, updates: int, **parts: Stateful):
         self._updates = updates
         self._checkpoint, self._best = (
             Checkpoint(out / "checkpoint.pt", **parts),

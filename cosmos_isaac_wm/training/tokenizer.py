@@ -1,4 +1,4 @@
-"""Training of the embedded tokenizer: crops that look where something moves, L1 and gradient L1, some latent noise.
+"""How does the embedded tokenizer learn? From crops that look where something moves, with noise on the latents.
 
 A fixed camera sees mostly table. Half of the crops are centred on the foreground (what differs from the median
 picture) and foreground pixels weigh more, or the smallest object would be the first to vanish.
@@ -89,12 +89,7 @@ def fit_tokenizer(
         images, weights = crops.batch(update)
         images = images.to(accelerator.device, memory_format=torch.channels_last)
         weights = weights.to(accelerator.device)
-        with autocast(config.precision, accelerator.device):
-            latents = model.encoder(images)
-            spread = latents.detach().std(dim=(0, 2, 3), keepdim=True)
-            predicted = model.decoder(latents + config.latent_noise * spread * torch.randn_like(latents))
-        loss = _loss(predicted.float(), images, weights, config.gradient_weight)
-        loss = loss + config.latent_penalty * latents.float().square().mean()
+        loss = _loss(model, images, weights, config)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(learning, 1.0)
         optimizer.step()
@@ -112,7 +107,17 @@ def fit_tokenizer(
     return curve
 
 
-def _loss(predicted: Tensor, images: Tensor, weights: Tensor, gradient_weight: float) -> Tensor:
+def _loss(model: TinyTokenizer, images: Tensor, weights: Tensor, config: TokenizerFitConfig) -> Tensor:
+    """Of the round trip with noise on the latents, and of the latents' size."""
+    with autocast(config.precision, images.device):
+        latents = model.encoder(images)
+        spread = latents.detach().std(dim=(0, 2, 3), keepdim=True)
+        predicted = model.decoder(latents + config.latent_noise * spread * torch.randn_like(latents))
+    loss = _picture_loss(predicted.float(), images, weights, config.gradient_weight)
+    return loss + config.latent_penalty * latents.float().square().mean()
+
+
+def _picture_loss(predicted: Tensor, images: Tensor, weights: Tensor, gradient_weight: float) -> Tensor:
     """Weighted L1 of pixels and of their horizontal and vertical differences."""
     error = predicted - images
     loss = (weights * error.abs()).mean()

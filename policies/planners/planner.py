@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...precision import Compile, Precision
+from ...protocols import LatentEnvironment
 from ...rollout import DreamEngine
 from .cost import Cost, Imagined, PushCost
 from .search import ICEM, Search
@@ -51,33 +52,30 @@ class Planner:
         dtype: Precision = "auto",
         compile: Compile = "auto",
     ):
-        self._core = cast(Any, env.unwrapped)
-        if not hasattr(self._core, "task") or getattr(self._core, "context", torch.empty(0)).ndim != 4:
-            raise ValueError(f"a planner needs one CosmosDream-v0 or CosmosReal-v0 to plan for, not {self._core}")
+        core = env.unwrapped
+        if not (isinstance(core, gym.Env) and isinstance(core, LatentEnvironment)):
+            raise ValueError(f"a planner needs one CosmosDream-v0 or CosmosReal-v0 to plan for, not {core}")
+        self._env: LatentEnvironment = core
         if not 1 <= replan <= horizon:
             raise ValueError(f"expected 1 <= replan <= horizon, got replan {replan} and horizon {horizon}")
         if isinstance(search, str):
             raise ValueError(f"expected a search such as ICEM() (or SEARCHES[{search!r}]()), got its name")
-        self._model = self._core.world_model
+        self._model = core.world_model
         if cost is None and self._model.perception.readout is None:
             raise ValueError("the bundle knows no positions: pass a cost of the dreamed latents")
         self.cost: Cost = cost or PushCost(self._model.scene)
         self.search: Search = search or ICEM()
         self.horizon, self.replan = horizon, replan
         self._generator = torch.Generator().manual_seed(seed)
-        low, high = self._core.action_space.low, self._core.action_space.high
-        self._middle, self._reach = (torch.from_numpy(value) for value in ((low + high) / 2, (high - low) / 2))
+        low, high = (torch.tensor(ends) for ends in (self._model.scene.action_low, self._model.scene.action_high))
+        self._middle, self._reach = (low + high) / 2, (high - low) / 2
         self._plan = torch.zeros(horizon, len(low))
         self._used = horizon
         self.dreamed_steps, self.seconds = 0, 0.0
         self.engine = self._new_engine(dtype, compile)
 
     def predict(
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: NDArray[Any] | None = None,
-        deterministic: bool = True,
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[NDArray[np.float32], None]:
         """The next action of the plan, after planning anew if it is time to.
 
@@ -87,7 +85,7 @@ class Planner:
             episode_start: Ignored: the environment knows.
             deterministic: Ignored.
         """
-        if int(self._core.task.steps[0]) == 0:  # a new episode: what was planned for the last one is worth nothing
+        if int(self._env.task.steps[0]) == 0:  # a new episode: what was planned for the last one is worth nothing
             self._plan, self._used = torch.zeros_like(self._plan), self.horizon
         if self._used >= self.replan:
             start = time.perf_counter()
@@ -139,17 +137,16 @@ class Planner:
             actions,
             torch.stack(positions, dim=1) if positions else nothing.unsqueeze(-1),
             torch.stack(presence, dim=1) if presence else nothing,
-            self._core.task.goals[0],
+            self._env.task.goals[0],
         )
 
     def _context(self) -> Tensor:
         """The environment's newest K latents, (1, K, C, h, w)."""
-        context: Tensor = self._core.context
-        return context.unsqueeze(0)
+        return self._env.context.unsqueeze(0)
 
     def _is_batch(self, observation: Any) -> bool:
-        space = self._core.observation_space
+        space = self._env.task.observation_space
         if isinstance(space, spaces.Dict):
             key = next(iter(space.spaces))
             space, observation = space[key], observation[key]
-        return np.ndim(observation) > len(space.shape)
+        return np.ndim(observation) > len(space.shape or ())

@@ -5,10 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from cosmos_isaac_wm.data import DatasetError, EpisodeDataset, write_dataset
+from cosmos_isaac_wm.data import DatasetError
 from cosmos_isaac_wm.data import collection as collection_module
-from cosmos_isaac_wm.data.collection import collect, plan
-from cosmos_isaac_wm.data.coverage import coverage
+from cosmos_isaac_wm.data.collection import collect, plan, seed_apart
 
 JOBS = plan(5, "both", seed=0, steps=8)
 
@@ -48,6 +47,13 @@ def test_a_plan_is_reproducible_and_its_seeds_differ():
     assert len({job.seed for job in JOBS}) == len(JOBS)
     assert [job.kind for job in JOBS] == ["push", "push", "slide", "push", "push"]
     assert plan(5, "both", 1, 8) != JOBS
+
+
+def test_a_seed_apart_repeats_no_episode_of_the_data(dataset):
+    seed = seed_apart(dataset.seeds, 1)
+    assert not {job.seed for job in plan(500, "push", seed, 1)} & set(dataset.seeds)
+    assert seed_apart(dataset.seeds, 1) == seed
+    assert seed_apart(dataset.seeds, 2) != seed
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), RuntimeError("simulator"), OSError(errno.EIO, "disk")])
@@ -144,28 +150,3 @@ def test_a_finished_dataset_is_never_collected_over(tmp_path, start):
     start(tmp_path / "out")
     with pytest.raises(FileExistsError, match="finished dataset"):
         start(tmp_path / "out")
-
-
-def test_coverage_counts_what_was_visited_and_draws_it(tmp_path, start):
-    numbers = coverage(start(tmp_path / "out"), tmp_path / "coverage.png")
-    assert (numbers["episodes"], numbers["push_episodes"], numbers["slide_episodes"]) == (5, 4, 1)
-    assert numbers["push_path_m"] == pytest.approx(
-        np.sqrt(2) * 0.1, abs=1e-6
-    )  # the toy cube drifts 0.1 m along x and y
-    assert numbers["push_displacement_m"] == pytest.approx(numbers["push_path_m"], abs=1e-6)
-    assert (tmp_path / "coverage.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_coverage_of_episodes_without_one_of_the_objects_is_drawn(tmp_path, scene, make_episode):
-    episode = make_episode(scene, 0, kind="slide")
-    del episode.positions["pusher"]
-    write_dataset(tmp_path / "slides", [episode], scene, ["train"])
-    assert coverage(EpisodeDataset(tmp_path / "slides"), tmp_path / "coverage.png")["slide_episodes"] == 1
-    assert (tmp_path / "coverage.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_coverage_without_positions_is_refused(tmp_path, start):
-    dataset = EpisodeDataset(start(tmp_path / "out").path)
-    dataset.metadata["scene"] |= {"markers": []}
-    with pytest.raises(DatasetError, match="no positions"):
-        coverage(dataset, tmp_path / "coverage.png")

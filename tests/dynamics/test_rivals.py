@@ -7,7 +7,8 @@ from cosmos_isaac_wm.dynamics import LatentUNet, LatentUNetConfig, Probabilistic
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.perception.tokenizers import TinyTokenizer, TinyTokenizerConfig
 from cosmos_isaac_wm.protocols import Dynamics
-from cosmos_isaac_wm.train import cli, fit_dynamics
+from cosmos_isaac_wm.train import cli
+from cosmos_isaac_wm.train.fit_dynamics import FitDynamics
 
 SMALL_UNET = LatentUNetConfig(channels=2, action_dim=2, width=8, multipliers=(1, 2, 2), blocks=1)
 SMALL_NOISE = ProbabilisticPlusConfig(channels=2, action_dim=2, width=8, blocks=3, noise_dim=3)
@@ -32,10 +33,8 @@ def stochastic():
 )
 def test_a_recipe_makes_a_network_of_the_reports_size(scene, recipe, parameters):
     sight = Perception(scene, TinyTokenizer(TinyTokenizerConfig(widths=(8, 8), blocks=1)))
-    asked = cli.recipe(fit_dynamics.run, "fit-dynamics", recipe)
-    shape = {"resnet_rollout": asked.dynamics}.get(asked.model) or getattr(asked, asked.model)
     with torch.device("meta"):
-        network = fit_dynamics.new_dynamics(asked.model, shape, sight)
+        network = cli.recipe(FitDynamics, "fit-dynamics", recipe).new_network(sight)
     assert network.action_dim == 2
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(parameters, rel=0.05)
 

@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cosmos_isaac_wm.perception.readout import Located, Readout, ReadoutConfig
-from cosmos_isaac_wm.training.readout import readout_loss
+from cosmos_isaac_wm.perception.readout import Readout, ReadoutConfig
 
 
 @pytest.fixture
@@ -31,14 +30,6 @@ def test_headings_are_read_where_they_are_learned(readout):
     assert turned(torch.randn(5, 16, 8, 12)).headings.shape == (5, 2, 2)
 
 
-def test_the_loss_counts_known_headings_only():
-    positions, presence = torch.zeros(1, 2, 2), torch.ones(1, 2)
-    truth = torch.tensor([[[1.0, 0.0], [float("nan"), float("nan")]]])
-    right, wrong = (Located(positions, presence, torch.tensor([[[c, 0.0], [5.0, 5.0]]])) for c in (1.0, -1.0))
-    assert float(readout_loss(right, positions, truth)) == pytest.approx(0.0, abs=1e-4)
-    assert float(readout_loss(wrong, positions, truth)) == pytest.approx(0.4, abs=1e-4)
-
-
 def test_a_blank_latent_is_read_near_the_centre_of_the_workspace(readout):
     for parameter in readout.parameters():
         torch.nn.init.zeros_(parameter)
@@ -57,14 +48,3 @@ def test_a_cell_votes_for_its_own_place(readout):
     latent = torch.zeros(1, 16, 8, 8)
     latent[:, :, :2, -2:] = 1.0
     torch.testing.assert_close(readout(latent).positions[0, 0], torch.tensor([0.4, 0.6]), atol=1e-3, rtol=0)
-
-
-def test_the_loss_counts_decimetres_of_what_is_present_only():
-    truth = torch.tensor([[[0.1, 0.0], [float("nan"), float("nan")]]])
-    presence = torch.tensor([[1.0, 0.0]])
-    perfect = Located(torch.tensor([[[0.1, 0.0], [9.0, 9.0]]]), presence)
-    off = Located(torch.tensor([[[0.2, 0.1], [9.0, 9.0]]]), presence)
-    assert float(readout_loss(perfect, truth)) == pytest.approx(0.0, abs=1e-4)
-    assert float(readout_loss(off, truth)) == pytest.approx(2.0, abs=1e-4)
-    absent = Located(perfect.positions, torch.tensor([[1.0, 1.0]]))
-    assert float(readout_loss(absent, truth)) > 0.5

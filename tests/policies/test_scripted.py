@@ -1,6 +1,7 @@
 import numpy as np
 
-from cosmos_isaac_wm.policies import ExploringPusher
+from cosmos_isaac_wm.envs import DreamEnv
+from cosmos_isaac_wm.policies import ExploringPusher, RandomPolicy
 from cosmos_isaac_wm.sims.mujoco import MujocoTable
 
 
@@ -32,3 +33,12 @@ def test_most_episodes_push_the_cube_and_all_have_steps_without_contact():
     shares = [contact.mean() for *_, contact in runs]
     assert 0.05 < np.mean(shares) < 0.8
     assert max(shares) < 1.0
+
+
+def test_random_actions_are_valid_and_reproducible(model):
+    space = DreamEnv(model).action_space
+    batch = {"observation": np.zeros((7, 8))}
+    first, again = (RandomPolicy(space, 3).predict(batch)[0] for _ in range(2))
+    assert np.array_equal(first, again)
+    assert first.shape == (7, 2)
+    assert all(space.contains(action) for action in first)

@@ -1,4 +1,3 @@
-import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -10,9 +9,10 @@ import pytest
 import torch
 
 from cosmos_isaac_wm.data import EpisodeDataset
+from cosmos_isaac_wm.data.collection import plan
 from cosmos_isaac_wm.envs import DreamEnv
-from cosmos_isaac_wm.evaluation.baselines import opposed, predictability_floor
 from cosmos_isaac_wm.policies.agent import Agent, new_policy
+from cosmos_isaac_wm.policies.recording import record_episodes
 from cosmos_isaac_wm.sims.mujoco import MujocoTable
 from cosmos_isaac_wm.train import collect
 
@@ -66,73 +66,10 @@ def test_it_reports_and_draws_what_was_visited(collected):
 
 @pytest.mark.opengl
 def test_the_same_seed_collects_the_same_episodes(collected):
-    job = collect.plan(3, "both", 5, 12)[0]
-    (again,) = collect.record_episodes([job], 64)
+    job = plan(3, "both", 5, 12)[0]
+    (again,) = record_episodes([job], 64)
     assert np.array_equal(again.frames, collected[0][0].frames)
     assert np.array_equal(again.actions, collected[0][0].actions)
-
-
-@pytest.mark.opengl
-def test_an_episode_can_tell_what_its_simulator_did_when_it_was_restarted():
-    """As near to what the simulator says when it is asked as two draws of the same noise are."""
-    push, _, slide = (dataclasses.replace(job, restarts=4) for job in collect.plan(3, "both", 5, 24))
-    for job in (push, slide):
-        (episode,) = collect.record_episodes([job], 64)
-        asked = MujocoTable(job.kind, (64, 64))
-        floors = [
-            predictability_floor(simulator, asked.scene, episode, 3, 20, np.random.default_rng(0))
-            for simulator in (None, asked)
-        ]
-        assert not np.array_equal(*floors, equal_nan=True)
-        assert floors[0].shape == floors[1].shape == (4, 20, 2)
-        assert 0.2 < np.nanmean(floors[0][:, :8]) / np.nanmean(floors[1][:, :8]) < 5
-        assert predictability_floor(None, asked.scene, episode, 7, 16, np.random.default_rng(0)) is None
-        if job.kind == "push":
-            ends = [opposed(simulator, asked.scene, episode, 3, 16) for simulator in (None, asked)]
-            assert np.allclose(*ends, atol=1e-6)
-            assert np.linalg.norm(ends[0][1] - episode.positions["pusher"][19]) > 0.01
-        told = {name for name in episode.infos if name.endswith(("_restarted", "_opposed"))}
-        names = episode.positions if job.kind == "push" else ()
-        assert told == {f"{name}_restarted" for name in episode.positions} | {f"{name}_opposed" for name in names}
-
-
-class Counting:
-    """Three tables, whose pictures and positions say which table and which step they are of."""
-
-    def reset(self, seeds):
-        self.seeds, self.step_, self.actions = list(seeds), 0, []
-
-    def step(self, actions):
-        self.step_ += 1
-        self.actions.append(actions)
-
-    def render(self):
-        return np.stack([np.full((4, 4, 3), 10 * table + self.step_, np.uint8) for table in range(3)])
-
-    def observe(self):
-        return [
-            {
-                "cube_position": np.array([table, self.step_]),
-                "pusher_position": np.array([0.1, 0.1]),
-                "state": np.zeros(3),
-            }
-            for table in range(3)
-        ]
-
-
-def test_episodes_that_are_recorded_together_keep_apart(monkeypatch):
-    tables = Counting()
-    monkeypatch.setattr(collect, "_tables", lambda *_: tables)
-    jobs = collect.plan(2, "push", 5, 4)
-    first, second = collect.record_episodes(jobs, 4, sim="isaac-lab", count=3)
-    assert tables.seeds == [job.seed for job in jobs]
-    assert first.frames[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
-    assert second.frames[:, 0, 0, 0].tolist() == [10, 11, 12, 13, 14]
-    assert second.positions["cube"].tolist() == [[1, step] for step in range(5)]
-    assert first.seed != second.seed
-    assert np.array_equal(np.stack(tables.actions)[:, 0], first.actions)
-    assert np.array_equal(np.stack(tables.actions)[:, 1], second.actions)
-    assert not np.stack(tables.actions)[:, 2].any()  # the table that nobody asked for rests
 
 
 def test_without_isaac_lab_its_simulator_is_refused_in_one_line(tmp_path, capsys):
@@ -196,22 +133,3 @@ def test_an_agent_collects_what_it_does_beside_what_the_scripted_pusher_does(age
         if not scripted_one:
             assert mixed[index].actions[:, 0].mean() == pytest.approx(0.6, abs=0.25)
             assert mixed[index].actions[:, 0].std() > 0.05  # noise
-
-
-def test_an_agent_gets_another_goal_when_it_has_reached_one(agent, model):
-    frame = np.full((32, 32, 3), 128, np.uint8)
-    driver = collect.AgentDriver(model, Agent.load(agent), frame, seed=0)
-    driver._task.goals = driver._task._sight.positions[:, 0].clone()  # it is there
-    first = driver._task.goals.clone()
-    driver.see(frame, np.zeros(2, np.float32))
-    assert not torch.equal(driver._task.goals, first)
-    unmoved = driver._task.goals.clone()
-    driver.see(frame, np.zeros(2, np.float32))
-    assert torch.equal(driver._task.goals, unmoved)
-
-
-def test_stacked_observations_cannot_collect(agent, model):
-    stacked = Agent.load(agent)
-    stacked.frame_stack = 3
-    with pytest.raises(ValueError, match="frame_stack 1"):
-        collect.AgentDriver(model, stacked, np.zeros((32, 32, 3), np.uint8), 0)

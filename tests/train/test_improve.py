@@ -2,7 +2,6 @@ import json
 
 import pytest
 
-from cosmos_isaac_wm.data.collection import plan
 from cosmos_isaac_wm.train import collect, improve
 from cosmos_isaac_wm.train.improve import table
 
@@ -19,13 +18,6 @@ def test_the_table_says_what_each_round_gained_and_names_exploitation():
     assert lines[3] == "| 1 | 0.8 | 0.75 | 41.2 | +0.25 |"
     assert "**Exploitation:** round 0's agent succeeds more often in the dream, by 0.40." in text
     assert "round 1's agent" not in text
-
-
-def test_a_round_repeats_no_episode_of_the_data(tmp_path, dataset):
-    seed = improve._seed_apart([dataset.path], 1)
-    assert not {job.seed for job in plan(500, "push", seed, 1)} & set(dataset.seeds)
-    assert improve._seed_apart([dataset.path], 1) == seed
-    assert improve._seed_apart([dataset.path], 2) != seed
 
 
 @pytest.mark.opengl

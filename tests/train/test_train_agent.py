@@ -5,7 +5,7 @@ import pytest
 
 from cosmos_isaac_wm.envs import DreamEnv
 from cosmos_isaac_wm.policies.agent import Agent
-from cosmos_isaac_wm.policies.callbacks import read_evaluations
+from cosmos_isaac_wm.policies.evaluations import read_evaluations
 from cosmos_isaac_wm.train import train_agent
 
 QUICK = {

@@ -26,7 +26,6 @@ from cosmos_isaac_wm.protocols import Prediction
 from cosmos_isaac_wm.training import FitConfig, Stage, dynamics, fit_dynamics
 from cosmos_isaac_wm.training.dreams import Dreams
 from cosmos_isaac_wm.training.dynamics import self_fed_loss
-from cosmos_isaac_wm.training.losses import gradient_loss, rollout_loss
 from cosmos_isaac_wm.training.validation import validate
 
 SPEED = 0.02  # metres per step at action 1; latents are decimetres
@@ -103,18 +102,6 @@ def small_model():
 
 def dreams(episodes, config=CONFIG):
     return Dreams(episodes, config, 4)
-
-
-@pytest.mark.parametrize(
-    ("motion", "foreground", "expected"),
-    [(1.0, 0.0, (1 + 1 + 1) / 3), (10.0, 0.0, (10 + 1 + 1) / 3), (10.0, 4.0, (10 + 5 + 1) / 3)],
-)
-def test_the_loss_weighs_what_moves_and_what_is_not_background(motion, foreground, expected):
-    previous = torch.tensor([[[[0.0, 2.0, 0.0]]]])
-    target = torch.tensor([[[[0.5, 2.05, 0.0]]]])  # moves, stands out from the background, is background
-    config = FitConfig(motion_weight=motion, motion_threshold=0.1, foreground_weight=foreground)
-    loss = rollout_loss(target + 1.0, target, previous, torch.zeros(1, 1, 1, 3), config)
-    assert float(loss) == pytest.approx(expected)
 
 
 def test_short_episodes_do_not_cut_validation_short(perception):
@@ -302,14 +289,6 @@ def test_the_reports_other_systems_learn_what_actions_do(perception, tmp_path, m
     assert result.best["error"] < 0.7 * result.curve[0]["error"]
 
 
-def test_the_gradient_loss_sees_edges_and_no_offsets():
-    target = torch.randn(2, 3, 4, 4)
-    assert gradient_loss(target + 1.0, target).tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
-    edge = torch.zeros(1, 1, 4, 4)
-    edge[..., 2:] = 1.0  # one of three horizontal steps
-    torch.testing.assert_close(gradient_loss(edge, torch.zeros(1, 1, 4, 4)), torch.tensor([1 / 3]))
-
-
 def test_what_the_posterior_knows_is_charged_beyond_the_free_bits(perception):
     def loss(free_bits):
         torch.manual_seed(0)
@@ -381,14 +360,3 @@ def test_epochs_count_passes_over_all_windows(perception, tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_fit_with_advice(perception, tmp_path):
     with pytest.raises(ValueError, match="loss is nan at update 0; lower the learning rate"):
         fit_dynamics(Oracle(float("nan")), perception, walk(4), walk(2), CONFIG, tmp_path, seed=0)
-
-
-def test_stages_take_their_shares_of_the_updates():
-    config = FitConfig(stages=(Stage(1, share=3), Stage(2), Stage(4, share=4)))
-    assert [config.stage(update / 8).rollout for update in range(8)] == [1, 1, 1, 2, 4, 4, 4, 4]
-
-
-@pytest.mark.parametrize("stages", [(), (Stage(), Stage(share=0.0))])
-def test_stages_need_a_share(stages):
-    with pytest.raises(ValueError, match="at least one stage"):
-        FitConfig(stages=stages)

@@ -1,4 +1,4 @@
-"""Episodes from the HDF5 files of Isaac Lab's RecorderManager.
+"""How are recordings of Isaac Lab's RecorderManager read? As episodes, from its HDF5 files.
 
 Such a file holds a group for each episode under `data`, and in it arrays with a row for each step, whose keys depend on
 what the task records. Isaac Lab itself is not needed to read one.

@@ -1,4 +1,4 @@
-"""NVIDIA's Cosmos tokenizers (TorchScript `encoder.jit` and `decoder.jit`) behind the `Tokenizer` contract.
+"""How are NVIDIA's Cosmos tokenizers used? From TorchScript (`encoder.jit`, `decoder.jit`), as a `Tokenizer`.
 
 Continuous image tokenizers (CI8x8, CI16x16) take (B, 3, H, W), causal video ones (CV4x8x8, CV8x8x8, ...) take
 (B, 3, T, H, W); both want values in [-1, 1]. Video tokenizers are used one frame at a time (T = 1), where they behave

@@ -1,4 +1,4 @@
-"""The embedded default tokenizer: a small convolutional autoencoder, 16 channels at 8x compression.
+"""What is the default tokenizer? A small convolutional autoencoder, 16 channels at 8x compression.
 
 It works on 4x4 patches, so nearly all arithmetic happens at a quarter of the resolution, and it has no normalisation
 layers, so a latent cell depends on its neighbourhood only and any image size (a multiple of 8) works unchanged.

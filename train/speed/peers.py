@@ -1,4 +1,4 @@
-"""The same dream inside other libraries' environments for learned models, for `cosmos-wm benchmark`.
+"""How fast is the same dream inside other libraries' environments for learned models?
 
 None of them is a dependency; what is not installed is left out. Each is driven as its documentation shows, with the
 same network and readout, and hands out what our environments do: poses, distance rewards, ends.

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from cosmos_isaac_wm.envs.task import Task, to_numpy
+from cosmos_isaac_wm.envs.batches import to_numpy
+from cosmos_isaac_wm.envs.table_task import TableTask
 from cosmos_isaac_wm.perception.readout import Located
 
 
@@ -31,9 +32,9 @@ def latent(cube, pusher=(0.3, 0.3), presence=(1.0, 1.0)):
 
 
 def started(scene, cube=(0.0, 0.0), before=(0.0, 0.0), goal=(0.2, 0.0), **kwargs):
-    task = Task(Eyes(scene), **kwargs)
+    task = TableTask(Eyes(scene), **kwargs)
     rng = np.random.default_rng(0)
-    first = task.start(torch.arange(1), torch.stack([latent(before), latent(cube)], dim=1), [rng], goal)
+    first = task.start(torch.arange(1), torch.stack([latent(before), latent(cube)], dim=1), [rng], {"goal": goal})
     return task, first
 
 
@@ -52,7 +53,7 @@ def test_velocities_are_clipped_to_the_scenes_top_speed(scene):
 
 
 def test_a_marker_that_was_never_seen_is_at_zero_and_has_no_position_in_info(scene):
-    task = Task(Eyes(scene))
+    task = TableTask(Eyes(scene))
     there = latent((0.1, 0.1), presence=(1.0, 0.0))
     observation, info = task.start(torch.arange(1), torch.stack([there, there], dim=1), [np.random.default_rng(0)])
     assert not observation["observation"][0, [2, 3, 6, 7]].any()
@@ -100,7 +101,7 @@ def test_an_object_far_outside_still_gives_observations_inside_their_space(scene
 
 
 def test_the_dense_reward_grows_towards_the_goal_and_lies_between_minus_one_and_zero(scene):
-    task = Task(Eyes(scene))
+    task = TableTask(Eyes(scene))
     track = np.linspace([-0.4, -0.4], [0.4, 0.4], 9)
     rewards = task.compute_reward(track, np.broadcast_to([0.4, 0.4], track.shape), {})
     assert (np.diff(rewards) > 0).all()
@@ -108,7 +109,7 @@ def test_the_dense_reward_grows_towards_the_goal_and_lies_between_minus_one_and_
 
 
 def test_drawn_goals_lie_off_the_walls_and_away_from_the_object(scene):
-    task = Task(Eyes(scene))
+    task = TableTask(Eyes(scene))
     rng = np.random.default_rng(0)
     pair = torch.stack([latent((0.1, 0.1))] * 2, dim=1)
     goals = np.concatenate([task.start(torch.arange(1), pair, [rng])[0]["desired_goal"] for _ in range(300)])
@@ -132,7 +133,7 @@ def test_progress_pays_for_coming_nearer_and_for_success_and_has_no_goal_form(sc
 
 
 def test_a_fixed_goal_is_the_goal_of_every_episode(scene):
-    task = Task(Eyes(scene), goal=(0.1, -0.1))
+    task = TableTask(Eyes(scene), goal=(0.1, -0.1))
     pair = torch.stack([latent((0.2, 0.2))] * 2, dim=1)
     assert np.allclose(task.start(torch.arange(1), pair, [np.random.default_rng(0)])[1]["goal"], [[0.1, -0.1]])
 
@@ -171,12 +172,12 @@ def test_a_users_reward_of_another_shape_or_not_finite_is_an_error(scene, bad):
 )
 def test_a_wrong_argument_is_named(scene, arguments, words):
     with pytest.raises(ValueError, match=words):
-        Task(Eyes(scene), **arguments)
+        TableTask(Eyes(scene), **arguments)
 
 
 def test_the_goal_marker_is_a_green_ring_around_the_projected_goal(scene):
     task, _ = started(scene, goal=(0.2, 0.1))
     frames = np.zeros((1, *scene.image_size, 3), np.uint8)
-    rows, columns = np.nonzero(task.draw_goal_marker(frames)[0, ..., 1])
+    rows, columns = np.nonzero(task.annotate(frames)[0, ..., 1])
     assert not frames.any()
     assert np.allclose([columns.mean(), rows.mean()], scene.to_pixels([0.2, 0.1]), atol=0.6)

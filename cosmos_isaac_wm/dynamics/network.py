@@ -1,0 +1,76 @@
+"""What do all dynamics networks share? What a bundle needs to know of them, and the planes that they begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..protocols import Prediction
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+class DynamicsNetwork(nn.Module):
+    """A network behind the `Dynamics` contract that a bundle can hold.
+
+    Attributes:
+        config: Its shape, from which it can be made again.
+        context_length: Latents that it looks back on, K.
+        channels: Latent channels, C.
+        action_dim: Action dimensions, A; 0 for one that ignores actions.
+        noise_dim: Dimensions of the noise that a stochastic one takes, Z; 0 for any other.
+        in_projection: Its first layer.
+    """
+
+    config: DataclassInstance
+    context_length: int
+    channels: int
+    action_dim: int
+    noise_dim: int = 0
+    in_projection: nn.Conv2d
+    __call__: Callable[..., Prediction]
+
+
+def input_planes(
+    model: DynamicsNetwork, context: Tensor, action: Tensor, patch: int = 1, coordinates: bool = False
+) -> Tensor:
+    """What every dynamics network here begins with: context latents, actions as constant planes, coordinates.
+
+    Args:
+        model: The network, for its `context_length`, `channels`, `action_dim` and the type of its `in_projection`.
+        context: (B, K, C, h, w).
+        action: (B, A); ignored when the model's A is 0.
+        patch: Cells are gathered in patch x patch blocks.
+        coordinates: Add a plane of rows and one of columns, in [-1, 1].
+
+    Returns:
+        (B, planes, h / patch, w / patch), channels last.
+
+    Raises:
+        ValueError: If the context has another length or other channels.
+    """
+    batch, steps, channels = context.shape[:3]
+    if steps != model.context_length or channels != model.channels:
+        raise ValueError(
+            f"expected a context of {model.context_length} latents with {model.channels} channels, "
+            f"got shape {tuple(context.shape)}"
+        )
+    dtype = model.in_projection.weight.dtype
+    x = context.flatten(1, 2)
+    if patch > 1:
+        x = F.pixel_unshuffle(x, patch)  # (B, K * C * patch^2, h / patch, w / patch)
+    x = x.to(dtype, memory_format=torch.channels_last)
+    planes = [x]
+    if model.action_dim:
+        planes.append(action.to(dtype)[:, :, None, None].expand(-1, -1, *x.shape[-2:]))
+    if coordinates:
+        rows = torch.linspace(-1, 1, x.shape[-2], device=x.device)
+        columns = torch.linspace(-1, 1, x.shape[-1], device=x.device)
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).to(dtype)
+        planes.append(grid.expand(batch, -1, -1, -1))
+    return torch.cat(planes, dim=1).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,91 @@
+"""How are observations and infos of a batch taken apart and put together? Nested dicts of tensors, a row for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+Observation = Tensor | dict[str, Tensor]  # of B environments
+Infos = dict[str, Tensor]  # Gymnasium's vector form: for every key also a mask `_key` of the environments that have it
+
+
+def as_tensor(values: ArrayLike | Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Values of the user's on a device."""
+    if isinstance(values, Tensor):
+        return values.to(device, dtype)
+    return torch.tensor(np.asarray(values), dtype=dtype, device=device)  # a copy: theirs may be read-only
+
+
+def for_all(key: str, value: Tensor) -> Infos:
+    """An info that every environment has."""
+    return {key: value, f"_{key}": torch.ones(len(value), dtype=torch.bool, device=value.device)}
+
+
+def masked(info: Infos, mask: Tensor) -> Infos:
+    """Infos, and their masks, with zeros and False outside `mask`."""
+    return {
+        key: torch.where(mask.view(-1, *(1,) * (value.ndim - 1)), value, torch.zeros_like(value))
+        for key, value in info.items()
+    }
+
+
+def merged(observation: Observation, some: Observation, slots: Tensor) -> Observation:
+    """The batch's observations with those of some slots replaced."""
+    if isinstance(observation, dict):
+        assert isinstance(some, dict)
+        return {key: value.index_copy(0, slots, some[key]) for key, value in observation.items()}
+    assert isinstance(some, Tensor)
+    return observation.index_copy(0, slots, some)
+
+
+def merged_info(info: Infos, some: Infos, slots: Tensor) -> Infos:
+    """The batch's infos with those of some slots replaced; a key that these do not have is masked out for them."""
+    return {
+        key: value.index_copy(0, slots, some[key]) if key in some else value.index_fill(0, slots, 0)
+        for key, value in info.items()
+    }
+
+
+def to_numpy(tree: Any) -> Any:
+    """The tensors of nested dicts and tuples as arrays."""
+    if isinstance(tree, Tensor):
+        return tree.cpu().numpy()
+    if isinstance(tree, dict):
+        return {key: to_numpy(value) for key, value in tree.items()}
+    return tuple(to_numpy(value) for value in tree) if isinstance(tree, tuple) else tree
+
+
+def one_by_one(observation: Any, ended: NDArray[np.bool_]) -> NDArray[np.object_]:
+    """The observations of those that ended as Gymnasium's "final_obs": an object array, None for the others."""
+    last = np.full(len(ended), None, dtype=object)
+    for slot in np.flatnonzero(ended):
+        if isinstance(observation, dict):
+            last[slot] = {key: value[slot].copy() for key, value in observation.items()}
+        else:
+            last[slot] = observation[slot].copy()
+    return last
+
+
+def unbatch(observation: Any, info: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Observation and info of a batch of one as those of a single environment; what it does not have is left out."""
+    single = {k: v[0] for k, v in observation.items()} if isinstance(observation, dict) else observation[0]
+    return single, infos_of(info, [0])[0]
+
+
+def infos_of(info: Mapping[str, Any], slots: Sequence[int]) -> list[dict[str, Any]]:
+    """Gymnasium's vector infos as one dict for each of some environments, without what they do not have."""
+    infos: list[dict[str, Any]] = [{} for _ in slots]
+    for key, values in info.items():
+        if key.startswith("_"):
+            continue
+        present = info[f"_{key}"].tolist()
+        values = values.tolist() if values.ndim == 1 else values
+        for own, slot in zip(infos, slots, strict=True):
+            if present[slot]:
+                own[key] = values[slot]
+    return infos

@@ -1,0 +1,296 @@
+"""What is an episode on the table judged by? Goals: spaces, observations, rewards and ends, all from latents.
+
+The dream and the real environment hand every newest latent to a task, which reads it through the bundle's readout. So
+neither shows its agent anything that was not seen in a picture, and what is learned in one means the same in the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from ..perception import Perception
+from ..perception.readout import Located
+from .actions import ActionCheck
+from .batches import Infos, Observation, as_tensor, for_all, to_numpy
+from .reward import Outcome, RewardFunction, checked_rewards
+from .sight import Sight
+from .workspace import Workspace, distance
+
+Generators = Sequence[np.random.Generator]
+
+OBS_TYPES = ("pose", "latent", "latent16", "rgb")
+REWARD_TYPES = ("dense", "sparse", "progress")
+_LATENT_DTYPES = {"latent": torch.float32, "latent16": torch.float16}
+LATENT_LIMIT = 20.0  # latents have unit variance per channel; observations are clipped here, to have finite bounds
+# The terms of the "progress" reward; per metre, per step, and once at the end.
+_OBJECT_PROGRESS, _AGENT_PROGRESS, _STEP_COST, _SUCCESS_BONUS, _LOSS = 20.0, 2.0, 0.02, 5.0, 5.0
+
+
+class TableOptions(TypedDict, total=False):
+    """The options of a `TableTask` that environments hand on to it.
+
+    Attributes:
+        obs_type: "pose" (default), "latent", "latent16" (as float16: half the memory in a buffer) or "rgb".
+        reward_type: "dense" (default), "sparse" or "progress".
+        reward_fn: Replaces the reward, not the ends: from an `Outcome` to B finite numbers.
+        goal: (x, y) in metres of every episode's goal; drawn anew for each when None.
+        max_episode_steps: Time limit; the scene's when None.
+    """
+
+    obs_type: str
+    reward_type: str
+    reward_fn: RewardFunction | None
+    goal: ArrayLike | None
+    max_episode_steps: int | None
+
+
+class TableTask:
+    """B episodes of bringing the scene's first marker, the object, to a goal; a `Task`.
+
+    Args:
+        perception: Scene, tokenizer and readout of the bundle.
+        num_envs: B.
+        obs_type: As of `TableOptions`, and so are the next four.
+        reward_type: See there.
+        reward_fn: See there.
+        goal: See there.
+        max_episode_steps: See there.
+        to_torch: Show the user's `reward_fn` tensors on the perception's device instead of arrays.
+
+    What goes in and comes out are tensors on the perception's device; `to_numpy` makes arrays of them.
+
+    Attributes:
+        goals: Where the object shall go, metres, (B, 2).
+        steps: Steps since the start of each episode, (B,).
+
+    Raises:
+        ValueError: If an argument is unknown or impossible, or the bundle has no readout to support it.
+    """
+
+    reset_options: tuple[str, ...] = ("goal",)
+
+    def __init__(
+        self,
+        perception: Perception,
+        num_envs: int = 1,
+        obs_type: str = "pose",
+        reward_type: str = "dense",
+        reward_fn: RewardFunction | None = None,
+        goal: ArrayLike | None = None,
+        max_episode_steps: int | None = None,
+        to_torch: bool = False,
+    ):
+        self.scene = scene = perception.scene
+        for name, value, known in (("obs_type", obs_type, OBS_TYPES), ("reward_type", reward_type, REWARD_TYPES)):
+            if value not in known:
+                raise ValueError(f"unknown {name} {value!r}; expected one of {known}")
+        if max_episode_steps is not None and max_episode_steps < 1:
+            raise ValueError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
+        self._sight = Sight(perception, num_envs)
+        self._sees = bool(self._sight.names)
+        if not self._sees and (obs_type == "pose" or reward_fn is None or goal is not None):
+            raise ValueError(
+                f"the bundle of scene {scene.name!r} was made from data without positions, so it knows no poses and no "
+                'goals: use obs_type="latent" or "rgb", and pass a reward_fn of latents or frames'
+            )
+        self.perception, self.obs_type, self.reward_type, self.reward_fn = perception, obs_type, reward_type, reward_fn
+        self.max_episode_steps = max_episode_steps or scene.episode_steps
+        self.device, self._to_torch = perception.device, to_torch
+        self.goals = torch.zeros(num_envs, 2, device=self.device)
+        self.steps = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self._workspace = Workspace(scene, self.device) if self._sees else None
+        actions = spaces.Box(np.array(scene.action_low, np.float32), np.array(scene.action_high, np.float32))
+        self.action_space: spaces.Space[NDArray[np.float32]] = actions
+        self.check_actions = ActionCheck(actions, num_envs, self.device)
+        self.observation_space = self._observation_space()
+        self._fixed_goal = None if goal is None else self.workspace.check_goals(goal, 1)
+
+    @property
+    def workspace(self) -> Workspace:
+        """Where the object can be.
+
+        Raises:
+            ValueError: If the bundle knows no positions.
+        """
+        if self._workspace is None:
+            raise ValueError(f"the bundle of scene {self.scene.name!r} knows no positions, so it can have no goal")
+        return self._workspace
+
+    @property
+    def goal_area(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Corners (x, y) in metres of where goals are drawn."""
+        return self.workspace.goal_area
+
+    @property
+    def has_compute_reward(self) -> bool:
+        """Whether rewards follow from achieved and desired goals in the observation, as goal environments promise."""
+        return self.obs_type == "pose" and self.reward_fn is None and self.reward_type != "progress"
+
+    def start(
+        self, slots: Tensor, latents: Tensor, generators: Generators, options: Mapping[str, Any] | None = None
+    ) -> tuple[Observation, Infos]:
+        """Begin new episodes in b of the environments.
+
+        Args:
+            slots: Which, indices (b,).
+            latents: Their newest latents, oldest first, (b, K, C, h, w); from two or more of them velocities are known.
+            generators: One per slot; draws the goal.
+            options: "goal": (x, y) in metres for all or (B, 2), instead of drawn ones.
+
+        Returns:
+            Observations and infos of these b environments.
+        """
+        self.steps = self.steps.index_fill(0, slots, 0)
+        self._sight.begin(latents[:, [max(0, latents.shape[1] - 2), -1]], slots)
+        goals = self._chosen_goals(slots, generators, options or {})
+        if goals is not None:
+            self.goals = self.goals.index_copy(0, slots, goals)
+        info = {key: value[slots] for key, value in self._info().items()}
+        return self.observe(latents[:, -1], slots), info
+
+    def advance(
+        self, latents: Tensor, actions: Tensor, located: Located | None = None
+    ) -> tuple[Observation, Tensor, Tensor, Tensor, Infos]:
+        """Judge one step of all environments.
+
+        Args:
+            latents: The newest latents, (B, C, h, w).
+            actions: What led to them, (B, A).
+            located: What is in them, if that is known already; read from them if not.
+
+        Returns:
+            Observations, rewards, terminated, truncated, infos.
+        """
+        before, places = self._sight.by_name() if self.reward_fn is not None else {}, self._sight.positions
+        self._sight.look(latents, located)
+        self.steps = self.steps + 1
+        info = self._info()
+        if self._workspace is not None:
+            terminated = info["is_success"] | self._workspace.left(self._achieved().double())
+            lost = ~self._sight.seen[:, 0]
+        else:
+            terminated = torch.zeros_like(self.steps, dtype=torch.bool)
+            lost = ~latents.flatten(1).isfinite().all(dim=1)
+        truncated = (self.steps >= self.max_episode_steps) | lost
+        if self.reward_fn is not None:
+            rewards = checked_rewards(self.reward_fn(self._outcome(latents, actions, before)), lost)
+        elif self.reward_type == "progress":
+            rewards = self._progress(places, info["is_success"])
+        else:
+            rewards = self._reward(self._achieved().double(), self.goals.double())
+        return self.observe(latents), rewards, terminated, truncated, info
+
+    def observe(self, latents: Tensor, slots: Tensor | None = None) -> Observation:
+        """The current observations of some environments (all when None), from their newest latents (b, C, h, w)."""
+        if self.obs_type == "rgb":
+            return self.perception.decode(latents)
+        if self.obs_type in _LATENT_DTYPES:
+            return latents.nan_to_num(0.0).clamp(-LATENT_LIMIT, LATENT_LIMIT).to(_LATENT_DTYPES[self.obs_type])
+        speed = self.scene.max_speed
+        seen = [self.workspace.clamp(self._sight.positions), self._sight.velocities().clamp(-speed, speed)]
+        whole = {  # in the order of the space, which sorts its keys
+            "achieved_goal": self._achieved(),
+            "desired_goal": self.goals.clone(),
+            "observation": torch.cat(seen, dim=1).flatten(1),
+        }
+        return whole if slots is None else {key: value[slots] for key, value in whole.items()}
+
+    def compute_reward(
+        self, achieved_goal: ArrayLike | Tensor, desired_goal: ArrayLike | Tensor, info: Any = None
+    ) -> Tensor | NDArray[np.float64]:
+        """The reward of being at `achieved_goal` (..., 2) when `desired_goal` (..., 2) was meant, both in metres.
+
+        Sparse: 0 within the goal radius, else -1. Dense: minus the distance as a share of the workspace's diagonal,
+        so also in [-1, 0]. Where the object has left the workspace, a whole episode of -1 on top: ending an episode
+        that way must never pay.
+
+        Args:
+            achieved_goal: Where the object is.
+            desired_goal: Where it should be.
+            info: Ignored; part of the goal environments' signature.
+
+        Returns:
+            Rewards (...), float64; a tensor for tensors.
+        """
+        achieved, desired = (as_tensor(goal, torch.float64, self.device) for goal in (achieved_goal, desired_goal))
+        rewards = self._reward(achieved, desired)
+        return rewards if isinstance(achieved_goal, Tensor) else rewards.cpu().numpy()[()]
+
+    def annotate(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Frames (B, H, W, 3) with a green ring of the goal radius around each goal, where the scene has a camera."""
+        return frames if self._workspace is None else self._workspace.mark(frames, self.goals)
+
+    def _observation_space(self) -> spaces.Space[Any]:
+        if self.obs_type == "rgb":
+            return spaces.Box(0, 255, (*self.scene.image_size, 3), np.uint8)
+        if self.obs_type in _LATENT_DTYPES:
+            dtype = np.float16 if self.obs_type == "latent16" else np.float32
+            return spaces.Box(-LATENT_LIMIT, LATENT_LIMIT, self.perception.latent_shape, dtype)
+        low, high = self.workspace.observed
+        count, speed = len(self.scene.markers), np.float32(self.scene.max_speed)
+        velocity = np.full(2 * count, speed)
+        place = spaces.Box(low, high)
+        whole = spaces.Box(
+            np.concatenate([np.tile(low, count), -velocity]), np.concatenate([np.tile(high, count), velocity])
+        )
+        return spaces.Dict({"observation": whole, "achieved_goal": place, "desired_goal": place})
+
+    def _chosen_goals(self, slots: Tensor, generators: Generators, options: Mapping[str, Any]) -> Tensor | None:
+        """The goals that were asked for, the fixed one, or drawn ones, (b, 2); None where nothing is seen."""
+        if options.get("goal") is not None:
+            return self.workspace.check_goals(options["goal"], len(self.goals))[slots]
+        if self._fixed_goal is not None:
+            return self._fixed_goal.expand(len(slots), 2)
+        if self._workspace is None:
+            return None
+        objects = self._sight.positions[slots, 0].cpu().numpy()
+        drawn = [self._workspace.draw_goal(rng, place) for rng, place in zip(generators, objects, strict=True)]
+        return as_tensor(np.array(drawn), torch.float32, self.device)
+
+    def _info(self) -> Infos:
+        """Positions of what is seen, goals and successes."""
+        if self._workspace is None:
+            return {}
+        at_goal = distance(self._achieved().double(), self.goals.double()) < self.scene.goal_radius
+        success = at_goal & self._sight.seen[:, 0]
+        return self._sight.infos() | for_all("goal", self.goals.clone()) | for_all("is_success", success)
+
+    def _outcome(self, latents: Tensor, actions: Tensor, before: dict[str, Tensor]) -> Outcome:
+        """What the user's reward function is shown."""
+        goals = None if self._workspace is None else self.goals.clone()
+        shown = actions, self._sight.by_name(), before, goals
+        actions, now, before, goals = shown if self._to_torch else to_numpy(shown)
+        return Outcome(latents, actions, now, before, goals, self.perception.decode)
+
+    def _achieved(self) -> Tensor:
+        """Where the object is, kept within the bounds of the observation, (B, 2)."""
+        return self.workspace.clamp(self._sight.positions[:, 0])
+
+    def _reward(self, achieved: Tensor, desired: Tensor) -> Tensor:
+        """See `compute_reward`."""
+        apart = distance(achieved, desired)
+        if self.reward_type == "sparse":
+            reward = (apart < self.scene.goal_radius).double() - 1.0
+        else:
+            reward = -apart / self.workspace.diagonal
+        return reward - self.scene.episode_steps * self.workspace.left(achieved).double()
+
+    def _progress(self, earlier: Tensor, succeeded: Tensor) -> Tensor:
+        """How much nearer the object came to its goal, and the agent to the object, since `earlier` (B, N, 2)."""
+
+        def gained(apart: Callable[[Tensor], Tensor]) -> Tensor:
+            return apart(earlier.double()) - apart(self._sight.positions.double())
+
+        reward = _OBJECT_PROGRESS * gained(lambda places: distance(places[:, 0], self.goals.double())) - _STEP_COST
+        agent = self.scene.agent_index
+        if agent is not None:
+            reward = reward + _AGENT_PROGRESS * gained(lambda places: distance(places[:, agent], places[:, 0]))
+        left = self.workspace.left(self._achieved().double())
+        return reward + _SUCCESS_BONUS * succeeded - _LOSS * left

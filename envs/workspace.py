@@ -1,0 +1,105 @@
+"""Where can the object be? Goals lie inside the workspace; beyond its edge the object has left."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from ..scene import Scene
+from .batches import as_tensor
+
+EDGE = 0.05  # share of the workspace by which the object may be outside before it has left
+
+
+class Workspace:
+    """The rectangle that a scene's objects reach, in metres.
+
+    Args:
+        scene: Whose.
+        device: Of the tensors.
+
+    Attributes:
+        diagonal: Its length.
+
+    Raises:
+        ValueError: If the scene does not say how large it is.
+    """
+
+    def __init__(self, scene: Scene, device: torch.device):
+        if scene.workspace_low is None or scene.workspace_high is None:
+            raise ValueError(f"the scene {scene.name!r} says nothing of its workspace, so it can have no goals")
+        self._scene, self._device = scene, device
+        low, high = (torch.tensor(ends, dtype=torch.float64) for ends in (scene.workspace_low, scene.workspace_high))
+        edge = EDGE * (high - low)
+        self._low, self._high = low.to(device), high.to(device)
+        self._table = (low - edge).to(device), (high + edge).to(device)
+        # Of observed positions: the workspace and a little more.
+        self._seen = (low - 2 * edge).float().to(device), (high + 2 * edge).float().to(device)
+        self.diagonal = float((high - low).norm())
+
+    @property
+    def observed(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Least and greatest position in observations, (2,) each."""
+        low, high = (end.cpu().numpy() for end in self._seen)
+        return low, high
+
+    def clamp(self, positions: Tensor) -> Tensor:
+        """Positions (..., 2), kept within those of observations."""
+        return positions.clamp(*self._seen)
+
+    def left(self, positions: Tensor) -> Tensor:
+        """Which of positions (..., 2) are beyond the workspace by more than the edge, (...)."""
+        low, high = self._table
+        return ((positions < low) | (positions > high)).any(-1)
+
+    @property
+    def goal_area(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Corners (x, y) of where goals are drawn: off the walls, so that the object can be pushed there."""
+        low, high = np.array(self._scene.workspace_low), np.array(self._scene.workspace_high)
+        margin = np.minimum(3 * self._scene.goal_radius, (high - low) / 4)
+        return low + margin, high - margin
+
+    def draw_goal(self, generator: np.random.Generator, away_from: NDArray[np.float32]) -> NDArray[np.float64]:
+        """A goal in the `goal_area` that is no success yet for an object at `away_from`."""
+        candidates = generator.uniform(*self.goal_area, (64, 2))
+        apart = np.linalg.norm(candidates - away_from, axis=1)
+        far = apart >= 2 * self._scene.goal_radius
+        return np.asarray(candidates[far.argmax() if far.any() else apart.argmax()])
+
+    def check_goals(self, goals: ArrayLike | Tensor, count: int) -> Tensor:
+        """Goals (count, 2) from one (x, y) or `count` of them.
+
+        Raises:
+            ValueError: If they have another shape or lie outside.
+        """
+        values = as_tensor(goals, torch.float32, self._device)
+        if values.shape not in ((2,), (count, 2)):
+            raise ValueError(f"a goal is (x, y) in metres, one or {count} of them; got shape {tuple(values.shape)}")
+        low, high = self._low, self._high
+        if not bool(((values >= low.float()) & (values <= high.float())).all()):
+            raise ValueError(
+                f"goals must lie in the workspace from {low.tolist()} to {high.tolist()} metres, got {values.tolist()}"
+            )
+        return values.expand(count, 2)
+
+    def mark(self, frames: NDArray[np.uint8], goals: Tensor) -> NDArray[np.uint8]:
+        """Frames (B, H, W, 3) with a green ring of the goal radius around each goal (B, 2), where there is a camera."""
+        scene = self._scene
+        if scene.camera is None:
+            return frames
+        height, width = scene.image_size
+        places = goals.cpu().numpy()
+        centre = scene.to_pixels(places)
+        rim = scene.to_pixels(places + np.array([scene.goal_radius, 0.0]))
+        rows, columns = np.ogrid[:height, :width]
+        off = np.hypot(columns - centre[:, :1, None], rows - centre[:, 1:, None])  # (B, H, W)
+        ring = np.abs(off - (rim - centre)[:, :1, None]) < max(0.75, height / 128)
+        return np.where(ring[..., None], np.array([30, 200, 60], np.uint8), frames)
+
+
+def distance(achieved: Tensor, desired: Tensor) -> Tensor:
+    """Metres between (..., 2) and (..., 2), the same to the last bit for one and for many."""
+    across, along = (achieved - desired).unbind(-1)
+    return (across * across + along * along).sqrt()

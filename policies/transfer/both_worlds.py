@@ -1,0 +1,78 @@
+"""How does a policy do in the dream and in reality, from the same starts? Its episodes, and a film of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from stable_baselines3.common.vec_env import VecEnv
+
+from ...reporting.figures import write_side_by_side
+from ..planners import Planner
+from .playing import Played, play
+from .sources import Source, Worlds, known_goal, new_policy
+from .starts import Start
+
+
+@dataclass
+class BothWorlds:
+    """A policy in both worlds.
+
+    Attributes:
+        dream: Its dreamed episodes.
+        real: Its real ones.
+        steps_per_s: Of a planner in the real simulator: actions that it thought of per second.
+    """
+
+    dream: Played
+    real: Played
+    steps_per_s: float | None = None
+
+
+def play_both(name: str, source: Source, worlds: Worlds, starts: Sequence[Start], seed: int) -> BothWorlds:
+    """Play a policy from the same starts in both worlds; one that knows only a fixed goal gets that goal.
+
+    Args:
+        name: For the progress bar.
+        source: Of the policy.
+        worlds: The two.
+        starts: Where to begin.
+        seed: Of the policy's draws.
+    """
+    starts = known_goal(source, starts)
+    found, speed = {}, None
+    for world, env_id, count in (("dream", "CosmosDream-v0", len(starts)), ("real", "CosmosReal-v0", 1)):
+        env = worlds.new_env(source, env_id, count)
+        policy = new_policy(source, env, seed)
+        found[world] = play(policy, env, starts, world == "dream", f"{name}, {world}")
+        if isinstance(policy, Planner):
+            speed = sum(found[world].length) / policy.seconds
+        env.close()
+    return BothWorlds(**found, steps_per_s=speed)
+
+
+def film(path: str | os.PathLike[str], name: str, source: Source, worlds: Worlds, start: Start, seed: int) -> None:
+    """An MP4 of a policy from one start, in the dream and in the real simulator, each until its own end.
+
+    Args:
+        path: Of the MP4.
+        name: What to call the policy.
+        source: Of the policy.
+        worlds: The two.
+        start: Where to begin.
+        seed: Of the policy's draws.
+    """
+    clips: dict[str, list[Any]] = {}
+    for world, env_id in (("dream", "CosmosDream-v0"), ("real simulator", "CosmosReal-v0")):
+        env = worlds.new_env(source, env_id, 1, render=True)
+        frames = clips.setdefault(f"{name}, {world}", [])
+        play(new_policy(source, env, seed), env, [start], world == "dream", "film", partial(_look, env, frames))
+        env.close()
+    write_side_by_side(path, clips, worlds.model.scene.control_hz)
+
+
+def _look(env: VecEnv, frames: list[Any]) -> None:
+    frames.append(env.get_images()[0])

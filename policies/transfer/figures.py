@@ -1,0 +1,112 @@
+"""What do the episodes of several policies say? Success rates, and how much of the dream came true."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from ..agent import Agent
+from ..evaluations import EvaluationRow, first_good, read_evaluations
+from .both_worlds import BothWorlds
+from .correlation import correlate
+from .sources import PLANNERS, Source
+
+
+def transfer_figures(rows: Mapping[str, BothWorlds], sources: Mapping[str, Source]) -> dict[str, float]:
+    """Success rates of every policy, and the headline figures.
+
+    Args:
+        rows: The episodes of each policy, by name.
+        sources: What each policy is made of, by the same names.
+    """
+    figures: dict[str, float] = {}
+    for name, row in rows.items():
+        figures |= {f"{name}_dream_success": row.dream.rate, f"{name}_real_success": row.real.rate}
+    figures |= _of_agents(rows, sources)
+    planned = [row.real.rate for name, row in rows.items() if sources[name] in PLANNERS]
+    if planned:
+        figures["planner_real_success"] = max(planned)
+    if "scripted" in rows:
+        figures["scripted_real_success"] = rows["scripted"].real.rate
+    return figures | _of_correlation(rows)
+
+
+def _of_agents(rows: Mapping[str, BothWorlds], sources: Mapping[str, Source]) -> dict[str, float]:
+    """How the agents trained in the dream do in reality, beside those trained there.
+
+    Agents that differ in nothing but their seed count as one, the mean over its seeds. Of several such the one that is
+    best in the dream gives the figures. The time ratio is known where runs in the dream were also evaluated in reality
+    (`train-agent --eval_real 32`), and became good there, every one.
+    """
+    dreamers, rivals = _alike(sources)
+    if not dreamers:
+        return {}
+    best = max(dreamers, key=lambda kind: _mean_rate(rows, dreamers[kind], "dream"))
+    group = dreamers[best]
+    real = _mean_rate(rows, group, "real")
+    figures = {"real_success": real, "real_success_seeds": float(len(group))}
+    figures["exploitation_gap"] = _mean_rate(rows, group, "dream") - real
+    trained_in_real = rivals.get(best[0])
+    if trained_in_real:
+        figures["over_real_trained"] = real / max(_mean_rate(rows, trained_in_real, "real"), 1e-9)
+        ratio = _seconds_to_good(group, sources) / _seconds_to_good(trained_in_real, sources)
+        figures |= {"time_ratio": ratio} if np.isfinite(ratio) else {}
+    return figures
+
+
+def _alike(sources: Mapping[str, Source]) -> tuple[dict[tuple[str, str], list[str]], dict[str, list[str]]]:
+    """Names of the agents that differ in their seed only: by kind and training in the dream; by kind in reality."""
+    dreamers, rivals = defaultdict[tuple[str, str], list[str]](list), defaultdict[str, list[str]](list)
+    for name, source in sources.items():
+        if not isinstance(source, Agent) or source.trained.get("chosen") != "best":
+            continue
+        budget = source.trained.get("budget")
+        kind = json.dumps([source.algorithm, source.policy_kwargs, source.env_kwargs, source.frame_stack, budget])
+        if source.trained.get("env") == "CosmosReal-v0":
+            rivals[kind].append(name)
+        else:
+            dreamt = [source.trained.get(part) for part in ("world_model", "n_envs", "hyperparameters")]
+            dreamers[kind, json.dumps(dreamt)].append(name)
+    return dreamers, rivals
+
+
+def _mean_rate(rows: Mapping[str, BothWorlds], group: Sequence[str], world: Literal["dream", "real"]) -> float:
+    return float(np.mean([getattr(rows[name], world).rate for name in group]))
+
+
+def _seconds_to_good(group: Sequence[str], sources: Mapping[str, Source]) -> float:
+    """Mean seconds of training until each of these agents was first good in reality; NaN if one is not known to be."""
+    watched = [rows for name in group if (rows := _watched(sources[name]))]
+    firsts = [first_good(rows) for rows in watched]
+    return float(np.mean([np.nan if first is None else first.seconds for first in firsts])) if firsts else np.nan
+
+
+def _watched(source: Source) -> list[EvaluationRow]:
+    """The evaluations in the real simulator of the run that an agent's folder is part of; none where it had none."""
+    if not isinstance(source, Agent) or source.path is None:
+        return []
+    run_folder = source.path.resolve().parent
+    in_real = source.trained.get("env") == "CosmosReal-v0"
+    table = run_folder / ("evaluations.csv" if in_real else "evaluations_real.csv")
+    return read_evaluations(table) if (run_folder / "training.json").is_file() else []
+
+
+def _of_correlation(rows: Mapping[str, BothWorlds]) -> dict[str, float]:
+    """How well the dream foretells reality, over policies; nothing where these are too few or alike."""
+    try:
+        found = correlate([row.dream.rate for row in rows.values()], [row.real.rate for row in rows.values()])
+    except ValueError:
+        return {}
+    return {
+        "pearson": found.pearson,
+        "spearman": found.spearman,
+        "policies": float(len(rows)),
+        "pearson_low": found.pearson_interval[0],
+        "pearson_high": found.pearson_interval[1],
+        "spearman_low": found.spearman_interval[0],
+        "spearman_high": found.spearman_interval[1],
+    }

@@ -1,0 +1,85 @@
+"""How is transfer shown? As a table with its bars, and as success in reality against success in the dream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ...evaluation import confidence_interval
+from ...reporting.table import judge
+from ...storage.atomic import replacing
+from .both_worlds import BothWorlds
+
+# Figure: (bar, aim)
+BARS = {
+    "real_success": (0.85, 0.98),
+    "over_real_trained": (0.90, 1.0),
+    "exploitation_gap": (0.10, 0.02),
+    "planner_real_success": (0.70, 0.90),
+    "spearman": (0.85, 0.95),
+    "time_ratio": (0.5, 0.1),
+}
+EXPLOITED = 0.10  # dream success above real success by more than this is exploitation of the model
+
+
+def table(rows: Mapping[str, BothWorlds], figures: Mapping[str, float]) -> str:
+    """The results as Markdown.
+
+    Args:
+        rows: The episodes of each policy, by name.
+        figures: What follows from them.
+    """
+    lines = [
+        "| policy | success, dream | success, real | return, dream | return, real | final distance, cm | steps |",
+        "|---|---|---|---|---|---|---|",
+        *("| " + " | ".join([name, *_cells(row)]) + " |" for name, row in rows.items()),
+        "",
+        "Intervals are 95 %: Wilson's for rates, bootstrap for returns. Distances and steps are means, dream / real.",
+        "",
+    ]
+    for name, row in rows.items():
+        gap = row.dream.rate - row.real.rate
+        if gap > EXPLOITED:
+            lines.append(f"**Exploitation:** {name} succeeds more often in the dream than in reality, by {gap:.2f}.")
+        if row.steps_per_s is not None:
+            lines.append(f"{name} thinks of {row.steps_per_s:.2f} actions a second.")
+    for name, (bar, aim) in BARS.items():
+        if name in figures:
+            lines.append(f"{name}: {figures[name]:.3f} ({judge(figures[name], bar, aim)})")
+    return "\n".join(lines)
+
+
+def _cells(row: BothWorlds) -> Iterator[str]:
+    """A policy's line of the table, without its name."""
+    both = (row.dream, row.real)
+    for played in both:
+        low, high = played.rate_interval()
+        yield f"{played.rate:.2f} ({low:.2f} to {high:.2f})"
+    for played in both:
+        yield _mean_with_interval(played.episode_return)
+    yield " / ".join(f"{100.0 * np.nanmean(played.distance):.1f}" for played in both)
+    yield " / ".join(f"{np.nanmean(played.length):.0f}" for played in both)
+
+
+def _mean_with_interval(values: Sequence[float]) -> str:
+    low, high = confidence_interval(np.array(values), lambda drawn: float(np.mean(drawn)), seed=0)
+    return f"{np.mean(values):.2f}" + (f" ({low:.2f} to {high:.2f})" if high > low else "")
+
+
+def draw(path: str | os.PathLike[str], rows: Mapping[str, BothWorlds]) -> None:
+    """Success in the real simulator against success in the dream, as a PNG."""
+    figure = Figure(figsize=(6, 5.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.8", zorder=0)
+    for name, row in rows.items():
+        x, y = row.dream.rate, row.real.rate
+        across, along = (np.abs(np.subtract(played.rate_interval(), played.rate)) for played in (row.dream, row.real))
+        axes.errorbar(x, y, xerr=across[:, None], yerr=along[:, None], marker="o", capsize=2, label=name)
+    axes.set(xlabel="success in the dream", ylabel="success in the real simulator")
+    axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
+    axes.legend(fontsize=7)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130)

@@ -1,0 +1,110 @@
+"""Which policy is meant by a name, and in which environment does it act? Agents, planners, scripted and random ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from inspect import signature
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from ...envs import DreamEnv
+from ...world_model import WorldModel
+from ..agent import Agent
+from ..planners import SEARCHES, GradientPlanner, Planner
+from ..sb3 import make_vec_env
+from ..scripted import GoalPusher, RandomPolicy
+from .playing import Policy
+from .starts import Start, far
+
+PLANNERS = (*SEARCHES, "gradient")
+Source = Agent | str  # what a policy is made of: an agent, or the name of what needs no file
+
+
+@dataclasses.dataclass(frozen=True)
+class Worlds:
+    """The dream and the real simulator that policies are played in.
+
+    Attributes:
+        model: The bundle to dream with, through whose eyes the real simulator is seen as well.
+        simulator: Name of the real one.
+    """
+
+    model: WorldModel
+    simulator: str
+
+    def new_env(self, source: Source, env_id: str, count: int, render: bool = False) -> VecEnv:
+        """Environments as a policy wants them, rewarding progress, so that returns can be compared.
+
+        Args:
+            source: Of the policy.
+            env_id: "CosmosDream-v0" or "CosmosReal-v0".
+            count: How many.
+            render: Whether they shall show pictures.
+        """
+        more: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
+        more |= {"world_model": self.model, "reward_type": "progress"}
+        more |= {"simulator": self.simulator} if env_id == "CosmosReal-v0" else {}
+        if isinstance(source, Agent):
+            return make_vec_env(env_id, count, None, source.frame_stack, **source.task_kwargs, **more)
+        if env_id == "CosmosDream-v0" and source in PLANNERS:  # which look at one environment
+            return DummyVecEnv([lambda: DreamEnv(**more)])
+        return make_vec_env(env_id, count, **more)
+
+    def find(self, name: str) -> Source:
+        """The agent of a name, checked; the name itself for what needs no file.
+
+        Raises:
+            ValueError: If there is no such policy, or it is one for another environment.
+        """
+        if name in (*PLANNERS, "random", "scripted"):
+            return name
+        agent = Agent.load(name)
+        env = self.new_env(agent, "CosmosDream-v0", 1)
+        agent.check(env, self.model.fingerprint())
+        env.close()
+        return agent
+
+
+def new_policy(source: Source, env: VecEnv, seed: int) -> Policy:
+    """The policy of a source, for environments of `Worlds.new_env`; `seed` is that of its draws."""
+    if isinstance(source, Agent):
+        return source
+    if source == "random":
+        return RandomPolicy(env.action_space, seed)  # type: ignore[arg-type]
+    if source == "scripted":
+        return GoalPusher()
+    single = env.get_attr("unwrapped")[0]
+    if source == "gradient":
+        return GradientPlanner(single, seed=seed)
+    return Planner(single, SEARCHES[source](), seed=seed)
+
+
+def identity(source: Source) -> str:
+    """What a policy is known by: its weights' hash, or its name and, of a planner, its parameters."""
+    if isinstance(source, Agent):
+        return source.fingerprint()
+    if source not in PLANNERS:
+        return source
+    parts = (GradientPlanner,) if source == "gradient" else (SEARCHES[source], Planner)
+    defaults = [f"{key}={value.default}" for part in parts for key, value in signature(part).parameters.items()]
+    return f"{source} {' '.join(text for text in defaults if 'empty' not in text)}"
+
+
+def known_goal(source: Source, starts: Sequence[Start]) -> Sequence[Start]:
+    """The starts with the goal that an agent was trained for, without those that it would begin too near to.
+
+    Raises:
+        ValueError: If none is left.
+    """
+    goal = source.env_kwargs.get("goal") if isinstance(source, Agent) else None
+    if goal is None:
+        return starts
+    left = [dataclasses.replace(start, goal=np.array(goal)) for start in starts if far(start.subject, goal)]
+    if not left:
+        raise ValueError(
+            f"all of the {len(starts)} starts are too near to the agent's goal {goal}; ask for more episodes"
+        )
+    return left

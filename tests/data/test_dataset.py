@@ -1,0 +1,58 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from cosmos_isaac_wm.data import DatasetError, EpisodeDataset, assign_splits, write_dataset
+
+
+@pytest.fixture
+def folder(tmp_path, scene, make_episode):
+    """A dataset of two episodes, the second longer and with a simulator state, without a split."""
+    second = make_episode(scene, 1, steps=20, kind="slide")
+    second = dataclasses.replace(second, infos={"state": np.random.default_rng(0).normal(size=(21, 7))})
+    return write_dataset(tmp_path / "made", [make_episode(scene, 0), second], scene, metadata={"simulator": "toy"})
+
+
+def test_headings_are_read_from_stored_poses(tmp_path, scene, make_episode):
+    yaw = np.linspace(-1, 1, 17)
+    zero = np.zeros(17)
+    pose = np.stack([zero, zero, zero, np.cos(yaw / 2), zero, zero, np.sin(yaw / 2)], axis=1)
+    turning = dataclasses.replace(make_episode(scene, 0), infos={"cube_pose": pose, "ship_pose": np.zeros((17, 3))})
+    read = EpisodeDataset(write_dataset(tmp_path / "turning", [turning], scene))[0]
+    assert read.headings.keys() == {"cube"}
+    np.testing.assert_allclose(read.headings["cube"], yaw, atol=1e-6)
+    headings = read.marker_headings(scene)
+    np.testing.assert_allclose(headings[:, 0], np.stack([np.cos(4 * yaw), np.sin(4 * yaw)], axis=1), atol=1e-5)
+    assert np.isnan(headings[:, 1]).all()
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(DatasetError, match=r"no readable Minari dataset at .*nowhere"):
+        EpisodeDataset(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.9])
+def test_a_truncated_file_is_an_error_that_names_it(folder, kept):
+    file = folder / "data" / "main_data.hdf5"
+    content = file.read_bytes()
+    file.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(DatasetError, match=str(folder)):
+        EpisodeDataset(folder)[1]
+
+
+def test_a_dataset_of_others_without_our_metadata_explains_itself_by_its_spaces(folder):
+    metadata = folder / "data" / "metadata.json"
+    content = json.loads(metadata.read_text())
+    del content["cosmos_isaac_wm"]
+    metadata.write_text(json.dumps(content))
+    foreign = EpisodeDataset(folder).scene
+    assert (foreign.image_size, foreign.action_low, foreign.markers) == ((32, 32), (-1.0, -1.0), ())
+
+
+def test_the_fingerprint_tells_datasets_apart(folder, dataset):
+    before = EpisodeDataset(folder).fingerprint()
+    assert before == EpisodeDataset(folder).fingerprint() != dataset.fingerprint()
+    assign_splits(folder, seed=0)
+    assert EpisodeDataset(folder).fingerprint() != before

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from cosmos_isaac_wm.policies.agent import Agent
+from cosmos_isaac_wm.policies.transfer import BothWorlds, Played, transfer_figures
+
+
+def played(rate, count=20):
+    wins = round(rate * count)
+    return Played([True] * wins + [False] * (count - wins), list(np.linspace(0, 1, count)), [0.1] * count, [9] * count)
+
+
+class Trained(Agent):
+    def __init__(self, env, budget=100, chosen="best", path=None, **env_kwargs):
+        trained = {"env": env, "budget": budget, "chosen": chosen}
+        super().__init__(None, "ppo", "MultiInputPolicy", env_kwargs=env_kwargs, trained=trained, path=path)
+
+
+def test_seeds_of_one_agent_count_as_one_and_its_rival_is_the_one_trained_as_long():
+    sources = {
+        "a": Trained("CosmosDream-v0"),
+        "b": Trained("CosmosDream-v0"),
+        "early": Trained("CosmosDream-v0", chosen="checkpoint"),
+        "other": Trained("CosmosDream-v0", reward_type="dense"),
+        "real": Trained("CosmosReal-v0"),
+        "longer": Trained("CosmosReal-v0", budget=200),
+        "icem": "icem",
+        "scripted": "scripted",
+    }
+    rates = {"a": (0.9, 0.8), "b": (1.0, 1.0), "early": (1, 1), "other": (0.1, 1), "real": (0.5, 0.6), "longer": (1, 1)}
+    rates |= {"icem": (0.7, 0.75), "scripted": (0.9, 0.95)}
+    rows = {name: BothWorlds(played(dream), played(real)) for name, (dream, real) in rates.items()}
+    found = transfer_figures(rows, sources)
+    assert found["real_success"] == pytest.approx(0.9)
+    assert found["real_success_seeds"] == 2
+    assert found["exploitation_gap"] == pytest.approx(0.05)
+    assert found["over_real_trained"] == pytest.approx(0.9 / 0.6)
+    assert found["planner_real_success"] == 0.75
+    assert found["scripted_real_success"] == 0.95
+    assert found["policies"] == 8
+    assert found["spearman_low"] <= found["spearman"] <= found["spearman_high"]
+
+
+def test_time_saved_is_told_by_runs_that_were_watched_in_reality(tmp_path):
+    def watched(run, table, rates):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "training.json").write_text("{}")
+        rows = [f"{1000 * n},{10 * n},{rate},0.0,50" for n, rate in enumerate(rates, start=1)]
+        (tmp_path / run / table).write_text("\n".join(["timesteps,seconds,success,mean_return,mean_length", *rows]))
+        return tmp_path / run / "agent"
+
+    dream = watched("dream", "evaluations_real.csv", [0.2, 0.9, 0.8])
+    real = watched("real", "evaluations.csv", [0.1, 0.2, 0.3, 0.5, 0.86])
+    never = watched("never", "evaluations.csv", [0.1, 0.84])
+    sources = {"dream": Trained("CosmosDream-v0", path=dream), "real": Trained("CosmosReal-v0", path=real)}
+    rows = {name: BothWorlds(played(1.0), played(1.0)) for name in ("dream", "real", "never")}
+    assert transfer_figures({name: rows[name] for name in sources}, sources)["time_ratio"] == pytest.approx(20 / 50)
+    sources["never"] = Trained("CosmosReal-v0", path=never)
+    assert "time_ratio" not in transfer_figures({name: rows[name] for name in sources}, sources)

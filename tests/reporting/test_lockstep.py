@@ -1,0 +1,94 @@
+import csv
+import json
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+from gymnasium.error import ResetNeeded
+
+from cosmos_isaac_wm.envs import DreamEnv, RealEnv
+from cosmos_isaac_wm.policies.scripted import GoalPusher
+from cosmos_isaac_wm.reporting.lockstep import LockstepRecorder
+from cosmos_isaac_wm.reporting.log import CSV_COLUMNS, REWARD_COLUMNS
+from cosmos_isaac_wm.world_model import WorldModel
+
+
+def read(folder):
+    with (folder / "cube_positions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def lockstep(tmp_path_factory):
+    """Two short live episodes of the shipped model: the recorder, rewards and infos, and the folder."""
+    model, out = WorldModel.load(), tmp_path_factory.mktemp("lockstep")
+    kwargs = {"world_model": model, "max_episode_steps": 5, "reward_type": "progress"}
+    recorder = LockstepRecorder(DreamEnv(**kwargs), RealEnv(**kwargs), out)
+    steps = []
+    for seed in (0, 1):
+        observation, _ = recorder.reset(seed=seed)
+        ended = False
+        while not ended:
+            observation, reward, terminated, truncated, info = recorder.step(GoalPusher().predict(observation)[0])
+            steps.append((reward, info))
+            ended = terminated or truncated
+    return recorder, steps, out
+
+
+@pytest.mark.opengl
+def test_live_steps_are_logged_with_both_rewards_and_the_gap(lockstep):
+    _, steps, out = lockstep
+    rows = read(out)
+    assert tuple(rows[0]) == (*CSV_COLUMNS, *REWARD_COLUMNS)
+    assert [(row["episode"], row["step"]) for row in rows] == [(str(e), str(s)) for e in (0, 1) for s in range(1, 6)]
+    for row, (reward, info) in zip(rows, steps, strict=True):
+        assert float(row["dream_reward"]) == pytest.approx(reward, rel=1e-3)
+        assert float(row["real_reward"]) == pytest.approx(info["other_reward"], rel=1e-3)
+        assert float(row["error_mm"]) == pytest.approx(1000 * info["gap_m"], rel=1e-2)
+        assert float(row["error_mm"]) < 15  # five steps from the same state
+
+
+@pytest.mark.opengl
+def test_live_episodes_leave_what_a_replay_leaves(lockstep):
+    recorder, _, out = lockstep
+    assert sorted(path.name for path in out.iterdir()) == [
+        "cube_positions.csv",
+        "dream_vs_real.mp4",
+        "error_vs_horizon.png",
+        "metrics.json",
+        "tracking_metrics.txt",
+        "trajectory.png",
+    ]
+    numbers = json.loads((out / "metrics.json").read_text())
+    assert numbers == recorder.evaluation.numbers()
+    assert 0 < numbers["push_floor_rmse_px512"] < 5
+    with imageio.get_reader(out / "dream_vs_real.mp4") as video:
+        assert video.count_frames() == 10
+    with pytest.raises(ResetNeeded):
+        recorder.step(np.zeros(2, np.float32))
+
+
+@pytest.mark.opengl
+def test_the_agent_may_see_the_real_simulator_instead(tmp_path):
+    model = WorldModel.load()
+    dream, real = (kind(model, max_episode_steps=1) for kind in (DreamEnv, RealEnv))
+    recorder = LockstepRecorder(dream, real, tmp_path, sees="real")
+    chosen = next(e for e, k in zip(model.contexts.episodes.tolist(), model.contexts.kinds, strict=True) if k == "push")
+    _, info = recorder.reset(seed=0, options={"episode": chosen, "goal": (0.1, 0.1)})
+    assert info["goal"] == pytest.approx([0.1, 0.1])
+    assert np.allclose(real.task.goals, dream.task.goals)
+    assert np.array_equal(real.context, dream.context)
+    result = recorder.step(np.zeros(2, np.float32))
+    assert result[4]["cube_position"] == pytest.approx(real.simulator.positions()["cube"])
+    with pytest.raises(ValueError, match="no such context"):
+        recorder.reset(options={"episode": 10**6})
+
+
+def test_lockstep_refuses_other_environments_and_other_eyes(world_model, tmp_path):
+    dream = DreamEnv(world_model)
+    with pytest.raises(ValueError, match="a CosmosDream-v0 and a CosmosReal-v0"):
+        LockstepRecorder(dream, dream, tmp_path)
+    with pytest.raises(ValueError, match="unknown sees 'both'"):
+        LockstepRecorder(dream, RealEnv(world_model), tmp_path, sees="both")
+    with pytest.raises(ValueError, match="make both with the same world_model"):
+        LockstepRecorder(dream, RealEnv("default"), tmp_path)
