@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import psutil
 import torch
@@ -15,10 +14,7 @@ from .dynamics.network import DynamicsNetwork
 from .perception.readout import Located, Readout
 from .precision import Compile, FastModule, Precision
 from .protocols import Prediction
-
-if TYPE_CHECKING:
-    from .world_model import WorldModel
-
+from .world_model import WorldModel
 
 _CELLS = 64 * 16 * 16  # latent cells whose activations a processor's caches hold: more are slower in one piece
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cosmos_isaac_wm import lazily
 
 if TYPE_CHECKING:
-    from ..protocols import Task
+    from ..worlds import Task
     from .dream_env import DreamEnv
     from .dream_vector_env import DreamVectorEnv
     from .real_env import RealEnv
@@ -23,6 +23,6 @@ __getattr__ = lazily(
         "DreamVectorEnv": "dream_vector_env",
         "Outcome": "reward",
         "RealEnv": "real_env",
-        "Task": ".protocols",
+        "Task": ".worlds",
     },
 )

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-Observation = Tensor | dict[str, Tensor]  # of B environments
-Infos = dict[str, Tensor]  # Gymnasium's vector form: for every key also a mask `_key` of the environments that have it
+from ..worlds import Infos, Observation
 
 
 def as_tensor(values: ArrayLike | Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..precision import Precision
-from ..protocols import Task
 from ..rollout import DreamEngine
 from ..world_model import WorldModel
+from ..worlds import Task
 from .batches import to_numpy, unbatch
 from .dream_vector_env import DreamVectorEnv
 from .table_task import TableOptions

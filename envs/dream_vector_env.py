@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..precision import Compile, Precision
-from ..protocols import Task
 from ..rollout import DreamEngine
 from ..world_model import WorldModel
-from .batches import Infos, Observation, for_all, masked, merged, merged_info, one_by_one, to_numpy
+from ..worlds import Infos, Observation, Task
+from .batches import for_all, masked, merged, merged_info, one_by_one, to_numpy
 from .starts import START_OPTIONS, check_options, default_kind, matching_contexts, start_contexts
 from .table_task import TableOptions, TableTask
 

@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..protocols import Simulator, SupportsClose, Task
+from ..protocols import Simulator, SupportsClose
 from ..scene import KINDS, TABLE, Scene
 from ..sims import SIMULATORS, SimulatorName, new_simulator
 from ..world_model import WorldModel
+from ..worlds import Task
 from .batches import to_numpy, unbatch
 from .starts import check_options, default_kind, matching_contexts
 from .table_task import TableOptions, TableTask

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..perception import Perception
 from ..perception.readout import Located
-from .batches import Infos
+from ..worlds import Infos
 
 PRESENT = 0.5  # probability above which a marker counts as seen
 

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from ..perception import Perception
 from ..perception.readout import Located
+from ..worlds import Infos, Observation
 from .actions import ActionCheck
-from .batches import Infos, Observation, as_tensor, for_all, to_numpy
+from .batches import as_tensor, for_all, to_numpy
 from .reward import Outcome, RewardFunction, checked_rewards
 from .sight import Sight
 from .workspace import Workspace, distance

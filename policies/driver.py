@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..envs.batches import Observation, to_numpy
+from ..envs.batches import to_numpy
 from ..envs.table_task import TableTask
-from ..protocols import Task
 from ..world_model import WorldModel
+from ..worlds import Observation, Task
 from .agent import Agent
 
 ACTION_NOISE = 0.2  # standard deviation of what is added to an agent's actions

@@ -19,7 +19,8 @@ from ..evaluation import Evaluation
 from ..evaluation.baselines import floor_errors, restarted
 from ..evaluation.ground_truth import Floats, Reference, detect_all, hold_from_centre, with_baselines
 from ..evaluation.perception_metrics import decode_frames, perception_figures
-from ..protocols import DreamEnvironment, RealEnvironment, RestartableSimulator
+from ..protocols import RestartableSimulator
+from ..worlds import DreamEnvironment, RealEnvironment
 from .figures import Footage
 from .log import CSV_NAME, REWARD_COLUMNS, append_row, write_csv
 from .recording import Recording

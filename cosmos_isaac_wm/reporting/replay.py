@@ -20,7 +20,8 @@ from ..evaluation import Evaluation
 from ..evaluation.ground_truth import reference
 from ..evaluation.open_loop import first_dreamed
 from ..evaluation.perception_metrics import figures_of, heading_errors
-from ..protocols import DreamEnvironment, RestartableSimulator
+from ..protocols import RestartableSimulator
+from ..worlds import DreamEnvironment
 from .log import CSV_NAME, append_row, rows_of_others, write_csv
 from .recording import Recording
 from .report import write_outputs

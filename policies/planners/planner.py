@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...precision import Compile, Precision
-from ...protocols import LatentEnvironment
 from ...rollout import DreamEngine
+from ...worlds import LatentEnvironment
 from .cost import Cost, Imagined, PushCost
 from .search import ICEM, Search
 

@@ -1,0 +1,133 @@
+"""What do a dream and a real environment offer, and what are they judged by? The contracts of everyone who uses them.
+
+They are structural, as those of `protocols` are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from .perception.readout import Located
+from .protocols import Simulator
+from .rollout import DreamEngine
+from .world_model import WorldModel
+
+Observation = Tensor | dict[str, Tensor]  # of B environments
+Infos = dict[str, Tensor]  # Gymnasium's vector form: for every key also a mask `_key` of the environments that have it
+
+
+class Task(Protocol):
+    """What B episodes are judged by: spaces, observations, rewards and ends, all read from latents.
+
+    `envs.table_task.TableTask` is one. The dream and the real environment share a task, which is why an agent meets the
+    same in both. What goes in and comes out are tensors on the world model's device.
+
+    Attributes:
+        action_space: Of one environment.
+        observation_space: Of one environment.
+        reset_options: Names of the reset options that are the task's own.
+        obs_type: Kind of observation.
+        max_episode_steps: Time limit.
+        has_compute_reward: Whether rewards follow from achieved and desired goals in the observation.
+        steps: Steps since the start of each episode, (B,).
+        goals: What each episode is to reach, (B, G); of no meaning to a task without goals.
+    """
+
+    action_space: spaces.Space[NDArray[np.float32]]
+    observation_space: spaces.Space[Any]
+    reset_options: tuple[str, ...]
+    obs_type: str
+    max_episode_steps: int
+    steps: Tensor
+    goals: Tensor
+
+    @property
+    def has_compute_reward(self) -> bool:
+        """See above."""
+
+    @property
+    def goal_area(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Least and greatest of the goals that are drawn, (G,) each; a ValueError where there are none."""
+
+    def check_actions(self, actions: ArrayLike | Tensor, /) -> Tensor:
+        """Actions (B, A) as float32, inside the bounds; a ValueError names what is not."""
+
+    def start(
+        self,
+        slots: Tensor,
+        latents: Tensor,
+        generators: Sequence[np.random.Generator],
+        options: Mapping[str, Any] | None = None,
+    ) -> tuple[Observation, Infos]:
+        """Begin episodes in slots (b,) with contexts (b, K, C, h, w); their observations and infos."""
+
+    def advance(
+        self, latents: Tensor, actions: Tensor, located: Located | None = None
+    ) -> tuple[Observation, Tensor, Tensor, Tensor, Infos]:
+        """Judge a step that led to latents (B, C, h, w): observations, rewards, terminated, truncated, infos."""
+
+    def observe(self, latents: Tensor, slots: Tensor | None = None) -> Observation:
+        """The current observations of some environments, all when None, from their newest latents (b, C, h, w)."""
+
+    def compute_reward(
+        self, achieved_goal: ArrayLike | Tensor, desired_goal: ArrayLike | Tensor, info: Any = None
+    ) -> Tensor | NDArray[np.float64]:
+        """The reward of being at one goal when another was meant, as Gymnasium's goal environments have it."""
+
+    def annotate(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Frames (B, H, W, 3) with what the agent is to do drawn into them."""
+
+
+@runtime_checkable
+class LatentEnvironment(Protocol):
+    """What a dream and a real environment both offer besides Gymnasium's interface; all that a planner needs.
+
+    Attributes:
+        world_model: The bundle whose eyes it sees with.
+        task: What its episodes are judged by.
+        context: The newest K latents, oldest first, (K, C, h, w).
+    """
+
+    world_model: WorldModel
+
+    @property
+    def task(self) -> Task:
+        """See above."""
+
+    @property
+    def context(self) -> Tensor:
+        """See above."""
+
+
+@runtime_checkable
+class DreamEnvironment(LatentEnvironment, Protocol):
+    """What `CosmosDream-v0` offers: an engine makes its next latent.
+
+    Attributes:
+        engine: It advances the dream.
+    """
+
+    @property
+    def engine(self) -> DreamEngine:
+        """See above."""
+
+
+@runtime_checkable
+class RealEnvironment(LatentEnvironment, Protocol):
+    """What `CosmosReal-v0` offers: a simulator makes its next picture.
+
+    Attributes:
+        simulator: It simulates the scene.
+        kind: Of its episodes, None for any.
+        frame: Its newest picture, uint8 (H, W, 3).
+    """
+
+    simulator: Simulator
+    kind: str | None
+    frame: NDArray[np.uint8]
