@@ -14,7 +14,7 @@ FOLDERS = {"envs": "cosmos_isaac_wm.envs", "policies": "cosmos_isaac_wm.policies
 # The floors of the house, from the ground up; a unit is a file or a room (folder) of the package. A file imports from
 # floors beneath its own, and from its own room.
 FLOORS = [
-    {"configs", "weights", "protocols", "scene", "precision", "storage"},
+    {"configs", "weights", "protocols", "scene", "precision", "counter_rng", "storage"},
     {"perception", "dynamics", "data", "sims"},
     {"training"},
     {"world_model"},
@@ -36,6 +36,7 @@ ONLY = {
     "scene": set(),
     "protocols": set(),
     "precision": set(),
+    "counter_rng": set(),
 }
 HEAVY_ON_DEMAND = {"minari", "mujoco", "torch"}  # never imported by protocols.py and scene.py
 
