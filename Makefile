@@ -1,3 +1,4 @@
+SHELL := /bin/bash
 # Isaac Lab's own Python environment, apart from this package's (docs/isaac.md): some 8 GB, ten minutes.
 PYTHON ?= python3.12
 ISAAC ?= .isaac
@@ -12,3 +13,23 @@ isaac: ## Build it from the versions that were tested, and see that they fit tog
 test-isaac: ## Run what needs it.
 	@test -x $(ISAAC)/bin/python || { echo "no Isaac Lab environment in $(ISAAC); build it with: make isaac"; exit 1; }
 	$(ISAAC)/bin/python -m pytest -m isaac
+
+# From nothing to an evaluated bundle on one big GPU, within ten minutes of an H100 with 16 processor cores (docs/performance.md).
+GPU_OUT ?= gpu-out
+GPU_DEVICE ?= cuda
+GPU_WORKERS ?= 16
+GPU_EPISODES ?= 1200
+GPU_MINUTES ?= 5
+
+.PHONY: gpu
+gpu: ## Test, collect, fit, evaluate and measure; bundle, JSON and log are left in GPU_OUT.
+	mkdir -p $(GPU_OUT)
+	( set -e; \
+	  pytest -m $(GPU_DEVICE) || test $$? -eq 5; \
+	  cosmos-wm collect --episodes $(GPU_EPISODES) --workers $(GPU_WORKERS) --seed 1 --out $(GPU_OUT)/table; \
+	  cosmos-wm fit-tokenizer --init default --fit.minutes 1.5 --data $(GPU_OUT)/table --device $(GPU_DEVICE) --out $(GPU_OUT)/perception; \
+	  cosmos-wm fit-dynamics --config gpu.yaml --fit.minutes $(GPU_MINUTES) --data $(GPU_OUT)/table \
+	    --perception $(GPU_OUT)/perception --device $(GPU_DEVICE) --ship_episodes 40 --out $(GPU_OUT)/bundle \
+	    --json $(GPU_OUT)/figures.json; \
+	  cosmos-wm benchmark --device $(GPU_DEVICE) --out $(GPU_OUT)/benchmark --json $(GPU_OUT)/benchmark.json; \
+	) 2>&1 | tee $(GPU_OUT)/gpu.log; test $${PIPESTATUS[0]} -eq 0

@@ -18,17 +18,19 @@ if _TYPE_CHECKING:
     from .envs import DreamEnv, DreamVectorEnv, Outcome, RealEnv
     from .policies import Agent, make_dream_vec_env
     from .reporting import DreamRecorder, LockstepRecorder
-    from .scene import Scene
+    from .scene import Camera, Marker, Scene
     from .world_model import WorldModel
 
 __all__ = [
     "Agent",
+    "Camera",
     "DreamEnv",
     "DreamRecorder",
     "DreamVectorEnv",
     "Episode",
     "EpisodeDataset",
     "LockstepRecorder",
+    "Marker",
     "Outcome",
     "RealEnv",
     "Scene",
@@ -43,8 +45,8 @@ if (_Path(__file__).parents[1] / "setup.cfg").is_file():
     __path__.append(str(_Path(__file__).parents[1]))
 
 
-def lazily(package: str, names: _Mapping[str, str]) -> _Callable[[str], object]:
-    """A `__getattr__` for a package that imports its public names when they are first used.
+def lazily(package: str, names: _Mapping[str, str]) -> tuple[_Callable[[str], object], _Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` for a package that imports its public names when they are first used.
 
     Args:
         package: The package's `__name__`.
@@ -56,17 +58,17 @@ def lazily(package: str, names: _Mapping[str, str]) -> _Callable[[str], object]:
             raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {sorted(names)}")
         return getattr(_import_module(f".{names[name]}", package), name)
 
-    return look_up
+    return look_up, lambda: sorted(names)
 
 
-__getattr__ = lazily(
+__getattr__, __dir__ = lazily(
     __name__,
     {
         **dict.fromkeys(("Episode", "EpisodeDataset", "write_dataset"), "data"),
         **dict.fromkeys(("DreamEnv", "DreamVectorEnv", "Outcome", "RealEnv"), "envs"),
         **dict.fromkeys(("Agent", "make_dream_vec_env"), "policies"),
         **dict.fromkeys(("DreamRecorder", "LockstepRecorder"), "reporting"),
-        "Scene": "scene",
+        **dict.fromkeys(("Camera", "Marker", "Scene"), "scene"),
         "WorldModel": "world_model",
     },
 )

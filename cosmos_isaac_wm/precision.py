@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 Precision = torch.dtype | Literal["auto", "float32", "bfloat16"]
 Compile = bool | Literal["auto"]
@@ -66,8 +67,7 @@ class FastModule:
             lay out for the processor once.
         batch: How many it is called with.
         dtype: "float32", "bfloat16", or "auto": bfloat16 for batches of 8 and more where the device has it.
-        compile: True compiles with the first call, "auto" for batches of 8 and more with call 2,000, when the run has
-            shown to be a long one. Without a working compiler the network goes on as it is, and a warning says so.
+        compile: As of `FastCall`.
 
     Attributes:
         dtype: The precision.
@@ -79,49 +79,89 @@ class FastModule:
     def __init__(self, network: nn.Module, batch: int, dtype: Precision = "float32", compile: Compile = False):
         self._device = next(network.parameters(), torch.empty(0)).device
         self.dtype = choose_dtype(dtype, self._device, batch)
-        if compile not in (True, False, "auto"):
-            raise ValueError(f"unknown compile {compile!r}; expected True, False or 'auto'")
-        self._network: Any = network
         if self.dtype != torch.float32:  # the weights are converted once; buffers hold sizes and stay exact
-            self._network = copy.deepcopy(network)
-            for parameter in self._network.parameters():
+            network = copy.deepcopy(network)
+            for parameter in network.parameters():
                 parameter.data = parameter.data.to(self.dtype)
-        self._calls = 0
-        never = -1
-        self._compile_at = {True: 0, False: never, "auto": _LONG_RUN if batch >= _LARGE_BATCH else never}[compile]
+        self._call = network if compile is False else FastCall(network, batch, compile)
 
     def __call__(self, *arguments: Any) -> Any:
         """What the network returns for these arguments."""
-        self._calls += 1
         with torch.autocast(self._device.type, self.dtype, enabled=self.dtype != torch.float32):
-            if self._calls == self._compile_at + 1:
-                _LOG.info("compiling %s, which takes some seconds", type(self._network).__name__)
-                try:
-                    compiled = _compiled(self._network)
-                    result = compiled(*arguments)
-                    self._network = compiled
-                    return result
-                except Exception as error:  # whatever a compiler may raise: the network itself is there
-                    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                    warnings.warn(f"the dreams go on without compilation: {reason}", RuntimeWarning, stacklevel=2)
-            return self._network(*arguments)
+            return self._call(*arguments)
 
 
-def _compiled(network: nn.Module) -> Callable[..., Any]:
-    """The network behind a compiler that takes its weights for constants; compiles at the first call of each shape."""
+class FastCall:
+    """A call of tensors that is compiled when that pays.
+
+    Args:
+        call: What to call: a network, or any function whose networks stay as they are from then on.
+        batch: How many it is called with.
+        compile: True compiles with the first call, "auto" for batches of 8 and more with call 2,000, when the run has
+            shown to be a long one. Without a working compiler all goes on as it is, and a warning says so.
+        whole: Compile all of it as one graph, or not at all. On a GPU that graph is recorded and replayed, so `call`
+            must leave what it remembers in the same tensors.
+
+    Raises:
+        ValueError: If `compile` is none of these.
+    """
+
+    def __init__(self, call: Callable[..., Any], batch: int, compile: Compile, whole: bool = False):
+        if compile not in (True, False, "auto"):
+            raise ValueError(f"unknown compile {compile!r}; expected True, False or 'auto'")
+        self._call, self._whole = call, whole
+        self._calls, never = 0, -1
+        self._compile_at = {True: 0, False: never, "auto": _LONG_RUN if batch >= _LARGE_BATCH else never}[compile]
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What it returns for these arguments."""
+        self._calls += 1
+        if self._calls == self._compile_at + 1:
+            _LOG.info("compiling, which takes some seconds")
+            try:
+                compiled = _compiled(self._call, self._whole)
+                result = compiled(*arguments)
+                self._call = compiled
+                return result
+            except Exception as error:  # whatever a compiler may raise: what it would compile is there
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                warnings.warn(f"the dreams go on without compilation: {reason}", RuntimeWarning, stacklevel=2)
+        elif self._whole and self._calls == self._compile_at + 2 and arguments[0].is_cuda:
+            self._call = _Replayed(self._call, *arguments)
+        return self._call(*arguments)
+
+
+class _Replayed:
+    """A call recorded once as a CUDA graph: every further one is a single launch."""
+
+    def __init__(self, call: Callable[..., Any], *arguments: Tensor):
+        self._inputs = [argument.clone() for argument in arguments]
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):  # records, but does not compute
+            self._outputs = call(*self._inputs)
+
+    def __call__(self, *arguments: Tensor) -> Any:
+        for own, given in zip(self._inputs, arguments, strict=True):
+            own.copy_(given)
+        self._graph.replay()
+        return tree_map(torch.clone, self._outputs)  # the next replay writes into the same memory
+
+
+def _compiled(call: Callable[..., Any], whole: bool) -> Callable[..., Any]:
+    """The call behind a compiler that takes weights for constants; compiles at the first call of each shape."""
     from torch._inductor import config  # takes a second, and only who compiles shall wait for it
 
-    call = torch.compile(_alone(network), dynamic=False)
+    inner = torch.compile(_alone(call), dynamic=False, fullgraph=whole)
 
     def frozen(*arguments: Any) -> Any:
-        with torch.inference_mode(), config.patch(freezing=True):
-            return call(*arguments)
+        with torch.no_grad(), config.patch(freezing=True):
+            return inner(*arguments)
 
     return frozen
 
 
-def _alone(network: nn.Module) -> Callable[..., Any]:
-    """A call of the network by code of its own.
+def _alone(network: Callable[..., Any]) -> Callable[..., Any]:
+    """A call of a network, or of a function, by code of its own.
 
     PyTorch counts compilations per piece of code, not per network: the ninth network of a class, or batch size, would
     run uncompiled, with no more than a line in the log.

@@ -30,21 +30,28 @@ class Dreamed(Prediction):
     located: Located | None = None
 
 
-class _Seeing(nn.Module):
-    """A dynamics network and the readout as one, for a compiler to see both."""
+class _Step(nn.Module):
+    """What a step computes, for a compiler to see as one: contexts gathered, the dynamics, and maybe the readout."""
 
-    def __init__(self, dynamics: DynamicsNetwork, readout: Readout):
+    def __init__(self, dynamics: DynamicsNetwork, readout: Readout | None):
         super().__init__()
         self.dynamics, self.readout = dynamics, readout
 
-    def forward(self, *inputs: Tensor | None) -> Dreamed:
-        """What the dynamics predicts, and what the readout finds in it."""
+    def forward(self, latents: Tensor, frames: Tensor, actions: Tensor, noise: Tensor | None = None) -> Dreamed:
+        """Latents (n, C, h, w), which of them are each dream's context (b, K), scaled actions (b, A), noise (b, Z)."""
+        inputs: tuple[Tensor | None, ...] = latents[frames], actions
+        if noise is not None:  # after the target, which only training has
+            inputs = (*inputs, None, noise)
         prediction = self.dynamics(*inputs)
-        return Dreamed(prediction.latent, prediction.uncertainty, located=self.readout(prediction.latent))
+        located = None if self.readout is None else self.readout(prediction.latent)
+        return Dreamed(prediction.latent, prediction.uncertainty, located=located)
 
 
 class DreamEngine:
     """B dreams that advance together.
+
+    A dream's context is K rows of one large tensor: the stored starts, and a ring of the last K latents of every dream.
+    So a step writes one latent for each dream and moves none, and a restart only changes which rows are its context.
 
     Args:
         world_model: What to dream with; the dreams live on its device.
@@ -52,9 +59,10 @@ class DreamEngine:
         dtype: Precision of the networks, as of `FastModule`. The latents themselves are always float32.
         compile: Whether to compile them, as of `FastModule`.
         look: Whether each step also reads from the new latents what is where.
+        starts: Contexts that `restart` starts from, normalised latents (n, K, C, h, w).
 
     Attributes:
-        network: The dynamics network, and the readout behind it, as they are called.
+        network: What a step computes, as it is called.
         noise_dim: Dimensions of the noise that a stochastic network takes, Z; 0 for any other.
 
     Raises:
@@ -69,32 +77,43 @@ class DreamEngine:
         dtype: Precision = "float32",
         compile: Compile = False,
         look: bool = False,
+        starts: Tensor | None = None,
     ):
         if num_dreams < 1:
             raise ValueError(f"expected at least one dream, got {num_dreams}")
         self.world_model = world_model
         self.num_dreams = num_dreams
         self.noise_dim = int(getattr(world_model.dynamics, "noise_dim", 0))
-        readout, network = world_model.perception.readout, world_model.dynamics
-        called = network if readout is None or not look else _Seeing(network, readout)
-        self.network = FastModule(called, num_dreams, dtype, compile)
-        *_, height, width = world_model.perception.latent_shape
-        pieces = -(-num_dreams * height * width // _CELLS) if world_model.device.type == "cpu" else 1
-        size = -(-num_dreams // pieces)  # of equal size, for a compiler
-        self._pieces = [slice(first, first + size) for first in range(0, num_dreams, size)]
-        # The contexts are a window that moves along a history of twice their length: a step writes one latent and moves
-        # none, except that every K steps the window returns to the beginning.
-        self._length = world_model.dynamics.context_length
-        shape = (2 * self._length, *world_model.perception.latent_shape)
-        _check_room(num_dreams, math.prod(shape) * torch.float32.itemsize, world_model.device)
-        self._history = torch.zeros(num_dreams, *shape, device=world_model.device)
-        self._end = self._length
+        step = _Step(world_model.dynamics, world_model.perception.readout if look else None)
+        self.network = FastModule(step, num_dreams, dtype, compile)
+        device, shape = world_model.device, world_model.perception.latent_shape
+        self._pieces = pieces(world_model, num_dreams)
+        self._length = length = world_model.dynamics.context_length
+        self._stored = 0 if starts is None else len(starts)
+        first = length * self._stored  # row of the rings: a block of B for each of their K places
+        _check_room(num_dreams, length * math.prod(shape) * torch.float32.itemsize, device)
+        self._latents = torch.zeros(first + length * num_dreams, *shape, device=device)
+        if starts is not None:
+            self._latents[:first] = starts.to(self._latents).flatten(0, 1)
+        self._first = first + torch.arange(num_dreams, device=device)  # rows of the rings' first places, (B,)
+        self._frames = self._rows(torch.arange(length, device=device))  # rows of each dream's context, oldest first
+        self._clock = torch.zeros((), dtype=torch.int64, device=device)  # steps so far
 
     @property
     def context(self) -> Tensor:
-        """The last K latents of every dream, oldest first, (B, K, C, h, w); a view, good until the next step."""
-        return self._history[:, self._end - self._length : self._end]
+        """The last K latents of every dream, oldest first, (B, K, C, h, w)."""
+        return self._latents[self._frames]
 
+    @property
+    def newest(self) -> Tensor:
+        """The newest latent of every dream, (B, C, h, w)."""
+        return self._latents[self._frames[:, -1]]
+
+    def _rows(self, places: Tensor) -> Tensor:
+        """Rows of every dream at places of the rings: (B, k) for places (k,), (B,) for a single one."""
+        return self._first.view(-1, *(1,) * places.ndim) + self.num_dreams * places
+
+    @torch.no_grad()
     def reset(self, context: Tensor, slots: Tensor | None = None) -> None:
         """Load contexts into all dreams, or into some.
 
@@ -106,19 +125,30 @@ class DreamEngine:
             ValueError: If the shape is not that of b contexts.
         """
         count = self.num_dreams if slots is None else len(slots)
-        current = self.context
-        if context.shape != (count, *current.shape[1:]):
+        shape = (count, self._length, *self._latents.shape[1:])
+        if context.shape != shape:
             raise ValueError(
-                f"expected contexts of shape {(count, *current.shape[1:])}, got {tuple(context.shape)}: "
+                f"expected contexts of shape {shape}, got {tuple(context.shape)}: "
                 "were they encoded by this bundle's tokenizer, at its image size?"
             )
-        context = context.to(current)
-        if slots is None:
-            current.copy_(context)
-        else:
-            current[slots] = context
+        slots = torch.arange(count, device=self._clock.device) if slots is None else slots
+        places = (self._clock + torch.arange(self._length, device=self._clock.device)) % self._length
+        rows = self._rows(places)[slots]  # the oldest where the next step will write
+        self._latents[rows] = context.to(self._latents)
+        self._frames[slots] = rows
 
-    @torch.inference_mode()
+    @torch.no_grad()
+    def restart(self, which: Tensor, choice: Tensor) -> None:
+        """Start some dreams anew, without a look at which on the host.
+
+        Args:
+            which: Mask (B,).
+            choice: For each dream one of the stored starts, (B,); of no meaning outside of the mask.
+        """
+        rows = choice.unsqueeze(1) * self._length + torch.arange(self._length, device=choice.device)
+        self._frames.copy_(torch.where(which.unsqueeze(1), rows, self._frames))
+
+    @torch.no_grad()
     def step(self, actions: Tensor, noise: Tensor | None = None) -> Dreamed:
         """Advance every dream by one control step.
 
@@ -133,9 +163,9 @@ class DreamEngine:
         Raises:
             ValueError: If there are not B actions, or they are on another device, or the noise has another shape.
         """
-        if len(actions) != self.num_dreams or actions.device.type != self._history.device.type:
+        if len(actions) != self.num_dreams or actions.device.type != self._latents.device.type:
             raise ValueError(
-                f"expected {self.num_dreams} actions on {self._history.device.type}, got {len(actions)} "
+                f"expected {self.num_dreams} actions on {self._latents.device.type}, got {len(actions)} "
                 f"on {actions.device.type}"
             )
         if noise is not None and (not self.noise_dim or noise.shape != (self.num_dreams, self.noise_dim)):
@@ -143,22 +173,16 @@ class DreamEngine:
                 f"expected noise of shape {(self.num_dreams, self.noise_dim)}, got {tuple(noise.shape)}"
                 f"{'' if self.noise_dim else ': this dynamics is deterministic'}"
             )
-        scaled = self.world_model.perception.scale_actions(actions)
-        if self._end == self._history.shape[1]:  # back to the beginning, with room for one more
-            self._history[:, : self._length] = self._history[:, self._length :]
-            self._end = self._length
-        context = self.context
-        inputs: tuple[Tensor | None, ...] = (context, scaled)
-        if noise is not None:  # after the target, which only training has
-            inputs = (*inputs, None, noise)
-        dreamed = _joined(
-            [self.network(*(None if each is None else each[piece] for each in inputs)) for piece in self._pieces]
-        )
-        self._history[:, self._end] = dreamed.latent
-        self._end += 1
+        inputs = [self._frames, self.world_model.perception.scale_actions(actions)]
+        inputs += [] if noise is None else [noise]
+        dreamed = _joined([self.network(self._latents, *(each[piece] for each in inputs)) for piece in self._pieces])
+        rows = self._rows(self._clock % self._length)
+        self._latents.index_copy_(0, rows, dreamed.latent)
+        self._frames.copy_(torch.cat([self._frames[:, 1:], rows.unsqueeze(1)], dim=1))
+        self._clock += 1
         return dreamed
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def open_loop(self, context: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Dream without looking.
 
@@ -171,13 +195,21 @@ class DreamEngine:
             The dreamed latents (B, T, C, h, w).
         """
         self.reset(context)
-        dreamed = self._history.new_empty(len(context), actions.shape[1], *context.shape[2:])
+        dreamed = self._latents.new_empty(len(context), actions.shape[1], *context.shape[2:])
         for step in range(actions.shape[1]):
             noise = None
             if generator is not None:
-                noise = torch.randn(self.num_dreams, self.noise_dim, generator=generator).to(self._history.device)
+                noise = torch.randn(self.num_dreams, self.noise_dim, generator=generator).to(self._latents.device)
             dreamed[:, step] = self.step(actions[:, step], noise).latent
         return dreamed
+
+
+def pieces(world_model: WorldModel, num_dreams: int) -> list[slice]:
+    """The parts of a batch that are computed one after the other; several where a processor's caches would overflow."""
+    _, height, width = world_model.perception.latent_shape
+    count = -(-num_dreams * height * width // _CELLS) if world_model.device.type == "cpu" else 1
+    size = -(-num_dreams // count)  # of equal size, for a compiler
+    return [slice(first, first + size) for first in range(0, num_dreams, size)]
 
 
 def _check_room(num_dreams: int, size: int, device: torch.device) -> None:
@@ -196,13 +228,13 @@ def _check_room(num_dreams: int, size: int, device: torch.device) -> None:
         )
 
 
-def _joined(parts: list[Prediction]) -> Dreamed:
+def _joined(parts: list[Dreamed]) -> Dreamed:
     """The predictions for parts of a batch as one, float32."""
     if len(parts) == 1:
         (only,) = parts
-        return Dreamed(only.latent.float(), only.uncertainty, located=getattr(only, "located", None))
+        return Dreamed(only.latent.float(), only.uncertainty, located=only.located)
     located = None
-    seen = [part.located for part in parts if isinstance(part, Dreamed) and part.located is not None]
+    seen = [part.located for part in parts if part.located is not None]
     if seen:
         located = Located(
             torch.cat([each.positions for each in seen]),

@@ -177,7 +177,7 @@ class Scene:
             raise ValueError(f"incomplete scene description: {error}") from error
 
 
-# Our table, as everyone sees it; what only its simulators need is in sims/table.py.
+# Our table, as everyone sees it; what only its simulators need is in sims/dimensions.py.
 KINDS = ("push", "slide")
 
 TABLE = Scene(

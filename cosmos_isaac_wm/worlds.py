@@ -5,7 +5,8 @@ They are structural, as those of `protocols` are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,6 +21,23 @@ from .world_model import WorldModel
 
 Observation = Tensor | dict[str, Tensor]  # of B environments
 Infos = dict[str, Tensor]  # Gymnasium's vector form: for every key also a mask `_key` of the environments that have it
+
+
+@dataclass
+class Glimpse:
+    """What is seen where episodes begin: in the two newest frames of their contexts, the older one first.
+
+    Attributes:
+        positions: Of N markers, (x, y) in metres, (n, 2, N, 2).
+        seen: Whether they are there, (n, 2, N).
+    """
+
+    positions: Tensor
+    seen: Tensor
+
+    def __getitem__(self, which: Tensor) -> Glimpse:
+        """That of some of the episodes, by index."""
+        return Glimpse(self.positions[which], self.seen[which])
 
 
 class Task(Protocol):
@@ -58,22 +76,35 @@ class Task(Protocol):
     def check_actions(self, actions: ArrayLike | Tensor, /) -> Tensor:
         """Actions (B, A) as float32, inside the bounds; a ValueError names what is not."""
 
-    def start(
-        self,
-        slots: Tensor,
-        latents: Tensor,
-        generators: Sequence[np.random.Generator],
-        options: Mapping[str, Any] | None = None,
-    ) -> tuple[Observation, Infos]:
-        """Begin episodes in slots (b,) with contexts (b, K, C, h, w); their observations and infos."""
+    def bound_actions(self, actions: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Actions (B, A) inside the bounds, and which environments' were not, (B,), without a look at them."""
+
+    def refuse_actions(self, outside: Tensor, steps: int, /) -> None:
+        """A ValueError if an environment of a mask (B,) had an action out of bounds in the last so many steps."""
+
+    def glimpse(self, latents: Tensor) -> Glimpse:
+        """What is seen in contexts (n, K, C, h, w)."""
+
+    def start(self, which: Tensor, glimpse: Glimpse, keys: Tensor, options: Mapping[str, Any] | None = None) -> None:
+        """Begin new episodes in some environments.
+
+        Args:
+            which: Mask (B,).
+            glimpse: What each of the B sees at first; of no meaning outside of the mask.
+            keys: Of counter-based random numbers, one for each of the B episodes, (B,).
+            options: The task's own reset options, for all B.
+        """
 
     def advance(
         self, latents: Tensor, actions: Tensor, located: Located | None = None
-    ) -> tuple[Observation, Tensor, Tensor, Tensor, Infos]:
-        """Judge a step that led to latents (B, C, h, w): observations, rewards, terminated, truncated, infos."""
+    ) -> tuple[Observation, Tensor, Tensor, Tensor]:
+        """Judge a step that led to latents (B, C, h, w): observations, rewards, terminated, truncated."""
 
-    def observe(self, latents: Tensor, slots: Tensor | None = None) -> Observation:
-        """The current observations of some environments, all when None, from their newest latents (b, C, h, w)."""
+    def observe(self, latents: Tensor) -> Observation:
+        """The current observations of all environments, from their newest latents (B, C, h, w)."""
+
+    def info(self) -> Infos:
+        """The current infos of all environments."""
 
     def compute_reward(
         self, achieved_goal: ArrayLike | Tensor, desired_goal: ArrayLike | Tensor, info: Any = None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DreamEnv", "DreamVectorEnv", "Outcome", "RealEnv", "Task"]
 
-__getattr__ = lazily(
+__getattr__, __dir__ = lazily(
     __name__,
     {
         "DreamEnv": "dream_env",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from .batches import as_tensor
+_ADVICE = "clip it, and look for NaN in the policy"
 
 
 class ActionCheck:
@@ -21,28 +22,53 @@ class ActionCheck:
 
     def __init__(self, space: spaces.Box, num_envs: int, device: torch.device):
         self._low, self._high = (torch.tensor(bound, device=device) for bound in (space.low, space.high))
-        self._shape, self._device = (num_envs, *space.shape), device
+        self._space, self._shape, self._device = space, (num_envs, *space.shape), device
 
     def __call__(self, actions: ArrayLike | Tensor) -> Tensor:
-        """Actions (B, A) as float32 on the device, inside the bounds.
+        """Actions (B, A) as float32 on the device, inside the bounds; arrays are looked at before they go there.
 
         Raises:
             ValueError: If the shape or device is another, or a value is not finite or out of bounds; names the
                 environment.
         """
-        if not isinstance(actions, Tensor):
-            values = as_tensor(actions, torch.float32, self._device)
-        elif actions.device.type != self._device.type:
-            raise ValueError(f"expected actions on {self._device.type}, where the world model is, got {actions.device}")
-        else:
-            values = actions.float()
-        if values.shape != self._shape:
-            raise ValueError(f"expected actions of shape {self._shape}, got {tuple(values.shape)}")
-        inside = (values >= self._low - 1e-6) & (values <= self._high + 1e-6)  # NaN is on neither side
-        if not bool(inside.all()):
-            index = int((~inside.all(dim=1)).nonzero()[0])
+        values = torch.tensor(np.asarray(actions), dtype=torch.float32) if not isinstance(actions, Tensor) else actions
+        bounded, outside = self.bounded(values, on_host=not isinstance(actions, Tensor))
+        if bool(outside.any()):
+            index = int(outside.nonzero()[0])
             raise ValueError(
                 f"the action of environment {index} is {values[index].tolist()}, which is not within the bounds "
-                f"{self._low.tolist()} and {self._high.tolist()}; clip it, and look for NaN in the policy"
+                f"{self._space.low.tolist()} and {self._space.high.tolist()}; {_ADVICE}"
             )
-        return values.clamp(self._low, self._high)
+        return bounded.to(self._device)
+
+    def bounded(self, actions: Tensor, on_host: bool = False) -> tuple[Tensor, Tensor]:
+        """Actions (B, A) inside the bounds, and which environments' were not, (B,): nothing is read on the host.
+
+        Args:
+            actions: On the device.
+            on_host: They are still on the host instead.
+
+        Raises:
+            ValueError: If the shape or device is another.
+        """
+        low, high = (self._low.cpu(), self._high.cpu()) if on_host else (self._low, self._high)
+        if actions.device.type != low.device.type:
+            raise ValueError(f"expected actions on {low.device.type}, where the world model is, got {actions.device}")
+        if actions.shape != self._shape:
+            raise ValueError(f"expected actions of shape {self._shape}, got {tuple(actions.shape)}")
+        values = actions.float()
+        inside = (values >= low - 1e-6) & (values <= high + 1e-6)  # NaN is on neither side
+        return torch.where(inside, values, (low + high) / 2).clamp(low, high), ~inside.all(dim=1)
+
+    def refuse(self, outside: Tensor, steps: int) -> None:
+        """Refuse what `bounded` let pass in the last so many steps, (B,).
+
+        Raises:
+            ValueError: If there was anything; names the environment.
+        """
+        if bool(outside.any()):
+            index = int(outside.nonzero()[0])
+            raise ValueError(
+                f"an action of environment {index} in the last {steps} steps was not finite or not within the bounds "
+                f"{self._space.low.tolist()} and {self._space.high.tolist()}; {_ADVICE}"
+            )

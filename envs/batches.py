@@ -27,27 +27,21 @@ def for_all(key: str, value: Tensor) -> Infos:
 
 def masked(info: Infos, mask: Tensor) -> Infos:
     """Infos, and their masks, with zeros and False outside `mask`."""
-    return {
-        key: torch.where(mask.view(-1, *(1,) * (value.ndim - 1)), value, torch.zeros_like(value))
-        for key, value in info.items()
-    }
+    return {key: torch.where(_like(mask, value), value, torch.zeros_like(value)) for key, value in info.items()}
 
 
-def merged(observation: Observation, some: Observation, slots: Tensor) -> Observation:
-    """The batch's observations with those of some slots replaced."""
-    if isinstance(observation, dict):
-        assert isinstance(some, dict)
-        return {key: value.index_copy(0, slots, some[key]) for key, value in observation.items()}
-    assert isinstance(some, Tensor)
-    return observation.index_copy(0, slots, some)
+def selected(which: Tensor, new: Observation, old: Observation) -> Observation:
+    """Observations of B environments: the new ones inside of a mask (B,), the old ones elsewhere."""
+    if isinstance(old, dict):
+        assert isinstance(new, dict)
+        return {key: torch.where(_like(which, value), new[key], value) for key, value in old.items()}
+    assert isinstance(new, Tensor)
+    return torch.where(_like(which, old), new, old)
 
 
-def merged_info(info: Infos, some: Infos, slots: Tensor) -> Infos:
-    """The batch's infos with those of some slots replaced; a key that these do not have is masked out for them."""
-    return {
-        key: value.index_copy(0, slots, some[key]) if key in some else value.index_fill(0, slots, 0)
-        for key, value in info.items()
-    }
+def _like(mask: Tensor, value: Tensor) -> Tensor:
+    """A mask (B,) with as many dimensions as a value (B, ...)."""
+    return mask.view(-1, *(1,) * (value.ndim - 1))
 
 
 def to_numpy(tree: Any) -> Any:

@@ -105,7 +105,7 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
     - `dtype`: precision of dynamics and readout, "float32", "bfloat16" or "auto" (float32 for a single dream).
     - `sample`: draw what a stochastic bundle leaves open, from the dream's seed, instead of dreaming its mean.
 
-    An argument that is unknown, or that the bundle does not support, is a `ValueError`.
+    An argument that there is not is a `TypeError`, one that the bundle does not support a `ValueError`.
 
     ## Version history
 
@@ -177,8 +177,7 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
             ValueError: If an option is unknown or impossible; the message says what there is.
         """
         super().reset(seed=seed)
-        self._core.generators = [self.np_random]
-        return unbatch(*self._core.reset(options=options))
+        return unbatch(*self._core.reset(seed=seed, options=options))
 
     def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Dream one control step under `action` (A,).
@@ -186,7 +185,8 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
         Raises:
             ValueError: If the action is not finite or out of bounds.
         """
-        batch, rewards, terminated, truncated, infos = to_numpy(self._core.advance(np.asarray(action)[None]))
+        results = self._core.advance(self._core.task.check_actions(np.asarray(action)[None]))
+        batch, rewards, terminated, truncated, infos = to_numpy(results)
         observation, info = unbatch(batch, infos)
         return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
 

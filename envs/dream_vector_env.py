@@ -9,21 +9,24 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 from gymnasium.error import ResetNeeded
-from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ..precision import Compile, Precision
-from ..rollout import DreamEngine
+from ..counter_rng import mixed, normal
+from ..precision import Compile, FastCall, Precision
+from ..rollout import DreamEngine, pieces
 from ..world_model import WorldModel
 from ..worlds import Infos, Observation, Task
-from .batches import for_all, masked, merged, merged_info, one_by_one, to_numpy
-from .starts import START_OPTIONS, check_options, default_kind, matching_contexts, start_contexts
-from .table_task import TableOptions, TableTask
+from .batches import for_all, masked, one_by_one, selected, to_numpy
+from .starts import START_OPTIONS, Starts, asked_contexts, check_options, default_kind, one_seed_each, reset_mask
+from .table_task import TableOptions
+from .tasks import new_task
 
-TensorStep = tuple[Observation, Tensor, Tensor, Tensor, Infos]
+_CONTEXT, _GOAL, _NOISE = range(3)  # what an episode's key is mixed with for its draws
+_CHECKED_EVERY = 64  # steps in tensors after which it is looked at what they let pass
+TensorStep = tuple[Observation, Tensor, Tensor, Tensor, dict[str, Any]]
 Step = tuple[Any, Any, Any, Any, dict[str, Any]]
 
 
@@ -41,10 +44,15 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
     - `DISABLED`: nothing restarts by itself; call `reset(options={"reset_mask": mask})` with a boolean array.
 
     **Seeds.** `reset(seed=s)` gives dream i the seed s + i, so that it dreams exactly what `DreamEnv` dreams after
-    `reset(seed=s + i)`; a list gives each its own.
+    `reset(seed=s + i)`; a list gives each its own. All that is drawn (contexts, goals, noise) is a function of the
+    seed, the episode and the step (`counter_rng`): the same on every device, alone and in a batch.
 
     **Tensors.** With `to_torch=True` actions are taken and observations, rewards, ends and infos are handed out as
-    tensors on the model's device, without a copy to the host; "final_obs" is then a batch like the observations.
+    tensors on the model's device, without a copy to the host or a look at them there: a step, restarts included, is
+    tensor work of static shape. So "final_obs" and "final_info" are always there with `SAME_STEP`, as batches, of
+    meaning where "_final_obs" is true. Actions out of bounds are clipped (those that are not finite count as the middle
+    of the range), and refused with a `ValueError` after at most 64 steps. With `DISABLED`, so is stepping on after an
+    end. Call `check()` to be told at once.
 
     Args:
         num_envs: Number of dreams, B.
@@ -56,7 +64,8 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         device: See there.
         kind: See there.
         dtype: See there.
-        compile: Whether to compile the networks, True, False or "auto", as of `FastModule`.
+        compile: Whether to compile, True, False or "auto", as of `FastCall`. The whole step is compiled as one graph,
+            or the networks alone where a `reward_fn` is in it, or a batch that a processor computes in pieces.
         to_torch: Tensors instead of arrays.
         sample: See there.
         options: Of the task, a `TableOptions`.
@@ -93,13 +102,15 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             raise ValueError(f"unknown render_mode {render_mode!r}; expected None or 'rgb_array'")
         model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model, device)
         self.world_model = model
-        self.engine = DreamEngine(model, num_envs, dtype, compile, look=True)
+        self.task: Task = new_task(model.perception, num_envs, to_torch, **options)
+        self._kind = kind or default_kind(model)
+        self._starts = Starts(model, self._kind, self.task)
+        whole = options.get("reward_fn") is None and len(pieces(model, num_envs)) == 1
+        self.engine = DreamEngine(model, num_envs, dtype, False if whole else compile, True, self._starts.latents)
+        self._fast_step = FastCall(self._step, num_envs, compile if whole else False, whole=True)
         if sample and not self.engine.noise_dim:
             raise ValueError("sample=True, but the bundle's dynamics is deterministic: there is nothing to sample")
         self._sample = sample
-        self.task: Task = TableTask(model.perception, num_envs, to_torch=to_torch, **options)
-        self._kind = kind or default_kind(model)
-        matching_contexts(model.contexts, self._kind)  # an unknown kind is an error now, not at the first reset
         self.num_envs, self.render_mode, self.to_torch = num_envs, render_mode, to_torch
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         fps = round(model.scene.control_hz)
@@ -108,9 +119,10 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         self.single_observation_space = self.task.observation_space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.generators = [seeding.np_random()[0] for _ in range(num_envs)]
-        self._done = torch.zeros(num_envs, dtype=torch.bool, device=model.device)
-        self._started = False
+        self._keys = torch.from_numpy(np.random.default_rng().integers(2**62, size=num_envs)).to(model.device)
+        self._episodes = torch.zeros(num_envs, dtype=torch.int64, device=model.device)  # since the seed
+        self._done, self._wrong, self._late = torch.zeros(3, num_envs, dtype=torch.bool, device=model.device)
+        self._started, self._unchecked = False, 0
 
     @property
     def context(self) -> Tensor:
@@ -141,23 +153,24 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             ValueError: If an option is unknown or impossible.
         """
         options = check_options(options, (*START_OPTIONS, *self.task.reset_options, "reset_mask"))
-        mask = self._reset_mask(options.pop("reset_mask", None))
-        seeds = [None] * self.num_envs if seed is None else seed
-        if isinstance(seeds, int | np.integer):
-            seeds = [int(seeds) + i for i in range(self.num_envs)]
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"expected one seed or {self.num_envs} of them, got {len(seeds)}")
-        slots = np.flatnonzero(mask)
-        for slot in slots.tolist():
-            if seeds[slot] is not None:
-                self.generators[slot] = seeding.np_random(seeds[slot])[0]
-        observation, info = self._begin(slots, options)
-        self._done &= torch.from_numpy(~mask).to(self._done.device)
+        which, seeds = reset_mask(options.pop("reset_mask", None), self.num_envs), one_seed_each(seed, self.num_envs)
+        if not (self._started or which.all()):
+            raise ResetNeeded("the first reset must be of all dreams, without a reset_mask")
+        mask = torch.from_numpy(which).to(self._done.device)
+        for slot in np.flatnonzero(which).tolist():
+            if (own := seeds[slot]) is not None:
+                self._keys[slot], self._episodes[slot] = own % 2**62, 0
+        keys = self._new_episodes(mask)
+        asked = asked_contexts(self.world_model, self._kind, options, self.num_envs, keys)
+        if asked is None:
+            self._restart(mask, keys, options)
+        else:
+            asked, slots = asked.to(self._done.device), mask.nonzero().flatten()
+            self.task.start(mask, self.task.glimpse(asked), mixed(keys, _GOAL), options)
+            self.engine.reset(asked[slots], slots)
+        self._done &= ~mask
         self._started = True
-        if not mask.all():
-            observation = self.task.observe(self.context[:, -1])
-            nothing = {key: value.new_zeros(self.num_envs, *value.shape[1:]) for key, value in info.items()}
-            info = merged_info(nothing, info, self._indices(slots))
+        observation, info = self.task.observe(self.engine.newest), masked(self._infos(), mask)
         return (observation, info) if self.to_torch else (to_numpy(observation), to_numpy(info))
 
     def step(self, actions: NDArray[np.float32] | Tensor) -> Step:
@@ -167,89 +180,114 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             actions: In the scene's units, (B, A); a tensor on the model's device will do in any mode.
 
         Raises:
-            ValueError: If an action is not finite or out of bounds; names the environment.
+            ValueError: If an action is not finite or out of bounds; names the environment. See "Tensors" above.
             ResetNeeded: Before the first `reset`, or if an ended dream was not reset with autoreset disabled.
         """
-        if self.autoreset_mode == AutoresetMode.DISABLED and bool(self._done.any()):
-            ended_ones = self._done.nonzero().flatten().tolist()
-            raise ResetNeeded(f"dreams {ended_ones} have ended: call reset(options={{'reset_mask': ...}})")
+        if not self._started:
+            raise ResetNeeded("call reset() before the first step")
+        if not (self.to_torch and isinstance(actions, Tensor)):
+            checked = self.task.check_actions(actions)
+            if self.autoreset_mode == AutoresetMode.DISABLED:
+                self._refuse_ended(self._done)
+            results = self._fast_step(checked)
+        else:
+            self._unchecked += 1
+            if self._unchecked > _CHECKED_EVERY:
+                self.check()
+            checked, wrong = self.task.bound_actions(actions)
+            self._wrong |= wrong
+            results = self._fast_step(checked)
+        if self.to_torch:
+            return results
+        arrays: Step = to_numpy(results)
+        info = arrays[-1]
+        if "final_obs" in info:
+            if info["_final_obs"].any():
+                info["final_obs"] = one_by_one(info["final_obs"], info["_final_obs"])
+            else:
+                for key in ("final_obs", "_final_obs", "final_info", "_final_info"):
+                    del info[key]
+        return arrays
+
+    def check(self) -> None:
+        """Look at what steps in tensors have let pass.
+
+        Raises:
+            ValueError: If an action was not finite or out of bounds.
+            ResetNeeded: If autoreset is disabled and a dream went on after its end.
+        """
+        steps, wrong, late = self._unchecked, self._wrong.clone(), self._late.clone()
+        self._unchecked = 0
+        self._wrong.zero_(), self._late.zero_()
+        self._refuse_ended(late)
+        self.task.refuse_actions(wrong, steps)
+
+    def _refuse_ended(self, ended: Tensor) -> None:
+        """Raise `ResetNeeded` if there is a dream in the mask (B,)."""
+        if late := ended.nonzero().flatten().tolist():
+            raise ResetNeeded(f"dreams {late} have ended: call reset(options={{'reset_mask': ...}})")
+
+    @torch.no_grad()
+    def _step(self, actions: Tensor) -> TensorStep:
+        """One step of every dream and the restarts that it brings, in tensors of static shape."""
         observation, rewards, terminated, truncated, info = self.advance(actions)
         ended = terminated | truncated
-        restarted = torch.zeros_like(ended)
         final: dict[str, Any] = {}
+        restarted = self._done.clone()
         if self.autoreset_mode == AutoresetMode.NEXT_STEP:
-            restarted = self._done
             rewards = rewards.masked_fill(restarted, 0.0)
             terminated, truncated, ended = terminated & ~restarted, truncated & ~restarted, ended & ~restarted
         elif self.autoreset_mode == AutoresetMode.SAME_STEP:
             restarted = ended
-            if bool(ended.any()):
-                final = {"final_obs": observation, "final_info": masked(info, ended)}
-                final |= {"_final_obs": ended.clone(), "_final_info": ended.clone()}
-        self._done = ended
-        slots = restarted.nonzero().flatten()
-        if len(slots):
-            first, first_info = self._begin(slots.cpu().numpy(), {})
-            observation, info = merged(observation, first, slots), merged_info(info, first_info, slots)
-        results = observation, rewards, terminated, truncated, {**info, **final}
-        if self.to_torch:
-            return results
-        arrays: Step = to_numpy(results)
-        if final:
-            arrays[-1]["final_obs"] = one_by_one(arrays[-1]["final_obs"], arrays[-1]["_final_obs"])
-        return arrays
+            final = {"final_obs": observation, "final_info": masked(info, ended)}
+            final |= {"_final_obs": ended.clone(), "_final_info": ended.clone()}
+        else:
+            self._late |= restarted
+            restarted = torch.zeros_like(restarted)
+        self._done.copy_(ended)
+        if self.autoreset_mode != AutoresetMode.DISABLED:
+            choice = self._restart(restarted, self._new_episodes(restarted))
+            first = self._starts.first(choice)
+            if first is None:  # poses are the task's own, whatever the latents
+                observation = self.task.observe(self._starts.latents[:, -1])
+            else:
+                observation = selected(restarted, first, observation)
+            info = self._infos() | {key: value & ~restarted for key, value in info.items() if key == "_uncertainty"}
+        return observation, rewards, terminated, truncated, {**info, **final}
 
-    def advance(self, actions: ArrayLike | Tensor) -> TensorStep:
-        """One step of every dream without any restart, in tensors: what `step` and `DreamEnv` are made of."""
-        if not self._started:
-            raise ResetNeeded("call reset() before the first step")
-        checked = self.task.check_actions(actions)
-        dreamed = self.engine.step(checked, self._noise() if self._sample else None)
-        observation, rewards, terminated, truncated, info = self.task.advance(dreamed.latent, checked, dreamed.located)
-        info |= for_all("dream_step", self.task.steps.clone())
+    @torch.no_grad()
+    def advance(self, actions: Tensor) -> TensorStep:
+        """One step of every dream under checked actions, without any restart, in tensors."""
+        noise = None
+        if self._sample:
+            steps = mixed(mixed(mixed(self._keys, self._episodes), _NOISE), self.task.steps)
+            noise = normal(steps, self.engine.noise_dim)
+        dreamed = self.engine.step(actions, noise)
+        observation, rewards, terminated, truncated = self.task.advance(dreamed.latent, actions, dreamed.located)
+        info = self._infos()
         if dreamed.uncertainty is not None:
             info |= for_all("uncertainty", dreamed.uncertainty)
         return observation, rewards, terminated, truncated, info
 
-    def _noise(self) -> Tensor:
-        """Standard normal (B, Z), a row from each dream's own generator."""
-        rows = [generator.standard_normal(self.engine.noise_dim, np.float32) for generator in self.generators]
-        return torch.from_numpy(np.stack(rows)).to(self.context.device)
+    def _infos(self) -> Infos:
+        """Of all dreams as they are now."""
+        return self.task.info() | for_all("dream_step", self.task.steps.clone())
+
+    def _new_episodes(self, which: Tensor) -> Tensor:
+        """Count an episode more in a mask (B,) of dreams; the keys of all episodes, (B,)."""
+        self._episodes += which
+        return mixed(self._keys, self._episodes)
+
+    def _restart(self, which: Tensor, keys: Tensor, options: Mapping[str, Any] | None = None) -> Tensor:
+        """Start a mask (B,) of dreams at stored contexts drawn by their keys; which ones, (B,)."""
+        choice = self._starts.draw(mixed(keys, _CONTEXT))
+        self.task.start(which, self._starts.glimpse(choice), mixed(keys, _GOAL), options)
+        self.engine.restart(which, choice)
+        return choice
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:  # type: ignore[override]
         """The decoded newest latent of every dream with its goal marked, B frames (H, W, 3); None without a mode."""
         if self.render_mode is None:
             return None
-        frames = self.world_model.decode(self.context[:, -1]).cpu().numpy()
+        frames = self.world_model.decode(self.engine.newest).cpu().numpy()
         return tuple(self.task.annotate(frames))
-
-    def _reset_mask(self, asked: Any) -> NDArray[np.bool_]:
-        """Which dreams to reset, (B,); all when it is not said.
-
-        Raises:
-            ValueError: If it is no such mask.
-            ResetNeeded: If dreams would be left that never began.
-        """
-        mask = np.ones(self.num_envs, bool) if asked is None else asked
-        mask = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
-        if mask.dtype != bool or mask.shape != (self.num_envs,) or not mask.any():
-            raise ValueError(
-                f'options["reset_mask"] must be a boolean array of shape ({self.num_envs},) with at least one True, '
-                f"got {mask.dtype} of shape {mask.shape}"
-            )
-        if not (self._started or mask.all()):
-            raise ResetNeeded("the first reset must be of all dreams, without a reset_mask")
-        return mask
-
-    def _indices(self, slots: NDArray[np.int64]) -> Tensor:
-        """Slots as a tensor that indexes the dreams."""
-        return torch.from_numpy(slots).to(self.context.device)
-
-    def _begin(self, slots: NDArray[np.int64], options: Mapping[str, Any]) -> tuple[Observation, Infos]:
-        """Load contexts and goals into some dreams; their first observations and infos, in tensors."""
-        generators = [self.generators[slot] for slot in slots]
-        context = start_contexts(self.world_model, self._kind, slots, generators, options, self.num_envs)
-        context, indices = context.to(self.context), self._indices(slots)
-        observation, info = self.task.start(indices, context, generators, options)
-        self.engine.reset(context, indices)
-        return observation, info | for_all("dream_step", self.task.steps[indices])

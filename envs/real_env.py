@@ -17,10 +17,11 @@ from ..protocols import Simulator, SupportsClose
 from ..scene import KINDS, TABLE, Scene
 from ..sims import SIMULATORS, SimulatorName, new_simulator
 from ..world_model import WorldModel
-from ..worlds import Task
+from ..worlds import Observation, Task
 from .batches import to_numpy, unbatch
 from .starts import check_options, default_kind, matching_contexts
-from .table_task import TableOptions, TableTask
+from .table_task import TableOptions
+from .tasks import new_task
 
 
 def own_simulator(world_model: WorldModel) -> SimulatorName:
@@ -121,7 +122,7 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
         self.world_model, self._scene = model, model.scene
         self.kind = kind or default_kind(model)
         self.simulator = self._simulator(simulator or own_simulator(model))
-        self.task: Task = TableTask(model.perception, **options)
+        self.task: Task = new_task(model.perception, **options)
         self.render_mode = render_mode
         self.metadata = self.metadata | {"render_fps": round(self._scene.control_hz)}
         self.action_space, self.observation_space = self.task.action_space, self.task.observation_space
@@ -158,10 +159,10 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
             self._context = self._restore(options.get("episode"), options.get("start"))
         else:
             self._context = self._begin()
-        slot = torch.zeros(1, dtype=torch.int64, device=self._context.device)
-        first = self.task.start(slot, self._context, [self.np_random], options)
-        observation, info = unbatch(*to_numpy(first))
-        return observation, self._with_truth(info)
+        key = torch.from_numpy(self.np_random.integers(2**62, size=1)).to(self._context.device)
+        every = torch.ones(1, dtype=torch.bool, device=self._context.device)
+        self.task.start(every, self.task.glimpse(self._context), key, options)
+        return self._shown(self.task.observe(self._context[:, -1]))
 
     def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Simulate one control step under `action` (A,).
@@ -174,9 +175,9 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
         self.frame = self.simulator.render()
         latent = self.world_model.encode(self.frame[None])
         self._context = torch.cat([self._context[:, 1:], latent[None]], dim=1)
-        batch, rewards, terminated, truncated, infos = to_numpy(self.task.advance(latent, checked))
-        observation, info = unbatch(batch, infos)
-        return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), self._with_truth(info)
+        batch, rewards, terminated, truncated = self.task.advance(latent, checked)
+        observation, info = self._shown(batch)
+        return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
         """The camera's picture with the goal marked, uint8 (H, W, 3); None without a render mode."""
@@ -234,8 +235,9 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
         self.frame = self.simulator.render()
         return contexts.latents[index][None].float().to(self.world_model.device)
 
-    def _with_truth(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Info with the simulator's positions in place of the readout's."""
+    def _shown(self, batch: Observation) -> tuple[Any, dict[str, Any]]:
+        """Observation and info of a batch of one; the info has the simulator's positions, not the readout's."""
+        observation, info = unbatch(*to_numpy((batch, self.task.info())))
         seen = {key: value for key, value in info.items() if not key.endswith("_position")}
         truth = {f"{name}_position": np.float32(place) for name, place in self.simulator.positions().items()}
-        return seen | truth
+        return observation, seen | truth

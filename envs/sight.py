@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..perception import Perception
 from ..perception.readout import Located
-from ..worlds import Infos
+from ..worlds import Glimpse, Infos
 
 PRESENT = 0.5  # probability above which a marker counts as seen
 
@@ -29,20 +29,27 @@ class Sight:
         self.names = perception.scene.marker_names if perception.readout is not None else ()
         self.positions = torch.zeros(num_envs, len(self.names), 2, device=perception.device)
         self.seen = torch.zeros(num_envs, len(self.names), dtype=torch.bool, device=perception.device)
-        self._previous = self.positions
+        self._previous = torch.zeros_like(self.positions)
 
-    def begin(self, latents: Tensor, slots: Tensor) -> None:
-        """Begin anew in some environments (b,), with their two newest latents, older first, (b, 2, C, h, w)."""
+    def glimpse(self, latents: Tensor) -> Glimpse:
+        """What is seen in contexts (n, K, C, h, w): their two newest latents, or the only one twice."""
+        count, length = latents.shape[:2]
         if not self.names:
-            return
-        nothing = self.positions.new_zeros(len(slots), len(self.names), 2)
-        (first, second), (there, here) = (each.chunk(2) for each in self._find(latents.transpose(0, 1).flatten(0, 1)))
-        first = torch.where(there.unsqueeze(-1), first, nothing)
+            nothing = self.positions.new_zeros(count, 2, 0, 2)
+            return Glimpse(nothing, nothing[..., 0].bool())
+        found, seen = self._find(latents[:, [max(0, length - 2), length - 1]].flatten(0, 1))
+        return Glimpse(found.unflatten(0, (count, 2)), seen.unflatten(0, (count, 2)))
+
+    def start(self, which: Tensor, glimpse: Glimpse) -> None:
+        """Begin anew in some environments, a mask (B,), with what is seen there at first, of B environments."""
+        (first, second), (there, here) = glimpse.positions.unbind(1), glimpse.seen.unbind(1)
+        first = torch.where(there.unsqueeze(-1), first, 0.0)
         second = torch.where(here.unsqueeze(-1), second, first)
         previous = torch.where((there & here).unsqueeze(-1), first, second)
-        self.positions = self.positions.index_copy(0, slots, second)
-        self.seen = self.seen.index_copy(0, slots, here)
-        self._previous = self._previous.index_copy(0, slots, previous)
+        chosen = which.view(-1, 1, 1)
+        self.positions.copy_(torch.where(chosen, second, self.positions))
+        self._previous.copy_(torch.where(chosen, previous, self._previous))
+        self.seen.copy_(torch.where(which.unsqueeze(1), here, self.seen))
 
     def look(self, latents: Tensor, located: Located | None = None) -> None:
         """Follow the markers of all environments into their next frames' latents (B, C, h, w).
@@ -54,8 +61,9 @@ class Sight:
         if self.names:
             found, seen = self._find(latents, located)
             now = torch.where(seen.unsqueeze(-1), found, self.positions)
-            self._previous = torch.where((seen & self.seen).unsqueeze(-1), self.positions, now)
-            self.positions, self.seen = now, seen
+            self._previous.copy_(torch.where((seen & self.seen).unsqueeze(-1), self.positions, now))
+            self.positions.copy_(now)
+            self.seen.copy_(seen)
 
     def velocities(self) -> Tensor:
         """Of all environments' markers in m/s, (B, N, 2); zero for one that was not seen in both newest frames."""
@@ -74,7 +82,7 @@ class Sight:
             found |= {key: self.positions[:, index].clone(), f"_{key}": self.seen[:, index].clone()}
         return found
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _find(self, latents: Tensor, located: Located | None = None) -> tuple[Tensor, Tensor]:
         """Positions (B, N, 2), and whether they are seen (B, N)."""
         located = located or self._perception.locate(latents)

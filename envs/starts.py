@@ -10,8 +10,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from ..counter_rng import uniform
 from ..perception import Perception
 from ..world_model import Contexts, WorldModel
+from ..worlds import Glimpse, Task
 
 START_OPTIONS = ("episode", "start", "frames", "latents")
 
@@ -26,6 +28,38 @@ def check_options(options: Mapping[str, Any] | None, known: Collection[str]) -> 
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"unknown reset options {unknown}; expected some of {sorted(known)}")
     return options
+
+
+def reset_mask(asked: Any, num_envs: int) -> NDArray[np.bool_]:
+    """Which of B dreams to reset, (B,); all when it is not said.
+
+    Raises:
+        ValueError: If it is no such mask.
+    """
+    mask = np.ones(num_envs, bool) if asked is None else asked
+    mask = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
+    if mask.dtype != bool or mask.shape != (num_envs,) or not mask.any():
+        raise ValueError(
+            f'options["reset_mask"] must be a boolean array of shape ({num_envs},) with at least one True, '
+            f"got {mask.dtype} of shape {mask.shape}"
+        )
+    return mask
+
+
+def one_seed_each(seed: int | Sequence[int | None] | None, num_envs: int) -> Sequence[int | None]:
+    """A seed for each of B dreams: `seed + i`, or the i-th of several, or None.
+
+    Raises:
+        ValueError: If there are not B, or one is below 0.
+    """
+    seeds = [None] * num_envs if seed is None else seed
+    if isinstance(seeds, int | np.integer):
+        seeds = [int(seeds) + i for i in range(num_envs)]
+    if len(seeds) != num_envs:
+        raise ValueError(f"expected one seed or {num_envs} of them, got {len(seeds)}")
+    if any(own is not None and own < 0 for own in seeds):
+        raise ValueError(f"seeds are 0 or more, got {seeds}")
+    return seeds
 
 
 def default_kind(world_model: WorldModel) -> str | None:
@@ -117,26 +151,20 @@ def encode_frames(perception: Perception, frames: ArrayLike, length: int, num_en
     return latents.expand(num_envs, *latents.shape[1:])
 
 
-def start_contexts(
-    world_model: WorldModel,
-    kind: str | None,
-    slots: NDArray[np.int64],
-    generators: Sequence[np.random.Generator],
-    options: Mapping[str, Any],
-    num_envs: int,
-) -> Tensor:
-    """Real contexts for some dreams: the user's own, the stored ones that are asked for, or drawn ones.
+def asked_contexts(
+    world_model: WorldModel, kind: str | None, options: Mapping[str, Any], num_envs: int, keys: Tensor
+) -> Tensor | None:
+    """The contexts that reset options ask for: the user's own, or stored ones of episodes.
 
     Args:
         world_model: Stores contexts, and encodes frames.
-        kind: Of the drawn ones.
-        slots: Which dreams they are for, (b,).
-        generators: One per slot.
+        kind: Of stored ones where an option leaves it open.
         options: See `START_OPTIONS`.
         num_envs: B.
+        keys: Of the random numbers that choose where an option leaves several, (B,).
 
     Returns:
-        Normalised latents (b, K, C, h, w).
+        Normalised latents (B, K, C, h, w), or None where nothing is asked for.
 
     Raises:
         ValueError: If an option is impossible, or several exclude one another.
@@ -146,14 +174,49 @@ def start_contexts(
         raise ValueError('pass one of options["frames"], ["latents"] and ["episode"], not both')
     length, perception, stored = world_model.dynamics.context_length, world_model.perception, world_model.contexts
     if "latents" in options:
-        return check_latents(options["latents"], (length, *perception.latent_shape), num_envs)[slots]
+        return check_latents(options["latents"], (length, *perception.latent_shape), num_envs)
     if "frames" in options:
-        return encode_frames(perception, options["frames"], length, num_envs)[slots]
+        return encode_frames(perception, options["frames"], length, num_envs)
+    if not stored_one:
+        return None
     asked = [
-        np.broadcast_to(options[key], num_envs)[slots].tolist() if key in options else [None] * len(slots)
+        np.broadcast_to(options[key], num_envs).tolist() if key in options else [None] * num_envs
         for key in ("episode", "start")
     ]
     wanted = list(zip(*asked, strict=True))
     choices = {which: matching_contexts(stored, kind, *which) for which in set(wanted)}  # one look-up serves all alike
-    drawn = [rng.choice(choices[which]) for rng, which in zip(generators, wanted, strict=True)]
+    shares = uniform(keys).tolist()
+    drawn = [choices[which][int(share * len(choices[which]))] for which, share in zip(wanted, shares, strict=True)]
     return stored.latents[torch.tensor(drawn)].float()
+
+
+class Starts:
+    """What dreams of a kind restart from, ready on the device, so that no restart is a matter of the host.
+
+    Args:
+        world_model: Stores contexts.
+        kind: Of episode; any when None.
+        task: Looks at all of them once.
+
+    Attributes:
+        latents: The contexts, normalised, (n, K, C, h, w).
+    """
+
+    def __init__(self, world_model: WorldModel, kind: str | None, task: Task):
+        chosen = torch.from_numpy(matching_contexts(world_model.contexts, kind))
+        self.latents = world_model.contexts.latents[chosen].float().to(world_model.device)
+        self._glimpse = task.glimpse(self.latents)
+        seen = task.observe(self.latents[:, -1]) if task.obs_type != "pose" else None
+        self._first = seen if isinstance(seen, Tensor) else None
+
+    def draw(self, keys: Tensor) -> Tensor:
+        """One of them for each of B episodes, by its key, (B,)."""
+        return (uniform(keys) * len(self.latents)).long()
+
+    def glimpse(self, choice: Tensor) -> Glimpse:
+        """What is seen where the chosen ones begin."""
+        return self._glimpse[choice]
+
+    def first(self, choice: Tensor) -> Tensor | None:
+        """The latents or pictures that are observed there; None where poses are, which the task knows."""
+        return None if self._first is None else self._first[choice]

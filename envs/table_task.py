@@ -6,7 +6,7 @@ neither shows its agent anything that was not seen in a picture, and what is lea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
 import numpy as np
@@ -17,14 +17,12 @@ from torch import Tensor
 
 from ..perception import Perception
 from ..perception.readout import Located
-from ..worlds import Infos, Observation
+from ..worlds import Glimpse, Infos, Observation
 from .actions import ActionCheck
 from .batches import as_tensor, for_all, to_numpy
 from .reward import Outcome, RewardFunction, checked_rewards
 from .sight import Sight
 from .workspace import Workspace, distance
-
-Generators = Sequence[np.random.Generator]
 
 OBS_TYPES = ("pose", "latent", "latent16", "rgb")
 REWARD_TYPES = ("dense", "sparse", "progress")
@@ -95,8 +93,8 @@ class TableTask:
         if max_episode_steps is not None and max_episode_steps < 1:
             raise ValueError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
         self._sight = Sight(perception, num_envs)
-        self._sees = bool(self._sight.names)
-        if not self._sees and (obs_type == "pose" or reward_fn is None or goal is not None):
+        sees = bool(self._sight.names)
+        if not sees and (obs_type == "pose" or reward_fn is None or goal is not None):
             raise ValueError(
                 f"the bundle of scene {scene.name!r} was made from data without positions, so it knows no poses and no "
                 'goals: use obs_type="latent" or "rgb", and pass a reward_fn of latents or frames'
@@ -106,10 +104,11 @@ class TableTask:
         self.device, self._to_torch = perception.device, to_torch
         self.goals = torch.zeros(num_envs, 2, device=self.device)
         self.steps = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
-        self._workspace = Workspace(scene, self.device) if self._sees else None
+        self._workspace = Workspace(scene, self.device) if sees else None
         actions = spaces.Box(np.array(scene.action_low, np.float32), np.array(scene.action_high, np.float32))
         self.action_space: spaces.Space[NDArray[np.float32]] = actions
-        self.check_actions = ActionCheck(actions, num_envs, self.device)
+        self.check_actions = check = ActionCheck(actions, num_envs, self.device)
+        self.bound_actions, self.refuse_actions = check.bounded, check.refuse
         self.observation_space = self._observation_space()
         self._fixed_goal = None if goal is None else self.workspace.check_goals(goal, 1)
 
@@ -134,31 +133,30 @@ class TableTask:
         """Whether rewards follow from achieved and desired goals in the observation, as goal environments promise."""
         return self.obs_type == "pose" and self.reward_fn is None and self.reward_type != "progress"
 
-    def start(
-        self, slots: Tensor, latents: Tensor, generators: Generators, options: Mapping[str, Any] | None = None
-    ) -> tuple[Observation, Infos]:
-        """Begin new episodes in b of the environments.
+    def glimpse(self, latents: Tensor) -> Glimpse:
+        """What is seen in contexts (n, K, C, h, w)."""
+        return self._sight.glimpse(latents)
+
+    def start(self, which: Tensor, glimpse: Glimpse, keys: Tensor, options: Mapping[str, Any] | None = None) -> None:
+        """Begin new episodes in some of the environments.
 
         Args:
-            slots: Which, indices (b,).
-            latents: Their newest latents, oldest first, (b, K, C, h, w); from two or more of them velocities are known.
-            generators: One per slot; draws the goal.
+            which: Mask (B,).
+            glimpse: What each of the B sees at first; of no meaning outside of the mask.
+            keys: Of the random numbers that goals are drawn with, (B,).
             options: "goal": (x, y) in metres for all or (B, 2), instead of drawn ones.
-
-        Returns:
-            Observations and infos of these b environments.
         """
-        self.steps = self.steps.index_fill(0, slots, 0)
-        self._sight.begin(latents[:, [max(0, latents.shape[1] - 2), -1]], slots)
-        goals = self._chosen_goals(slots, generators, options or {})
+        goals = self._asked_goals(options or {})  # a wrong one is an error before anything has changed
+        self.steps.masked_fill_(which, 0)
+        self._sight.start(which, glimpse)
+        if goals is None and self._workspace is not None:
+            goals = self._workspace.draw_goals(keys, self._sight.positions[:, 0])
         if goals is not None:
-            self.goals = self.goals.index_copy(0, slots, goals)
-        info = {key: value[slots] for key, value in self._info().items()}
-        return self.observe(latents[:, -1], slots), info
+            self.goals.copy_(torch.where(which.unsqueeze(1), goals, self.goals))
 
     def advance(
         self, latents: Tensor, actions: Tensor, located: Located | None = None
-    ) -> tuple[Observation, Tensor, Tensor, Tensor, Infos]:
+    ) -> tuple[Observation, Tensor, Tensor, Tensor]:
         """Judge one step of all environments.
 
         Args:
@@ -167,41 +165,41 @@ class TableTask:
             located: What is in them, if that is known already; read from them if not.
 
         Returns:
-            Observations, rewards, terminated, truncated, infos.
+            Observations, rewards, terminated, truncated.
         """
-        before, places = self._sight.by_name() if self.reward_fn is not None else {}, self._sight.positions
+        before = self._sight.by_name() if self.reward_fn is not None else {}
+        places = self._sight.positions.clone()
         self._sight.look(latents, located)
-        self.steps = self.steps + 1
-        info = self._info()
+        self.steps += 1
         if self._workspace is not None:
-            terminated = info["is_success"] | self._workspace.left(self._achieved().double())
+            succeeded = self._succeeded()
+            terminated = succeeded | self._workspace.left(self._achieved().double())
             lost = ~self._sight.seen[:, 0]
         else:
-            terminated = torch.zeros_like(self.steps, dtype=torch.bool)
+            succeeded = terminated = torch.zeros_like(self.steps, dtype=torch.bool)
             lost = ~latents.flatten(1).isfinite().all(dim=1)
         truncated = (self.steps >= self.max_episode_steps) | lost
         if self.reward_fn is not None:
             rewards = checked_rewards(self.reward_fn(self._outcome(latents, actions, before)), lost)
         elif self.reward_type == "progress":
-            rewards = self._progress(places, info["is_success"])
+            rewards = self._progress(places, succeeded)
         else:
             rewards = self._reward(self._achieved().double(), self.goals.double())
-        return self.observe(latents), rewards, terminated, truncated, info
+        return self.observe(latents), rewards, terminated, truncated
 
-    def observe(self, latents: Tensor, slots: Tensor | None = None) -> Observation:
-        """The current observations of some environments (all when None), from their newest latents (b, C, h, w)."""
+    def observe(self, latents: Tensor) -> Observation:
+        """The current observations of all environments, from their newest latents (B, C, h, w)."""
         if self.obs_type == "rgb":
             return self.perception.decode(latents)
         if self.obs_type in _LATENT_DTYPES:
             return latents.nan_to_num(0.0).clamp(-LATENT_LIMIT, LATENT_LIMIT).to(_LATENT_DTYPES[self.obs_type])
         speed = self.scene.max_speed
         seen = [self.workspace.clamp(self._sight.positions), self._sight.velocities().clamp(-speed, speed)]
-        whole = {  # in the order of the space, which sorts its keys
+        return {  # in the order of the space, which sorts its keys
             "achieved_goal": self._achieved(),
             "desired_goal": self.goals.clone(),
             "observation": torch.cat(seen, dim=1).flatten(1),
         }
-        return whole if slots is None else {key: value[slots] for key, value in whole.items()}
 
     def compute_reward(
         self, achieved_goal: ArrayLike | Tensor, desired_goal: ArrayLike | Tensor, info: Any = None
@@ -243,25 +241,22 @@ class TableTask:
         )
         return spaces.Dict({"observation": whole, "achieved_goal": place, "desired_goal": place})
 
-    def _chosen_goals(self, slots: Tensor, generators: Generators, options: Mapping[str, Any]) -> Tensor | None:
-        """The goals that were asked for, the fixed one, or drawn ones, (b, 2); None where nothing is seen."""
+    def _asked_goals(self, options: Mapping[str, Any]) -> Tensor | None:
+        """The goals that were asked for, or the fixed one, for all (B, 2); None where they are to be drawn."""
         if options.get("goal") is not None:
-            return self.workspace.check_goals(options["goal"], len(self.goals))[slots]
-        if self._fixed_goal is not None:
-            return self._fixed_goal.expand(len(slots), 2)
-        if self._workspace is None:
-            return None
-        objects = self._sight.positions[slots, 0].cpu().numpy()
-        drawn = [self._workspace.draw_goal(rng, place) for rng, place in zip(generators, objects, strict=True)]
-        return as_tensor(np.array(drawn), torch.float32, self.device)
+            return self.workspace.check_goals(options["goal"], len(self.goals))
+        return None if self._fixed_goal is None else self._fixed_goal.expand_as(self.goals)
 
-    def _info(self) -> Infos:
+    def info(self) -> Infos:
         """Positions of what is seen, goals and successes."""
         if self._workspace is None:
             return {}
+        return self._sight.infos() | for_all("goal", self.goals.clone()) | for_all("is_success", self._succeeded())
+
+    def _succeeded(self) -> Tensor:
+        """Whether the object is seen at its goal, (B,)."""
         at_goal = distance(self._achieved().double(), self.goals.double()) < self.scene.goal_radius
-        success = at_goal & self._sight.seen[:, 0]
-        return self._sight.infos() | for_all("goal", self.goals.clone()) | for_all("is_success", success)
+        return at_goal & self._sight.seen[:, 0]
 
     def _outcome(self, latents: Tensor, actions: Tensor, before: dict[str, Tensor]) -> Outcome:
         """What the user's reward function is shown."""

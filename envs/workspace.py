@@ -7,9 +7,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from ..counter_rng import uniform
 from ..scene import Scene
 from .batches import as_tensor
 
+_CANDIDATES = 8  # goals that are drawn to take one: hardly ever are all of them at the object
 EDGE = 0.05  # share of the workspace by which the object may be outside before it has left
 
 
@@ -38,6 +40,7 @@ class Workspace:
         # Of observed positions: the workspace and a little more.
         self._seen = (low - 2 * edge).float().to(device), (high + 2 * edge).float().to(device)
         self.diagonal = float((high - low).norm())
+        self._area = tuple(torch.tensor(end, device=device) for end in self.goal_area)
 
     @property
     def observed(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -61,12 +64,22 @@ class Workspace:
         margin = np.minimum(3 * self._scene.goal_radius, (high - low) / 4)
         return low + margin, high - margin
 
-    def draw_goal(self, generator: np.random.Generator, away_from: NDArray[np.float32]) -> NDArray[np.float64]:
-        """A goal in the `goal_area` that is no success yet for an object at `away_from`."""
-        candidates = generator.uniform(*self.goal_area, (64, 2))
-        apart = np.linalg.norm(candidates - away_from, axis=1)
+    def draw_goals(self, keys: Tensor, away_from: Tensor) -> Tensor:
+        """A goal in the `goal_area` for each of B episodes that is no success yet, (B, 2).
+
+        Args:
+            keys: Of random numbers, (B,).
+            away_from: Where the objects are, (B, 2).
+        """
+        low, high = self._area
+        draws = uniform(keys.unsqueeze(1), torch.arange(2 * _CANDIDATES, device=self._device)).unflatten(1, (-1, 2))
+        candidates = low + (high - low) * draws  # (B, candidates, 2)
+        apart = distance(candidates, away_from.double().unsqueeze(1))
         far = apart >= 2 * self._scene.goal_radius
-        return np.asarray(candidates[far.argmax() if far.any() else apart.argmax()])
+        # The first that is far enough; the farthest where none is.
+        rank = torch.where(far, 1e3 - torch.arange(_CANDIDATES, device=self._device), apart)
+        best = rank.argmax(dim=1).view(-1, 1, 1).expand(-1, 1, 2)
+        return candidates.gather(1, best).squeeze(1).float()
 
     def check_goals(self, goals: ArrayLike | Tensor, count: int) -> Tensor:
         """Goals (count, 2) from one (x, y) or `count` of them.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Agent", "ExploringPusher", "GoalPusher", "RandomPolicy", "make_dream_vec_env", "make_vec_env"]
 
-__getattr__ = lazily(
+__getattr__, __dir__ = lazily(
     __name__,
     {
         "Agent": "agent",

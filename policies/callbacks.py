@@ -69,6 +69,27 @@ class Stopwatch:
             self._away += time.perf_counter() - start
 
 
+class TimeLimit(BaseCallback):
+    """Ends training by the clock.
+
+    Args:
+        stopwatch: Seconds of training.
+        minutes: How long it may take, over all resumed runs and without evaluations; None for no limit.
+    """
+
+    def __init__(self, stopwatch: Stopwatch, minutes: float | None):
+        super().__init__()
+        self._stopwatch, self._minutes = stopwatch, minutes
+
+    @property
+    def reached(self) -> bool:
+        """Whether the time is spent."""
+        return self._minutes is not None and self._stopwatch.seconds >= 60 * self._minutes
+
+    def _on_step(self) -> bool:
+        return not self.reached
+
+
 class Evaluation(BaseCallback):
     """Evaluates without exploration every so often, always from the same starts, as a table that resuming goes on with.
 
@@ -113,6 +134,13 @@ class Evaluation(BaseCallback):
             with self._stopwatch.paused():
                 self._evaluate(seconds)
         return True
+
+    def finish(self) -> None:
+        """Evaluate once more, unless that has just been done."""
+        if not self.rows or self.rows[-1].timesteps != self.num_timesteps:
+            seconds = self._stopwatch.seconds
+            with self._stopwatch.paused():
+                self._evaluate(seconds)
 
     def _evaluate(self, seconds: float) -> None:
         finished: list[bool] = []

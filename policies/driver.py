@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..envs.batches import to_numpy
-from ..envs.table_task import TableTask
+from ..envs.tasks import new_task
 from ..world_model import WorldModel
 from ..worlds import Observation, Task
 from .agent import Agent
@@ -38,7 +38,7 @@ class AgentDriver:
                 f"collect with --size {world_model.scene.image_size[0]}"
             )
         self._model, self._agent, self._rng = world_model, agent, np.random.default_rng(seed)
-        self._task: Task = TableTask(world_model.perception, **agent.task_kwargs)
+        self._task: Task = new_task(world_model.perception, **agent.task_kwargs)
         agent.check(self._task, world_model.fingerprint())
         self._latent = self._seen(frame)
         self._observation = self._begin()
@@ -53,16 +53,15 @@ class AgentDriver:
     def see(self, frame: NDArray[np.uint8], action: NDArray[np.float32]) -> None:
         """The picture (H, W, 3) that an action (A,) led to; at its goal the agent gets another one."""
         self._latent = self._seen(frame)
-        self._observation, _, _, _, info = self._task.advance(
-            self._latent, torch.from_numpy(action[None]).to(self._latent.device)
-        )
-        if bool(info["is_success"][0]):
+        self._observation = self._task.advance(self._latent, torch.from_numpy(action[None]).to(self._latent.device))[0]
+        if bool(self._task.info()["is_success"][0]):
             self._observation = self._begin()
 
     def _begin(self) -> Observation:
-        slot = torch.zeros(1, dtype=torch.int64, device=self._latent.device)
-        pair = torch.stack([self._latent] * 2, dim=1)
-        return self._task.start(slot, pair, [self._rng])[0]
+        every = torch.ones(1, dtype=torch.bool, device=self._latent.device)
+        key = torch.from_numpy(self._rng.integers(2**62, size=1)).to(self._latent.device)
+        self._task.start(every, self._task.glimpse(self._latent.unsqueeze(1)), key)
+        return self._task.observe(self._latent)
 
     def _seen(self, frame: NDArray[np.uint8]) -> Tensor:
         return self._model.encode(frame[None])

@@ -106,7 +106,7 @@ class DreamRLEnv(DirectRLEnv):
 
     @episode_length_buf.setter
     def episode_length_buf(self, steps: Tensor) -> None:
-        self.dream.task.steps = steps.to(self.device, torch.int64)
+        self.dream.task.steps.copy_(steps)
 
     def seed(self, seed: int | None = -1) -> int:  # type: ignore[override]
         """Seed of the next `reset`; none for None or -1."""

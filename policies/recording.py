@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,28 @@ _tables = functools.cache(new_tables)  # one OpenGL context or simulation per pr
 
 
 @functools.cache
-def load_agent(world_model: str, agent: str) -> tuple[WorldModel, Agent]:
+def load_agent(world_model: str, agent: str, device: str = "auto") -> tuple[WorldModel, Agent]:
     """The bundle and the agent that drives through its eyes, read once per process."""
-    return WorldModel.load(world_model), Agent.load(agent)
+    return WorldModel.load(world_model, device), Agent.load(agent)
+
+
+def check_drawing(size: int, expected: Mapping[str, Any]) -> None:
+    """Draw a picture with MuJoCo, here, and see that it is drawn as everywhere else.
+
+    Args:
+        size: Height and width of the picture.
+        expected: What a dataset says of its simulator: `Tables.metadata`.
+
+    Raises:
+        OpenGLError: If there is no off-screen OpenGL.
+        ValueError: If version or renderer are others.
+    """
+    tables = _tables("mujoco", "push", 1, (size, size))
+    tables.reset([0])
+    tables.render()
+    own = tables.metadata()
+    if differing := [f"{key} {own[key]} instead of {value}" for key, value in expected.items() if own[key] != value]:
+        raise ValueError(f"episodes from here would be others ({', '.join(differing)})")
 
 
 class _Take:
@@ -79,7 +98,7 @@ class _Take:
 def record_episodes(
     jobs: Sequence[Job],
     size: int,
-    agent: str | None = None,
+    agent: str | tuple[WorldModel, Agent] | None = None,
     world_model: str = "default",
     explore: float = 0.0,
     sim: SimulatorName = "mujoco",
@@ -90,14 +109,15 @@ def record_episodes(
     Args:
         jobs: Of one kind, length and number of restarts, as many as there are tables or fewer.
         size: Height and width of the pictures.
-        agent: Folder of an agent that pushes instead, or the name of a shipped one.
-        world_model: The bundle that the agent looks through.
+        agent: Folder of an agent that pushes instead, or the name of a shipped one; or what `load_agent` read of it.
+        world_model: The bundle that the agent looks through, where it has a name.
         explore: Share of push episodes that stay with the scripted pusher when there is an agent.
         sim: The simulator.
         count: Tables that the simulator steps together.
     """
     tables = _tables(sim, jobs[0].kind, count, (size, size))
-    takes = [_Take(job, explore, None if agent is None else load_agent(world_model, agent)) for job in jobs]
+    driver = load_agent(world_model, agent) if isinstance(agent, str) else agent
+    takes = [_Take(job, explore, driver) for job in jobs]
     steps = jobs[0].steps
 
     def look() -> None:

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from ..scene import TABLE
-from ..sims.table import CUBE_SIZE, PUSHER_RADIUS, PUSHER_SPEED, TABLE_HALF_WIDTH
+from ..sims.dimensions import CUBE_SIZE, PUSHER_RADIUS, PUSHER_SPEED, TABLE_HALF_WIDTH
 
 Vector = NDArray[np.float64]
 Behaviour = Callable[[Vector, Vector], Vector]

@@ -6,8 +6,10 @@ import copy
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,7 +80,9 @@ def _draws() -> bool:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tests that draw are skipped without OpenGL, but never in CI, which has to have it."""
+    """Tests that draw are skipped without OpenGL, but never in CI, which has to have it; others without a GPU."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("no NVIDIA GPU here")
     if item.get_closest_marker("opengl") and "CI" not in os.environ and not _draws():
         pytest.skip("no off-screen OpenGL here; `apt-get install libosmesa6`")
 
@@ -166,3 +170,43 @@ def blind_model(model: WorldModel) -> WorldModel:
         kinds=["episode"] * count,
     )
     return WorldModel(perception, model.dynamics, contexts)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Any]:
+    """A Ray cluster of one node; tests add others. It listens on loopback only, and sends nothing home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray's own switch for 127.0.0.1 as every node's address
+        patch.delenv("RAY_ADDRESS", raising=False)
+        ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'cosmos-isaac-wm[ray]'")
+        from ray.cluster_utils import Cluster
+
+        ray.cloudpickle.register_pickle_by_value(sys.modules[toy_episode.__module__])  # workers cannot import tests
+        node = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 80 * 2**20}
+        cluster = Cluster(
+            initialize_head=True, head_node_args={**node, "node_name": "first", "include_dashboard": False}
+        )
+        yield cluster
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch computes as on that cluster's nodes, to the last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def second_node(ray_cluster: Any) -> Iterator[Any]:
+    """Another node of that cluster, for a test that may remove it."""
+    node = ray_cluster.add_node(
+        num_cpus=1, node_ip_address="127.0.0.1", node_name="second", object_store_memory=80 * 2**20
+    )
+    yield node
+    if node in ray_cluster.worker_nodes:
+        ray_cluster.remove_node(node)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cosmos_isaac_wm.scene import TABLE, Scene
-from cosmos_isaac_wm.sims.table import CUBE_SIZE
+from cosmos_isaac_wm.sims.dimensions import CUBE_SIZE
 
 
 @pytest.mark.parametrize("scale", [0.5, 4.0])

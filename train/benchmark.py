@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.train.speed.environments import environments, observations, other_libraries
+from cosmos_isaac_wm.train.speed.gpu import device_steps
 from cosmos_isaac_wm.train.speed.growth import growth, start_up
 from cosmos_isaac_wm.train.speed.harness import Bench, DreamOptions
 from cosmos_isaac_wm.train.speed.learning import training
@@ -79,12 +80,12 @@ class Benchmark:
         options, seed, batches = self._options, self.seed, self.batches or [1, 8, 64, 256, 1024]
         return [
             lambda: start_up(self.world_model, self.repeats),
-            lambda: growth(
-                model, self.growth_steps, options, seed
-            ),  # early: what others leave behind would hide a leak
+            # Early: what others leave behind would hide a leak.
+            lambda: growth(model, self.growth_steps, options, seed),
             lambda: matrix_peak(bench, model.device),
             lambda: environments(bench, model, batches, options, numbers, seed),
             lambda: observations(bench, model, options, seed),
+            lambda: device_steps(bench, model, options, seed),
             lambda: seed_form(bench, model, options),
             lambda: other_libraries(bench, model, options, seed),
             lambda: real_simulator(bench, model, options, seed),

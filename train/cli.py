@@ -136,7 +136,7 @@ def run(command: type[Command], name: str, argv: Sequence[str] | None, defaults:
     arguments: Namespace = parser.parse_args(_expand(sys.argv[1:] if argv is None else argv))
     try:
         results = _made(command, parser, arguments).run()
-        if arguments.json is not None:
+        if arguments.json is not None and os.environ.get("RANK", "0") == "0":  # of several processes the main one
             write_json(arguments.json, results)
     except KeyboardInterrupt:
         print("\ninterrupted; what was finished is kept, run the same command to go on", file=sys.stderr)

@@ -12,14 +12,17 @@ from typing import Any, Literal
 import numpy as np
 
 from cosmos_isaac_wm.data import EpisodeDataset
-from cosmos_isaac_wm.data.collection import collect, plan
+from cosmos_isaac_wm.data.collection import Record, collect, plan
 from cosmos_isaac_wm.data.coverage import coverage
 from cosmos_isaac_wm.evaluation.baselines import FLOOR_DRAWS
+from cosmos_isaac_wm.executors import Processes, executor_for, nothing
+from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.policies.driver import AgentDriver
-from cosmos_isaac_wm.policies.recording import load_agent, record_episodes
+from cosmos_isaac_wm.policies.recording import check_drawing, load_agent, record_episodes
 from cosmos_isaac_wm.sims import SimulatorName
 from cosmos_isaac_wm.sims.tables import new_tables
 from cosmos_isaac_wm.train import cli
+from cosmos_isaac_wm.world_model import WorldModel
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Collect:
         world_model: The bundle that the agent looks through.
         explore: Share of push episodes that stay with the scripted pusher when there is an agent.
         seed: Seed of everything; the same seed collects the same episodes.
+        ray: Collect on a Ray cluster instead of in `workers` processes: "auto" for the one that this machine is a node
+            of, or HOST:PORT of its head (docs/scale.md).
     """
 
     out: Path
@@ -53,6 +58,7 @@ class Collect:
     world_model: str = "default"
     explore: float = 0.5
     seed: int = 0
+    ray: str | None = None
 
     def run(self) -> dict[str, float]:
         """Collect, and draw what was visited; its figures."""
@@ -69,26 +75,37 @@ class Collect:
         together = self.sim == "isaac-lab"
         count = self.tables if together else 1
         probe = new_tables(self.sim, "push", count, (self.size, self.size))
+        about = probe.metadata()
         more = {"tables": count} if together else {}
-        record = partial(
+        more |= {"steps": self.steps, "seed": self.seed, **self._about_agent()}
+        # Isaac Lab takes a minute to start; its first episode shows whether it is there.
+        check = nothing if together else partial(check_drawing, self.size, about)
+        with executor_for(self.ray, Processes(self.workers or (1 if together else 2)), check) as executor:
+            return collect(
+                self.out,
+                plan(self.episodes, self.kind, self.seed, self.steps),
+                self._recorder(count),
+                probe.scene,
+                about | more,
+                executor,
+                split_seed=self.seed,
+                together=count,
+                restarts=FLOOR_DRAWS if together else 0,  # whoever reads these episodes has seldom Isaac Lab at hand
+            )
+
+    def _recorder(self, count: int) -> Record:
+        """What records episodes. Other machines may not have the agent's folder, so the agent itself goes there."""
+        agent: str | tuple[WorldModel, Agent] | None = self.agent
+        if self.ray is not None and self.agent is not None:
+            agent = load_agent(self.world_model, self.agent, "cpu")
+        return partial(
             record_episodes,
             size=self.size,
-            agent=self.agent,
+            agent=agent,
             world_model=self.world_model,
             explore=self.explore,
             sim=self.sim,
             count=count,
-        )
-        return collect(
-            self.out,
-            plan(self.episodes, self.kind, self.seed, self.steps),
-            record,
-            probe.scene,
-            {**probe.metadata(), **more, "steps": self.steps, "seed": self.seed, **self._about_agent()},
-            workers=self.workers or (1 if together else 2),
-            split_seed=self.seed,
-            together=count,
-            restarts=FLOOR_DRAWS if together else 0,  # whoever reads these episodes has seldom Isaac Lab at hand
         )
 
     def _about_agent(self) -> dict[str, Any]:

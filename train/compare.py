@@ -12,16 +12,18 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from cosmos_isaac_wm.data import EpisodeDataset
 from cosmos_isaac_wm.evaluation.diversity import diversity
 from cosmos_isaac_wm.evaluation.evaluation import evaluate
 from cosmos_isaac_wm.evaluation.ground_truth import Reference
 from cosmos_isaac_wm.evaluation.open_loop import first_dreamed
+from cosmos_isaac_wm.executors import Here, executor_for
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.precision import choose_device
 from cosmos_isaac_wm.reporting.comparison import Result, tables, write_comparison
@@ -45,7 +47,8 @@ _VALIDATED = 12  # episodes of each kind: a large network would spend its time o
 class Compare:
     """Train the report's systems for the same time on the same episodes, judge them alike, and show them side by side.
 
-    What is finished is kept in OUT and not done again; an interrupted training goes on from its checkpoint.
+    What is finished is kept in OUT and not done again; an interrupted training goes on from its checkpoint. With `ray`
+    every system is trained and judged on a node of its own, which needs DATA, PERCEPTION and OUT under the same paths.
 
     Attributes:
         data: Dataset folder, as written by `cosmos-wm collect`; its test split judges.
@@ -59,6 +62,8 @@ class Compare:
         contexts: Number of start contexts in each bundle.
         device: "auto", "cpu" or "cuda".
         seed: Of weights, batches and noise.
+        ray: Train and judge on a Ray cluster instead of one system after the other here: "auto" for the one that this
+            machine is a node of, or HOST:PORT of its head (docs/scale.md).
     """
 
     data: Path
@@ -70,25 +75,29 @@ class Compare:
     contexts: int = 16
     device: str = "auto"
     seed: int = 0
+    ray: str | None = None
 
     def run(self) -> dict[str, float]:
         """Train what is not trained yet, judge what is not judged yet, and show all; the figures of each system."""
         names, dataset = self._names(), EpisodeDataset(self.data)
-        fitted = find_perception(self.perception)
-        sight = Perception.load(fitted, self._where)
+        sight = Perception.load(find_perception(self.perception), self._where)
         _check(dataset, sight)
         self.out.mkdir(parents=True, exist_ok=True)
-        cli.claim(self.out / "comparison.json", self._settings(dataset, sight))
-        bundles = {name: self.out / f"dynamics_ckpts_{name}" / "bundle" for name in names}
-        if missing := [name for name in names if not bundles[name].is_dir()]:
-            cache = self.out if (fitted / "config.yaml").exists() else fitted  # as fit-tokenizer left it
-            material = Material.of([dataset], sight, cache, mirror=True)
-            for name in missing:
-                self._train(name, bundles[name], material)
-        models = {name: WorldModel.load(bundles[name], self.device) for name in names}
-        first = max(first_dreamed(model) for model in models.values())
-        truths: dict[int, Reference] = {}
-        results = [self._judge(name, model, dataset, first, truths) for name, model in models.items()]
+        system = self if self.ray is None else self._everywhere()
+        needed = system.data, system.out, *([Path(system.perception)] if Path(system.perception).exists() else [])
+        gpus = int(self._where.type == "cuda")
+        with executor_for(self.ray, Here(), partial(_must_see, needed), cpus=None, gpus=gpus) as executor:
+            cli.claim(self.out / "comparison.json", self._settings(dataset, sight))
+            missing = [name for name in names if not self._bundle(name).is_dir()]
+            if missing:
+                _material(system.data, system.perception, system.out, self._where)  # jobs find it in its cache
+            with tqdm(total=len(missing), desc="train", unit="system", disable=self.ray is None) as bar:
+                executor.run(system._train, missing, lambda *_: bar.update())
+            models = {name: WorldModel.load(self._bundle(name), self.device) for name in names}
+            first = max(first_dreamed(model) for model in models.values())
+            judged: dict[str, Result] = {}
+            executor.run(partial(system._judge, first=first), names, judged.__setitem__)
+        results = [judged[name] for name in names]
         if any("ms_a_frame" not in result.numbers for result in results):
             _measure_speed(results, models)
             for result in results:
@@ -113,6 +122,12 @@ class Compare:
                 raise ValueError(f"unknown system {name!r}; {hint}")
         return names
 
+    def _everywhere(self) -> Compare:
+        """The same as other nodes understand it: paths that do not begin here, and the kind of device that is here."""
+        perception = str(Path(self.perception).resolve()) if Path(self.perception).exists() else self.perception
+        data, out = self.data.resolve(), self.out.resolve()
+        return replace(self, data=data, out=out, perception=perception, device=self._where.type)
+
     def _settings(self, dataset: EpisodeDataset, sight: Perception) -> dict[str, object]:
         """What a comparison that is gone on with must have been begun with."""
         return {
@@ -122,15 +137,22 @@ class Compare:
             "seed": self.seed,
         }
 
+    def _bundle(self, name: str) -> Path:
+        """Where a system's bundle is, when it is trained."""
+        return self.out / f"dynamics_ckpts_{name}" / "bundle"
+
     def _folder(self, name: str, first: int) -> Path:
         """Where a system's figures are kept that count from that frame on."""
         return self.out / f"dynamics_ckpts_{name}" / f"from_frame_{first}"
 
-    def _train(self, name: str, bundle: Path, material: Material) -> None:
+    def _train(self, name: str) -> None:
         """Train one system for its time and write its bundle and `training_<name>.log`."""
-        work = bundle.parent
+        work = self._bundle(name).parent
+        if not (self.out / "comparison.json").is_file():
+            raise FileNotFoundError(f"{self.out} is another folder here than where the command runs; share the disk")
         work.mkdir(parents=True, exist_ok=True)
         print(f"{name}: training for {self.minutes_per_model:g} minutes", flush=True)
+        material = _material(self.data, self.perception, self.out, self._where)
         material = material.fewer(_VALIDATED, ABLATIONS[name].episodes if name in ABLATIONS else None)
         system = replace(recipe(name), contexts=self.contexts, device=self.device, seed=self.seed)
         updates = self._updates(system, material, work / "plan.json")
@@ -141,7 +163,7 @@ class Compare:
         lines = [" ".join(f"{key}={value:.5g}" for key, value in row.items()) for row in result.curve]
         with replacing(self.out / f"training_{name}.log") as log:
             log.write_text("\n".join(lines) + "\n")
-        model.save(bundle)  # last: what has a bundle is finished
+        model.save(self._bundle(name))  # last: what has a bundle is finished
 
     def _updates(self, system: FitDynamics, material: Material, plan: Path) -> int:
         """How many a system has time for; measured once, and kept in a file."""
@@ -152,14 +174,14 @@ class Compare:
             cli.write_json(plan, {"updates": count, "seconds_an_update": seconds})
         return int(json.loads(plan.read_text())["updates"])
 
-    def _judge(
-        self, name: str, model: WorldModel, dataset: EpisodeDataset, first: int, truths: dict[int, Reference]
-    ) -> Result:
+    def _judge(self, name: str, first: int) -> Result:
         """What was measured of a system, or measure it now, which also writes `tracking_metrics_<name>.txt`."""
         folder = self._folder(name, first)
         known = Result.load(name, folder)
         if known is not None:
             return known
+        dataset, model = EpisodeDataset(self.data), WorldModel.load(self._bundle(name), self.device)
+        truths = _truths(self.data, self.seed, first)
         evaluation = evaluate(model, dataset, dataset.indices("test"), seed=self.seed, first=first, truths=truths)
         folder.mkdir(parents=True, exist_ok=True)
         write_metrics(folder, evaluation)
@@ -172,6 +194,29 @@ class Compare:
         result = Result.of(name, evaluation, **more)
         result.save(folder)
         return result
+
+
+@cache
+def _material(data: Path, perception: str, out: Path, device: torch.device) -> Material:
+    """What all systems learn from, read once in a process."""
+    fitted = find_perception(perception)
+    encoded = out if (fitted / "config.yaml").exists() else fitted  # as fit-tokenizer left it
+    return Material.of([EpisodeDataset(data)], Perception.load(fitted, device), encoded, mirror=True)
+
+
+@cache
+def _truths(data: Path, seed: int, first: int) -> dict[int, Reference]:
+    """What is known in this process of the episodes that judge; `evaluate` adds to it."""
+    return {}
+
+
+def _must_see(folders: Sequence[Path]) -> None:
+    """Say of a node that it does not share the disk that everything is read from and written to."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"no folder {folder}; data, perception and out must be on a disk that all nodes share"
+            )
 
 
 def _check(dataset: EpisodeDataset, sight: Perception) -> None:

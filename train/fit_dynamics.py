@@ -35,6 +35,7 @@ from cosmos_isaac_wm.storage.bundle import find_perception
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.training import FitConfig, FitResult, fit_dynamics
 from cosmos_isaac_wm.training.material import Material
+from cosmos_isaac_wm.training.processes import Processes
 from cosmos_isaac_wm.world_model import Contexts, WorldModel
 
 Shape = ResNetRolloutConfig | ProbabilisticPlusConfig | LatentUNetConfig
@@ -44,7 +45,8 @@ Shape = ResNetRolloutConfig | ProbabilisticPlusConfig | LatentUNetConfig
 class FitDynamics:
     """Train the dynamics on its own rollouts and write a world model bundle, resumably.
 
-    Checkpoints, encoded episodes, TensorBoard scalars and the curves are kept beside the bundle in `OUT.fit`; an
+    `accelerate launch` or `torchrun` let several processes share the batch; only the main one writes. Checkpoints,
+    encoded episodes, TensorBoard scalars and the curves are kept beside the bundle in `OUT.fit`; an
     interrupted fit is continued from there.
 
     Attributes:
@@ -90,7 +92,8 @@ class FitDynamics:
             )
         if self.perception is None and self.init is None:
             raise ValueError("give --perception (a new model) or --init (refresh a bundle)")
-        choose_device(self.device)  # what is not there is an error now
+        processes = self._processes  # what is not there is an error now
+        processes.slots(self.fit.batch_size)  # and so is what cannot be shared
         datasets = open_datasets(self.data)
         torch.manual_seed(self.seed)
         eyes = find_perception(self.perception) if self.perception is not None else None
@@ -98,8 +101,11 @@ class FitDynamics:
         work = self.out.with_name(self.out.name + ".fit")
         work.mkdir(parents=True, exist_ok=True)
         cache = work if eyes is None or (eyes / "config.yaml").exists() else eyes  # bundles stay as they are
-        material = Material.of(datasets, sight, self.cache or cache, self.fit.mirror)
+        with processes.main_first():  # the others read what it has encoded
+            material = Material.of(datasets, sight, self.cache or cache, self.fit.mirror)
         world_model, _ = self.train_bundle(network, material, work)
+        if not processes.main:
+            return {}
         judging = datasets[0].indices("test")
         world_model.metrics = evaluate(world_model, datasets[0], judging, seed=self.seed).numbers()
         world_model.save(self.out)
@@ -108,6 +114,11 @@ class FitDynamics:
             ship(datasets[0], self.out / "episodes", self.ship_episodes)
         print(f"bundle in {self.out}; checkpoints and curves in {work}")
         return world_model.metrics
+
+    @property
+    def _processes(self) -> Processes:
+        """Who trains: one process, or those that `accelerate launch` or `torchrun` have started."""
+        return Processes(choose_device(self.device).type)
 
     @property
     def _where(self) -> torch.device:
@@ -142,7 +153,8 @@ class FitDynamics:
         sight = sight or base.perception
         mine, theirs = sight.latents_fingerprint(), base.perception.latents_fingerprint()
         if mine != theirs and sight.adapted_from == theirs:
-            print(f"the encoder has learned on since {self.init} was fitted, so the dynamics learns its latents anew")
+            if self._processes.main:
+                print(f"the encoder has learned on since {self.init} was fitted; the dynamics learns its latents anew")
         elif mine != theirs:
             raise ValueError(
                 f"the latents of {self.perception} ({mine}) are not those of {self.init} ({theirs}); make the "
@@ -160,7 +172,8 @@ class FitDynamics:
         """
         sight, datasets = material.sight, material.datasets
         result = fit_dynamics(network, sight, material.train, material.val, self.fit, work, self.seed, self._where.type)
-        draw_curves(work / "curves.png", result)
+        if self._processes.main:
+            draw_curves(work / "curves.png", result)
         contexts = draw_contexts(datasets[0], material.train, network.context_length, self.contexts, self.seed)
         world_model = WorldModel(sight, network, contexts)
         world_model.eval().requires_grad_(False).to(self._where)

@@ -22,6 +22,7 @@ from cosmos_isaac_wm.precision import choose_device
 from cosmos_isaac_wm.storage.bundle import find_perception
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.training.material import encode_split
+from cosmos_isaac_wm.training.processes import Processes
 from cosmos_isaac_wm.training.readout import ReadoutFitConfig, fit_readout
 from cosmos_isaac_wm.training.statistics import latent_statistics
 from cosmos_isaac_wm.training.tokenizer import TokenizerFitConfig, fit_tokenizer
@@ -30,6 +31,9 @@ from cosmos_isaac_wm.training.tokenizer import TokenizerFitConfig, fit_tokenizer
 @dataclass(frozen=True)
 class FitTokenizer:
     """Fit tokenizer, latent statistics and readout on the train split of one or several datasets, resumably.
+
+    `accelerate launch` or `torchrun` let several processes share the tokenizer's batch; only the main one writes, and
+    does what else there is to do.
 
     Attributes:
         data: A dataset folder, as written by `cosmos-wm collect`, or several, of two simulators for example.
@@ -70,13 +74,19 @@ class FitTokenizer:
         if (self.out / "perception.yaml").exists():
             raise FileExistsError(f"{self.out} already holds a finished perception; choose another folder")
         self.out.mkdir(parents=True, exist_ok=True)
-        choose_device(self.device)  # what is not there is an error now
+        processes = Processes(choose_device(self.device).type)  # what is not there is an error now
+        processes.slots(self.fit.batch_size)  # and so is what cannot be shared
         datasets = open_datasets(self.data)
         seen = None if self.init is None else Perception.load(find_perception(self.init), self._where)
         claimed = {"init": None if seen is None else seen.fingerprint(), "adapt": self.adapt, "seed": self.seed}
-        cli.claim(self.out / "unfinished.json", {"data": [each.fingerprint() for each in datasets], **claimed})
+        with processes.main_first():
+            cli.claim(self.out / "unfinished.json", {"data": [each.fingerprint() for each in datasets], **claimed})
         torch.manual_seed(self.seed)
         perception, losses = self._new(datasets) if seen is None else self._adapted(seen, datasets)
+        if not processes.main:
+            return {}
+        if seen is None:
+            perception.mean, perception.std = latent_statistics(datasets, perception)
         losses |= self._fit_readout(perception, datasets)
         perception.cpu().save(self.out)
         for left_over in ("tokenizer-checkpoint.pt", "unfinished.json"):
@@ -89,7 +99,7 @@ class FitTokenizer:
         return choose_device(self.device)
 
     def _new(self, datasets: Sequence[EpisodeDataset]) -> tuple[Perception, dict[str, float]]:
-        """A perception of its own, still without a readout, and the loss of what was trained."""
+        """A perception of its own, still without statistics and readout, and the loss of what was trained."""
         model: TinyTokenizer | CosmosTokenizer
         encoder, decoder, losses = self.cosmos_encoder, self.cosmos_decoder, dict[str, float]()
         if encoder is not None and decoder is not None:
@@ -99,9 +109,7 @@ class FitTokenizer:
         else:
             model = TinyTokenizer(self.tokenizer)
             losses = self._fit(model, datasets)
-        perception = Perception(datasets[0].scene, model.eval().requires_grad_(False)).to(self._where)
-        perception.mean, perception.std = latent_statistics(datasets, perception)
-        return perception, losses
+        return Perception(datasets[0].scene, model.eval().requires_grad_(False)).to(self._where), losses
 
     def _adapted(self, seen: Perception, datasets: Sequence[EpisodeDataset]) -> tuple[Perception, dict[str, float]]:
         """One that goes on from another with its latent statistics, and the loss of what was trained."""

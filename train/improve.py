@@ -44,6 +44,7 @@ class Improve:
         workers: Simulator processes, as of `cosmos-wm collect`.
         device: "auto", "cpu" or "cuda", for the model.
         seed: Of everything.
+        ray: Collect and measure on a Ray cluster: "auto", or HOST:PORT of its head (docs/scale.md).
     """
 
     data: Path
@@ -58,6 +59,7 @@ class Improve:
     workers: int | None = None
     device: str = "auto"
     seed: int = 0
+    ray: str | None = None
 
     def run(self) -> dict[str, float]:
         """Do every round, or what is left of it, and say what each gained; the figures of each round."""
@@ -115,6 +117,7 @@ class Improve:
             world_model=bundle,
             explore=explore,
             seed=seed_apart(known, self.seed + number),
+            ray=self.ray,
         ).run()
 
     def _refresh(self, number: int, datasets: Sequence[Path], init: str) -> str:
@@ -143,7 +146,8 @@ class Improve:
         """Figures of a round's model and agent."""
         folder = self._folder(number)
         agent = str(folder / "run" / "agent")
-        found = Transfer([agent], folder / "transfer", bundle, episodes=self.measured, seed=self.seed).run()
+        transfer = Transfer([agent], folder / "transfer", bundle, episodes=self.measured, seed=self.seed, ray=self.ray)
+        found = transfer.run()
         row = {"dream_success": found[f"{agent}_dream_success"], "real_success": found[f"{agent}_real_success"]}
         metrics = WorldModel.load(bundle, "cpu").metrics
         shown = (key for key in metrics if key.startswith("push_") and key.endswith("_rmse_px512"))

@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import ConvertCallback, EveryNTimesteps
 from stable_baselines3.common.vec_env import VecEnv
 
 from cosmos_isaac_wm.policies.agent import ALGORITHMS, Agent
-from cosmos_isaac_wm.policies.callbacks import Evaluation, ProgressBar, Stopwatch
+from cosmos_isaac_wm.policies.callbacks import Evaluation, ProgressBar, Stopwatch, TimeLimit
 from cosmos_isaac_wm.policies.checkpoints import Checkpoints
 from cosmos_isaac_wm.policies.evaluations import draw_evaluations, evaluation_figures, read_evaluations
 from cosmos_isaac_wm.policies.kept_agents import KeptAgents, forget_after
@@ -47,6 +47,7 @@ class TrainAgent:
         goal: Fixed goal (x, y) in metres; drawn for every episode when not given.
         frame_stack: Latents or pictures that are stacked into one observation.
         timesteps: Environment steps in all.
+        minutes: Train no longer than this, evaluations not counted; then evaluate once more, and keep that agent, too.
         n_envs: Environments side by side; processes in the real simulator.
         policy_kwargs: Of Stable-Baselines3's policy, for instance {"net_arch": [256, 256]}.
         hyperparameters: Of Stable-Baselines3's algorithm; "--hyperparameters.NAME VALUE" changes one of them.
@@ -67,6 +68,7 @@ class TrainAgent:
     goal: list[float] | None = None
     frame_stack: int = 1
     timesteps: int = 400_000
+    minutes: float | None = None
     n_envs: int = 64
     policy_kwargs: dict[str, Any] | None = None
     hyperparameters: dict[str, Any] | None = None
@@ -91,24 +93,29 @@ class TrainAgent:
         kept = KeptAgents(self.out, learner, self._agent(learner, model))
         already = max((row.seconds for row in read_evaluations(self.out / "evaluations.csv", done)), default=0.0)
         stopwatch = Stopwatch(already)
-        evaluations = self._evaluations(model, stopwatch, kept)
-        if done < self.timesteps:
+        limit, evaluations = TimeLimit(stopwatch, self.minutes), self._evaluations(model, stopwatch, kept)
+        if done < self.timesteps and not limit.reached:
             saving = EveryNTimesteps(self.checkpoint_every, ConvertCallback(lambda *_: checkpoints.save(learner)))
-            beside = [ProgressBar(self.timesteps), saving, *evaluations]
+            beside = [ProgressBar(self.timesteps), limit, saving, *evaluations]
             learner.learn(self.timesteps - done, beside, reset_num_timesteps=not done)
             checkpoints.save(learner)
+            if limit.reached:
+                for evaluation in evaluations:
+                    evaluation.finish()
         seconds = stopwatch.seconds
         training.close()
         for evaluation in evaluations:
             evaluation.close()
         kept.finish()
         figures = {"steps": float(learner.num_timesteps), "seconds": seconds}
-        if self.timesteps > done:
+        if learner.num_timesteps > done:
             figures["steps_per_s"] = (learner.num_timesteps - done) / (seconds - already)
         return self._shown(figures)
 
     def _check(self) -> None:
         """Refuse what cannot be learned."""
+        if self.minutes is not None and self.minutes <= 0:
+            raise ValueError(f"minutes must be above 0, got {self.minutes:g}")
         if self.obs_type != "pose" and self.goal is None:
             raise ValueError(
                 f"obs_type {self.obs_type!r} does not show the goal: fix one, for instance --goal '[0.1, 0.1]'"

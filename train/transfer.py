@@ -7,13 +7,18 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import torch
 
 from cosmos_isaac_wm.envs import RealEnv
 from cosmos_isaac_wm.envs.real_env import own_simulator
+from cosmos_isaac_wm.executors import Executor, Here, executor_for, nothing
 from cosmos_isaac_wm.policies.agent import Agent
+from cosmos_isaac_wm.policies.recording import check_drawing
 from cosmos_isaac_wm.policies.transfer import (
     BothWorlds,
     Played,
@@ -23,12 +28,13 @@ from cosmos_isaac_wm.policies.transfer import (
     draw,
     draw_starts,
     film,
-    play_both,
+    play_all,
     table,
     transfer_figures,
 )
 from cosmos_isaac_wm.policies.transfer.sources import identity, known_goal
 from cosmos_isaac_wm.sims import SimulatorName
+from cosmos_isaac_wm.sims.tables import new_tables
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
 
@@ -51,6 +57,8 @@ class Transfer:
         episodes: Of each policy in each world.
         filmed: The policy in the video; the first agent when not given.
         seed: Of starts and goals, random actions and planners.
+        ray: Play on the processors of a Ray cluster instead of here: "auto" for the one that this machine is a node
+            of, or HOST:PORT of its head (docs/scale.md). A game takes as many as PyTorch would use here.
     """
 
     policies: list[str] | None = None
@@ -60,22 +68,24 @@ class Transfer:
     episodes: int = 100
     filmed: str | None = None
     seed: int = 0
+    ray: str | None = None
 
     def run(self) -> dict[str, float]:
         """Play every policy that was not played before, and show how they do; its figures."""
-        model = WorldModel.load(self.world_model)
+        model = WorldModel.load(self.world_model, "auto" if self.ray is None else "cpu")
         worlds = Worlds(model, self.real or own_simulator(model))
         sources = {name: worlds.find(name) for name in self._names(model)}  # a wrong name is an error now
         if self.filmed is not None and self.filmed not in sources:
             raise ValueError(f"--filmed {self.filmed} is none of the policies {[*sources]}")
-        self.out.mkdir(parents=True, exist_ok=True)
-        settings = {"world_model": model.fingerprint(), "episodes": self.episodes, "seed": self.seed}
-        apart = {"real": worlds.simulator} if worlds.simulator != "mujoco" else {}
-        cli.claim(self.out / "transfer.json", settings | apart)
-        env = RealEnv(model, simulator=worlds.simulator)
-        starts = draw_starts(env, self.episodes, self.seed)
-        env.close()
-        rows = {name: self._played(name, source, worlds, starts) for name, source in sources.items()}
+        with executor_for(self.ray, Here(), _check(worlds), torch.get_num_threads()) as executor:
+            self.out.mkdir(parents=True, exist_ok=True)
+            settings = {"world_model": model.fingerprint(), "episodes": self.episodes, "seed": self.seed}
+            apart = {"real": worlds.simulator} if worlds.simulator != "mujoco" else {}
+            cli.claim(self.out / "transfer.json", settings | apart)
+            env = RealEnv(model, simulator=worlds.simulator)
+            starts = draw_starts(env, self.episodes, self.seed)
+            env.close()
+            rows = self._played(sources, worlds, starts, executor)
         figures = transfer_figures(rows, sources)
         text = table(rows, figures)
         (self.out / "transfer.md").write_text(text + "\n")
@@ -92,17 +102,27 @@ class Transfer:
             print(f"{self.world_model} has no agent of its own; --policies names others", file=sys.stderr)
         return list(dict.fromkeys(self.policies or [*own, "random", "scripted"]))
 
-    def _played(self, name: str, source: Source, worlds: Worlds, starts: Sequence[Start]) -> BothWorlds:
-        """Play a policy, or read what was played before."""
-        known = identity(source)
-        distinct = hashlib.sha256(known.encode()).hexdigest()[:8]
-        file = self.out / f"episodes_{re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_')}_{distinct}.json"
-        if file.is_file():
-            held = json.loads(file.read_text())
-            return BothWorlds(Played(**held["dream"]), Played(**held["real"]), held["steps_per_s"])
-        row = play_both(name, source, worlds, starts, self.seed)
-        cli.write_json(file, {"policy": known, **dataclasses.asdict(row)})
-        return row
+    def _played(
+        self, sources: Mapping[str, Source], worlds: Worlds, starts: Sequence[Start], executor: Executor
+    ) -> dict[str, BothWorlds]:
+        """Play the policies that were not played before, and read what was."""
+        files = {name: self._file(name, source) for name, source in sources.items()}
+
+        def keep(name: str, row: BothWorlds) -> None:
+            cli.write_json(files[name], {"policy": identity(sources[name]), **dataclasses.asdict(row)})
+
+        missing = {name: source for name, source in sources.items() if not files[name].is_file()}
+        play_all(missing, worlds, starts, self.seed, executor, keep)
+        rows = {name: json.loads(file.read_text()) for name, file in files.items()}
+        return {
+            name: BothWorlds(Played(**row["dream"]), Played(**row["real"]), row["steps_per_s"])
+            for name, row in rows.items()
+        }
+
+    def _file(self, name: str, source: Source) -> Path:
+        """Where a policy's episodes are kept."""
+        distinct = hashlib.sha256(identity(source).encode()).hexdigest()[:8]
+        return self.out / f"episodes_{re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_')}_{distinct}.json"
 
     def _film(self, sources: Mapping[str, Source], worlds: Worlds, starts: Sequence[Start]) -> None:
         """Film the policy that was asked for, or the first agent, if there is one."""
@@ -110,6 +130,14 @@ class Transfer:
         for name in ([self.filmed] if self.filmed else agents)[:1]:
             start = known_goal(sources[name], starts)[0]
             film(self.out / "transfer.mp4", name, sources[name], worlds, start, self.seed)
+
+
+def _check(worlds: Worlds) -> Callable[[], object]:
+    """What a node has to be able to do; Isaac Lab takes a minute to start, its first game shows whether it is there."""
+    if worlds.simulator != "mujoco":
+        return nothing
+    height, width = worlds.model.scene.image_size
+    return partial(check_drawing, height, new_tables("mujoco", "push", 1, (height, width)).metadata())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

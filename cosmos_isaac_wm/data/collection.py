@@ -1,20 +1,22 @@
-"""How is a dataset collected? In parallel processes, and so that a killed collection goes on where it was.
+"""How is a dataset collected? Wherever jobs run, and so that a killed collection goes on where it was.
 
 Every finished episode is a file of its own until all are there; then they become one Minari dataset. A killed or
-failed run therefore loses at most the episodes in flight, and starting it again does the rest.
+failed run therefore loses at most the episodes in flight, and starting it again does the rest. Workers hand the bytes
+of these files back, so they need not see the folder.
 """
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
 import shutil
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..executors import Executor
 from ..scene import Scene
 from ..storage.atomic import replacing
 from .dataset import EpisodeDataset
@@ -64,13 +67,16 @@ def seed_apart(known: Collection[int], seed: int) -> int:
     raise AssertionError("unreachable")
 
 
+Record = Callable[[Sequence[Job]], Iterable[Episode]]  # runs jobs of one kind at once
+
+
 def collect(
     out: str | os.PathLike[str],
     jobs: list[Job],
-    record: Callable[[Sequence[Job]], Iterable[Episode]],
+    record: Record,
     scene: Scene,
     metadata: dict[str, Any],
-    workers: int,
+    executor: Executor,
     split_seed: int,
     together: int = 1,
     restarts: int = 0,
@@ -80,10 +86,10 @@ def collect(
     Args:
         out: Folder of the dataset; a folder with an interrupted collection of the same plan is continued.
         jobs: What to collect, from `plan`.
-        record: Runs jobs of one kind at once; a picklable function, called in worker processes.
+        record: Runs jobs of one kind at once; a picklable function, called wherever the executor runs jobs.
         scene: The simulator's scene.
         metadata: JSON values stored with the dataset; must equal those of the interrupted run.
-        workers: Number of processes.
+        executor: What runs the jobs. The same jobs give the same dataset whatever it is.
         split_seed: Seed of the 80/10/10 split.
         together: Greatest number of jobs that are run at once.
         restarts: How often the simulator is restarted for a test episode's predictability floor (`baselines`).
@@ -102,8 +108,8 @@ def collect(
     shards.mkdir(parents=True, exist_ok=True)
     _claim(shards / "plan.json", {"jobs": [vars(job) for job in jobs], "scene": scene.to_dict(), **metadata})
     try:
-        _record_missing(shards, jobs, record, workers, together)
-        episodes = (_load(_shard(shards, job), job) for job in tqdm(jobs, desc="write", unit="episode"))
+        _record_missing(shards, jobs, record, executor, together)
+        episodes = (_load(_shard(shards, job.index), job) for job in tqdm(jobs, desc="write", unit="episode"))
         write_dataset(out, episodes, scene, splits, metadata)
     except OSError as error:
         raise OSError(
@@ -114,25 +120,33 @@ def collect(
     return EpisodeDataset(out)
 
 
-def _record_missing(
-    shards: Path, jobs: list[Job], record: Callable[[Sequence[Job]], Iterable[Episode]], workers: int, together: int
-) -> None:
-    """Run the jobs that have no file yet, in processes of their own."""
-    todo = [job for job in jobs if not _shard(shards, job).exists()]
+@dataclass
+class _Recorded:
+    """What came of a batch of jobs: files, by number of the episode, and the error that ended it half way, if any."""
+
+    files: dict[int, bytes] = field(default_factory=dict)
+    error: Exception | None = None
+
+
+def _record_missing(shards: Path, jobs: list[Job], record: Record, executor: Executor, together: int) -> None:
+    """Run the jobs that have no file yet, and write each file as soon as it is here."""
+    todo = {job.index for job in jobs if not _shard(shards, job.index).exists()}
     if len(todo) < len(jobs):
         tqdm.write(f"continuing: {len(jobs) - len(todo)} of {len(jobs)} episodes are already in {shards}")
-    # Spawned, not forked: an OpenGL context does not survive a fork.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    try:
-        # The same batches as at first: what is simulated beside an episode may touch its last bits.
-        batches = [batch for batch in _batches(jobs, together) if not set(todo).isdisjoint(batch)]
-        batches.sort(key=lambda batch: batch[0].kind)  # another kind may be another simulation, which starts slowly
-        futures = [pool.submit(_record_to, shards, batch, record) for batch in batches]
-        with tqdm(total=len(todo), desc="collect", unit="episode") as bar:
-            for future in as_completed(futures):
-                bar.update(future.result())
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    # The same batches as at first: what is simulated beside an episode may touch its last bits.
+    batches = [batch for batch in _batches(jobs, together) if not todo.isdisjoint(job.index for job in batch)]
+    batches.sort(key=lambda batch: batch[0].kind)  # another kind may be another simulation, which starts slowly
+
+    def keep(_: Sequence[Job], recorded: _Recorded) -> None:
+        for index in todo & recorded.files.keys():
+            with replacing(_shard(shards, index)) as temporary:
+                temporary.write_bytes(recorded.files[index])
+            bar.update()
+        if recorded.error is not None:
+            raise recorded.error
+
+    with tqdm(total=len(todo), desc="collect", unit="episode") as bar:
+        executor.run(partial(_record, record=record), batches, keep)
 
 
 def _claim(path: Path, content: dict[str, Any]) -> None:
@@ -148,8 +162,8 @@ def _claim(path: Path, content: dict[str, Any]) -> None:
         )
 
 
-def _shard(folder: Path, job: Job) -> Path:
-    return folder / f"episode_{job.index:06d}.npz"
+def _shard(folder: Path, index: int) -> Path:
+    return folder / f"episode_{index:06d}.npz"
 
 
 def _batches(jobs: Iterable[Job], size: int) -> Iterator[Sequence[Job]]:
@@ -163,24 +177,32 @@ def _batches(jobs: Iterable[Job], size: int) -> Iterator[Sequence[Job]]:
     yield from waiting.values()
 
 
-def _record_to(folder: Path, jobs: Sequence[Job], record: Callable[[Sequence[Job]], Iterable[Episode]]) -> int:
-    """Run jobs and write the episodes that are not there yet; how many."""
-    written = 0
-    for job, episode in zip(jobs, record(jobs), strict=True):
-        if _shard(folder, job).exists():
-            continue
-        arrays: dict[str, NDArray[Any]] = {
-            # Time last: consecutive bytes then repeat, which deflate shrinks a hundredfold.
-            "frames": np.ascontiguousarray(np.moveaxis(episode.frames, 0, -1)),
-            "actions": episode.actions,
-            **{f"positions/{name}": values for name, values in episode.positions.items()},
-            **{f"infos/{name}": values for name, values in episode.infos.items()},
-        }
-        # A file object, because numpy would append .npz to a name.
-        with replacing(_shard(folder, job)) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        written += 1
-    return written
+def _record(jobs: Sequence[Job], record: Record) -> _Recorded:
+    """Run jobs, wherever that is; an error costs no episode that was recorded before it."""
+    recorded = _Recorded()
+    try:
+        for job, episode in zip(jobs, record(jobs), strict=True):
+            recorded.files[job.index] = _packed(episode)
+    except Exception as error:
+        if not recorded.files:
+            raise
+        error.add_note(traceback.format_exc())  # which does not survive the way between processes otherwise
+        recorded.error = error
+    return recorded
+
+
+def _packed(episode: Episode) -> bytes:
+    """An episode as a compressed file."""
+    arrays: dict[str, NDArray[Any]] = {
+        # Time last: consecutive bytes then repeat, which deflate shrinks a hundredfold.
+        "frames": np.ascontiguousarray(np.moveaxis(episode.frames, 0, -1)),
+        "actions": episode.actions,
+        **{f"positions/{name}": values for name, values in episode.positions.items()},
+        **{f"infos/{name}": values for name, values in episode.infos.items()},
+    }
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
 
 
 def _load(path: Path, job: Job) -> Episode:

@@ -55,6 +55,24 @@ class EncodedEpisodes:
         chosen = {name: part[list(rows)] for name, part in parts.items() if name != "kinds"}
         return EncodedEpisodes(**chosen, kinds=parts["kinds"])
 
+    def resident_on(self, device: torch.device) -> EncodedEpisodes:
+        """The same in a device's memory, but for latents that do not fit there (`fits_on`).
+
+        Where these stay in the host's memory, windows of them have to be gathered there in every update, for which a
+        GPU waits.
+        """
+        moved = {name: part.to(device) for name, part in vars(self).items() if name not in ("latents", "kinds")}
+        latents = self.latents.to(device) if fits_on(device, self.latents) else self.latents
+        return EncodedEpisodes(latents, **moved, kinds=self.kinds)
+
+
+def fits_on(device: torch.device, tensor: Tensor) -> bool:
+    """Whether a tensor takes less than half of the memory that a GPU has free; the other half is for networks.
+
+    On the processor, where it is already, anything does.
+    """
+    return device.type != "cuda" or tensor.nbytes < torch.cuda.mem_get_info(device)[0] / 2
+
 
 def mirror_episode(episode: Episode, scene: Scene) -> Episode:
     """The same episode in a mirror: picture, x and headings flipped, actions multiplied by `scene.mirror_actions`."""
@@ -159,27 +177,29 @@ class WindowSampler:
     """
 
     def __init__(self, episodes: EncodedEpisodes, kind: str, context_length: int, motion_bias: float, horizon: int = 8):
-        starts = []
-        for index, length in enumerate(episodes.lengths.tolist()):
-            if episodes.kinds[index] != kind:
-                continue
-            last = np.arange(context_length - 1, length - 1)  # index of the last context frame
-            if episodes.positions.shape[2]:
-                track = episodes.positions[index, :length, 0].numpy()
-                ahead = track[np.minimum(last + horizon, length - 1)]
-                moved = np.linalg.norm(ahead - track[last], axis=-1)
-                weight = 1.0 + motion_bias * 10 * np.nan_to_num(moved)
-            else:
-                weight = np.ones(len(last))
-            starts.append(np.stack([np.full(len(last), index), last, weight], axis=1))
-        table = np.concatenate(starts) if starts else np.empty((0, 3))
+        lengths = episodes.lengths.cpu()
+        last = torch.arange(int(lengths.max()))  # a frame that may be the last of a context
+        of_kind = torch.tensor([own == kind for own in episodes.kinds])
+        fits = of_kind[:, None] & (last >= context_length - 1) & (last < lengths[:, None] - 1)  # (E, L)
+        table = fits.nonzero()
         if not len(table):
             raise DatasetError(f"no episode of kind {kind!r} is longer than the context of {context_length} frames")
-        self._table, self._cumulative = table[:, :2].astype(np.int64), np.cumsum(table[:, 2])
+        weight = torch.ones(len(table), dtype=torch.float64)
+        if episodes.positions.shape[2]:
+            track = episodes.positions[:, :, 0].cpu().double()
+            episode, frame = table.unbind(dim=1)
+            ahead = torch.minimum(frame + horizon, lengths[episode] - 1)
+            weight += motion_bias * 10 * (track[episode, ahead] - track[episode, frame]).norm(dim=-1).nan_to_num()
+        device = episodes.lengths.device
+        self._table, self._cumulative = table.to(device), weight.cumsum(dim=0).to(device)
 
-    def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """(episode, index of the last context frame), (count, 2)."""
-        return self._table[np.searchsorted(self._cumulative, rng.random(count) * self._cumulative[-1], side="right")]
+    def draw(self, chances: Tensor) -> Tensor:
+        """(episode, index of the last context frame), int64 (count, 2), for numbers in [0, 1), float64 (count,).
+
+        On the episodes' device, and without waiting for it.
+        """
+        places = torch.searchsorted(self._cumulative, chances * self._cumulative[-1], right=True)
+        return self._table[places.clamp(max=len(self._table) - 1)]
 
 
 def join(parts: Sequence[EncodedEpisodes]) -> EncodedEpisodes:

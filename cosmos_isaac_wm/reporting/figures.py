@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import imageio.v2 as imageio
@@ -104,7 +107,14 @@ def write_side_by_side(
 
 
 def write_frames(path: str | os.PathLike[str], frames: Iterable[NDArray[np.uint8]], fps: float) -> None:
-    """An MP4 of frames (H, W, 3), whose sides must be multiples of 16."""
+    """An MP4 of frames (H, W, 3), whose sides must be multiples of 16; a warning instead where there is no ffmpeg."""
+    if find_spec("imageio_ffmpeg") is None:
+        warnings.warn(
+            f"{Path(path).name} was not made, because imageio-ffmpeg is missing: pip install 'imageio[ffmpeg]'",
+            UserWarning,
+            stacklevel=2,
+        )
+        return
     with replacing(path) as temporary:
         writer: Any = imageio.get_writer(temporary, format="FFMPEG", fps=fps, codec="libx264", quality=7)  # type: ignore[arg-type]
         with closing(writer):

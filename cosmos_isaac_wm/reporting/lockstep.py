@@ -94,6 +94,7 @@ class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.flo
             raise ValueError("the bundle stores no such context with a simulator state, so both cannot start alike")
         self._start = int(self._rng.choice(np.flatnonzero(known)))
         where = {"episode": int(contexts.episodes[self._start]), "start": int(contexts.starts[self._start])}
+        seed = int(self._rng.integers(2**31)) if seed is None else seed  # of the goal, which both share
         dreamed = self._dream.reset(seed=seed, options={**options, **where})
         goal = {"goal": dreamed[1]["goal"]} if "goal" in dreamed[1] else {}
         real = self._real.reset(seed=seed, options={**where, **goal})

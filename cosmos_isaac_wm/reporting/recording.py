@@ -46,7 +46,7 @@ class Recording:
 
         Args:
             latent: What was dreamed, (C, h, w).
-            frame: What the real picture is, uint8 (H, W, 3).
+            frame: The real picture, uint8 (H, W, 3).
             true_px: Where the markers are found in it, px at 512, (N, 2), NaN where not.
             true_m: Where they really are, metres, (N, 2), NaN where unknown.
         """

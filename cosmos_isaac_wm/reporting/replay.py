@@ -59,7 +59,10 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
         super().__init__(env)
         dream = env.unwrapped
         if not isinstance(dream, DreamEnvironment):
-            raise ValueError(f"DreamRecorder records dreams such as CosmosDream-v0, not {dream}")
+            raise ValueError(
+                f"DreamRecorder records dreams such as CosmosDream-v0, not {dream}: a dream has a world_model, a task, "
+                "a context and an engine"
+            )
         if not isinstance(episode, Episode):
             raise ValueError(
                 f"expected an Episode, as WorldModel.load().held_out()[0] or EpisodeDataset(path)[0] are, got {episode}"

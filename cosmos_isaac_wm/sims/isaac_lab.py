@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from ..scene import TABLE, Scene
+from .dimensions import CUBE_SIZE, PUSHER_RADIUS
 from .isaac_scene import SUBSTEPS
 from .isaac_task import TableEnv, TableEnvCfg, start_state
-from .table import CUBE_SIZE, PUSHER_RADIUS
 
 
 def _touch(state: NDArray[np.float64]) -> bool:

@@ -14,7 +14,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from ..scene import TABLE
-from . import table
+from . import dimensions
 
 try:
     import isaaclab.sim as sim_utils
@@ -89,18 +89,18 @@ def spawn_pusher(
         mass.CreateMassAttr(0.01)
         mass.CreateDiagonalInertiaAttr(Gf.Vec3f(1e-5))
     head = sim_utils.CylinderCfg(
-        radius=table.PUSHER_RADIUS,
-        height=table.PUSHER_HEIGHT,
+        radius=dimensions.PUSHER_RADIUS,
+        height=dimensions.PUSHER_HEIGHT,
         rigid_props=sim_utils.UsdPhysicsRigidBodyCfg(),
-        mass_props=sim_utils.MassCfg(mass=table.PUSHER_MASS),
-        **_solid("pusher", table.PUSHER_FRICTION),
+        mass_props=sim_utils.MassCfg(mass=dimensions.PUSHER_MASS),
+        **_solid("pusher", dimensions.PUSHER_FRICTION),
     )
     head.func(f"{prim_path}/head", head)
     fixed = UsdPhysics.FixedJoint.Define(stage, f"{prim_path}/anchor")
     fixed.CreateBody1Rel().SetTargets([f"{prim_path}/base"])
     where = UsdGeom.XformCache().GetLocalToWorldTransform(root.GetPrim()).ExtractTranslation()
     fixed.CreateLocalPos0Attr(Gf.Vec3f(where))
-    reach = table.TABLE_HALF_WIDTH - table.PUSHER_RADIUS
+    reach = dimensions.TABLE_HALF_WIDTH - dimensions.PUSHER_RADIUS
     for name, axis, parent, child in (("pusher_x", "X", "base", "rail"), ("pusher_y", "Y", "rail", "head")):
         joint = UsdPhysics.PrismaticJoint.Define(stage, f"{prim_path}/{name}")
         joint.CreateAxisAttr(axis)
@@ -111,8 +111,8 @@ def spawn_pusher(
         drive = UsdPhysics.DriveAPI.Apply(joint.GetPrim(), "linear")
         drive.CreateTypeAttr("force")
         drive.CreateStiffnessAttr(0.0)
-        drive.CreateDampingAttr(table.PUSHER_DAMPING)
-        drive.CreateMaxForceAttr(table.PUSHER_FORCE)
+        drive.CreateDampingAttr(dimensions.PUSHER_DAMPING)
+        drive.CreateMaxForceAttr(dimensions.PUSHER_FORCE)
     return root.GetPrim()
 
 
@@ -150,13 +150,13 @@ def _box(name: str, position: Sequence[float], size: Sequence[float], **solid: A
 
 
 def _wall(name: str, x: int, y: int, friction: float) -> AssetBaseCfg:
-    half, thick = table.TABLE_HALF_WIDTH, table.WALL_THICKNESS
+    half, thick = dimensions.TABLE_HALF_WIDTH, dimensions.WALL_THICKNESS
     outer = half + 2 * thick
     return _box(
         f"wall_{name}",
-        (x * (half + thick), y * (half + thick), table.WALL_HEIGHT / 2),
-        (2 * (thick if x else outer), 2 * (thick if y else outer), table.WALL_HEIGHT),
-        **_solid("wall", friction, solref=table.WALL_BOUNCE, priority=1),
+        (x * (half + thick), y * (half + thick), dimensions.WALL_HEIGHT / 2),
+        (2 * (thick if x else outer), 2 * (thick if y else outer), dimensions.WALL_HEIGHT),
+        **_solid("wall", friction, solref=dimensions.WALL_BOUNCE, priority=1),
     )
 
 
@@ -216,19 +216,19 @@ def newton() -> NewtonCfg:
 
 def furnish(scene: TableSceneCfg, kind: str, image_size: tuple[int, int], supersampling: int) -> CameraCfg:
     """Fill a scene with what belongs to a kind of episode, and a camera of that many rays a pixel; the camera."""
-    friction = table.CUBE_FRICTION[kind]
-    outer = 2 * (table.TABLE_HALF_WIDTH + 2 * table.WALL_THICKNESS)
+    friction = dimensions.CUBE_FRICTION[kind]
+    outer = 2 * (dimensions.TABLE_HALF_WIDTH + 2 * dimensions.WALL_THICKNESS)
     scene.floor = _box("floor", (0, 0, -0.31), (10, 10, 0.02), **_solid("floor", friction))
     scene.table = _box("table", (0, 0, -0.02), (outer, outer, 0.04), **_solid("table", friction))
     for name, x, y in (("left", -1, 0), ("right", 1, 0), ("near", 0, -1), ("far", 0, 1)):
         setattr(scene, f"wall_{name}", _wall(name, x, y, friction))
     scene.cube = RigidObjectCfg(
         prim_path="{ENV_REGEX_NS}/cube",
-        init_state=RigidObjectCfg.InitialStateCfg(pos=(0.0, 0.0, table.CUBE_SIZE / 2)),
+        init_state=RigidObjectCfg.InitialStateCfg(pos=(0.0, 0.0, dimensions.CUBE_SIZE / 2)),
         spawn=sim_utils.CuboidCfg(
-            size=(table.CUBE_SIZE,) * 3,
+            size=(dimensions.CUBE_SIZE,) * 3,
             rigid_props=sim_utils.UsdPhysicsRigidBodyCfg(),
-            mass_props=sim_utils.MassCfg(mass=table.CUBE_MASS),
+            mass_props=sim_utils.MassCfg(mass=dimensions.CUBE_MASS),
             **_solid("cube", friction, condim=4),
         ),
     )
@@ -236,10 +236,10 @@ def furnish(scene: TableSceneCfg, kind: str, image_size: tuple[int, int], supers
         drive = ImplicitActuatorCfg(
             joint_names_expr=["pusher_.*"],
             stiffness=0.0,
-            damping=table.PUSHER_DAMPING,
-            joint_effort_limit=table.PUSHER_FORCE,
+            damping=dimensions.PUSHER_DAMPING,
+            joint_effort_limit=dimensions.PUSHER_FORCE,
         )
-        height = table.PUSHER_HEIGHT / 2 + table.PUSHER_CLEARANCE
+        height = dimensions.PUSHER_HEIGHT / 2 + dimensions.PUSHER_CLEARANCE
         scene.pusher = ArticulationCfg(
             prim_path="{ENV_REGEX_NS}/pusher",
             init_state=ArticulationCfg.InitialStateCfg(pos=(0.0, 0.0, height)),

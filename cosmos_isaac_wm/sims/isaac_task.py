@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..scene import KINDS, TABLE
-from . import table
+from . import dimensions
 from .isaac_scene import STACKS, SUBSTEPS, TableSceneCfg, WarpRendererCfg, furnish, newton  # says so without Isaac Lab
 from .starts import draw_start
 
@@ -161,7 +161,7 @@ class TableEnv(DirectRLEnv):
             self.scene.update(dt=self.physics_dt * at_once)
 
     def _pre_physics_step(self, actions: Tensor) -> None:
-        self._target = table.PUSHER_SPEED * actions.clamp(-1.0, 1.0)
+        self._target = dimensions.PUSHER_SPEED * actions.clamp(-1.0, 1.0)
 
     def _apply_action(self) -> None:
         if self.pusher is not None:
@@ -174,7 +174,7 @@ class TableEnv(DirectRLEnv):
         return (self.states()[:, :2] - self._goal).norm(dim=-1)
 
     def _get_rewards(self) -> Tensor:
-        return -self._distance() / (2 * table.TABLE_HALF_WIDTH * 2**0.5)
+        return -self._distance() / (2 * dimensions.TABLE_HALF_WIDTH * 2**0.5)
 
     def _get_dones(self) -> tuple[Tensor, Tensor]:
         return self._distance() < TABLE.goal_radius, self.episode_length_buf >= self.max_episode_length

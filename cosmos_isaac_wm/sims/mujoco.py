@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..scene import KINDS, TABLE, Scene
-from . import table
+from . import dimensions
 from .starts import draw_start
 
 NO_OPENGL = (
@@ -49,8 +49,8 @@ def _build(kind: str) -> mujoco.MjModel:
     """Compile the table with or without its pusher."""
     spec = mujoco.MjSpec.from_string(files("cosmos_isaac_wm.sims").joinpath("assets/table.xml").read_text())
     world, box = spec.worldbody, mujoco.mjtGeom.mjGEOM_BOX
-    half, thick = table.TABLE_HALF_WIDTH, table.WALL_THICKNESS
-    friction = [table.CUBE_FRICTION[kind], 0.002, 0.0001]
+    half, thick = dimensions.TABLE_HALF_WIDTH, dimensions.WALL_THICKNESS
+    friction = [dimensions.CUBE_FRICTION[kind], 0.002, 0.0001]
     outer = half + 2 * thick
     world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, pos=[0, 0, -0.3], size=[5, 5, 0.1], material="floor")
     world.add_geom(
@@ -60,11 +60,11 @@ def _build(kind: str) -> mujoco.MjModel:
         world.add_geom(
             name=f"wall_{name}",
             type=box,
-            pos=[x * (half + thick), y * (half + thick), table.WALL_HEIGHT / 2],
-            size=[thick if x else outer, thick if y else outer, table.WALL_HEIGHT / 2],
+            pos=[x * (half + thick), y * (half + thick), dimensions.WALL_HEIGHT / 2],
+            size=[thick if x else outer, thick if y else outer, dimensions.WALL_HEIGHT / 2],
             material="wall",
             friction=friction,
-            solref=list(table.WALL_BOUNCE),
+            solref=list(dimensions.WALL_BOUNCE),
             priority=1,
         )
     camera = TABLE.camera
@@ -73,13 +73,13 @@ def _build(kind: str) -> mujoco.MjModel:
     oblique = world.add_camera(name="oblique", pos=list(camera.position), fovy=camera.fovy)
     oblique.alt.type = mujoco.mjtOrientation.mjORIENTATION_XYAXES
     oblique.alt.xyaxes = [*right, *up]
-    cube = world.add_body(name="cube", pos=[0, 0, table.CUBE_SIZE / 2])
+    cube = world.add_body(name="cube", pos=[0, 0, dimensions.CUBE_SIZE / 2])
     cube.add_freejoint(name="cube")
     cube.add_geom(
         name="cube",
         type=box,
-        size=[table.CUBE_SIZE / 2] * 3,
-        mass=table.CUBE_MASS,
+        size=[dimensions.CUBE_SIZE / 2] * 3,
+        mass=dimensions.CUBE_MASS,
         material="cube",
         friction=friction,
         condim=4,
@@ -91,20 +91,22 @@ def _build(kind: str) -> mujoco.MjModel:
 
 def _add_pusher(spec: mujoco.MjSpec) -> None:
     """The pusher: a cylinder on two crossed slides, each driven at a speed."""
-    pusher = spec.worldbody.add_body(name="pusher", pos=[0, 0, table.PUSHER_HEIGHT / 2 + table.PUSHER_CLEARANCE])
-    reach = table.TABLE_HALF_WIDTH - table.PUSHER_RADIUS
+    pusher = spec.worldbody.add_body(
+        name="pusher", pos=[0, 0, dimensions.PUSHER_HEIGHT / 2 + dimensions.PUSHER_CLEARANCE]
+    )
+    reach = dimensions.TABLE_HALF_WIDTH - dimensions.PUSHER_RADIUS
     for name, axis in (("pusher_x", [1, 0, 0]), ("pusher_y", [0, 1, 0])):
         pusher.add_joint(name=name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=axis, limited=True, range=[-reach, reach])
         motor = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
-        motor.set_to_velocity(kv=table.PUSHER_DAMPING)
-        motor.forcelimited, motor.forcerange = True, [-table.PUSHER_FORCE, table.PUSHER_FORCE]
+        motor.set_to_velocity(kv=dimensions.PUSHER_DAMPING)
+        motor.forcelimited, motor.forcerange = True, [-dimensions.PUSHER_FORCE, dimensions.PUSHER_FORCE]
     pusher.add_geom(
         name="pusher",
         type=mujoco.mjtGeom.mjGEOM_CYLINDER,
-        size=[table.PUSHER_RADIUS, table.PUSHER_HEIGHT / 2, 0],
-        mass=table.PUSHER_MASS,
+        size=[dimensions.PUSHER_RADIUS, dimensions.PUSHER_HEIGHT / 2, 0],
+        mass=dimensions.PUSHER_MASS,
         material="pusher",
-        friction=[table.PUSHER_FRICTION, 0.002, 0.0001],
+        friction=[dimensions.PUSHER_FRICTION, 0.002, 0.0001],
     )
 
 
@@ -160,7 +162,7 @@ class MujocoTable:
         if action.shape != (2,) or not np.isfinite(action).all():
             raise ValueError(f"expected a finite action of shape (2,), got {action}")
         if self.kind == "push":
-            self.data.ctrl[:] = table.PUSHER_SPEED * np.clip(action, -1.0, 1.0)
+            self.data.ctrl[:] = dimensions.PUSHER_SPEED * np.clip(action, -1.0, 1.0)
         mujoco.mj_step(self.model, self.data, nstep=self.SUBSTEPS)
 
     def render(self) -> NDArray[np.uint8]:

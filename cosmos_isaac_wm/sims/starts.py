@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .table import CUBE_SIZE, PUSHER_RADIUS, TABLE_HALF_WIDTH
+from .dimensions import CUBE_SIZE, PUSHER_RADIUS, TABLE_HALF_WIDTH
 
 _APART = 0.10  # metres between the centres of cube and pusher, at least
 

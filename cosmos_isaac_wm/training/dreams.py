@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ..counter_rng import mixed, normal, uniform
 from ..data.windows import EncodedEpisodes, WindowSampler
+from .processes import Processes
 from .recipe import FitConfig, Stage
 
 _STILL = 1e-3  # metres a step: what moves less is at rest
 _AFTER_REST = 8  # steps that a dream goes on after everything has come to rest, to learn that it stays there
+_OF_NOISE = 2  # part of the keys of the noise, beyond the draws of going on and of the place
 
 
 @dataclass
@@ -36,20 +37,20 @@ class Targets:
     headings: Tensor
     actions: Tensor
 
-    def to(self, device: torch.device) -> Targets:
-        """The same on a device."""
-        return Targets(*(part.to(device) for part in (self.latents, self.positions, self.headings, self.actions)))
-
 
 class Dreams:
-    """The batch of dreams that training advances.
+    """The batch of dreams that training advances, or this process's slots of it.
 
-    Every kind of episode has an equal part of the batch, however many there are and however long they move.
+    Every kind of episode has an equal part of the batch, however many there are and however long they move. Everything
+    is where the episodes are, and of static shape: an update asks the device for nothing. What a slot draws depends on
+    seed, update and its number in the whole batch only.
 
     Args:
         episodes: Training episodes.
         config: The recipe.
         context_length: K.
+        seed: Of the draws.
+        processes: Who shares the batch.
 
     Attributes:
         place: Where each dream is: its episode, and the frame that its newest latent dreams, (B, 2).
@@ -57,38 +58,51 @@ class Dreams:
         alive: Whether it may go on, (B,).
     """
 
-    def __init__(self, episodes: EncodedEpisodes, config: FitConfig, context_length: int):
-        self._episodes, self._context_length = episodes, context_length
-        biases = {stage.motion_bias for stage in config.stages}
-        kinds = sorted(set(episodes.kinds))
+    def __init__(
+        self, episodes: EncodedEpisodes, config: FitConfig, context_length: int, seed: int, processes: Processes
+    ):
+        self._episodes, self._context_length, self._processes = episodes, context_length, processes
+        self._device = device = episodes.lengths.device
+        self._kinds, self._batch_size = sorted(set(episodes.kinds)), config.batch_size
         self._samplers = {
-            (bias, kind): WindowSampler(episodes, kind, context_length, bias) for bias in biases for kind in kinds
+            bias: [WindowSampler(episodes, kind, context_length, bias) for kind in self._kinds]
+            for bias in {stage.motion_bias for stage in config.stages}
         }
         self._ends = motion_ends(episodes)
-        size = config.batch_size
-        self._kinds = np.array([kinds[slot % len(kinds)] for slot in range(size)])
-        self.place: NDArray[np.int64] = np.zeros((size, 2), dtype=np.int64)
-        self.context = torch.zeros(size, context_length, *episodes.latents.shape[2:])
-        self.alive: NDArray[np.bool_] = np.zeros(size, dtype=bool)
+        self._own = processes.slots(config.batch_size)
+        self._slots = torch.arange(self._own.start, self._own.stop, device=device)
+        self._seed, self._noise = torch.tensor(seed, device=device), config.context_noise
+        size = len(self._own)
+        self.place = torch.zeros(size, 2, dtype=torch.int64, device=device)
+        self.context = torch.zeros(size, context_length, *episodes.latents.shape[2:], device=device)
+        self.alive = torch.zeros(size, dtype=torch.bool, device=device)
 
-    def prepare(self, stage: Stage, rng: np.random.Generator) -> None:
-        """Restart the dreams that ended, diverged or lost the draw."""
-        ends = self._ends[self.place[:, 0]]
-        go_on = self.alive & (self.place[:, 1] + stage.rollout < ends) & (rng.random(len(ends)) < stage.persistence)
-        for kind in np.unique(self._kinds):
-            fresh = np.flatnonzero(~go_on & (self._kinds == kind))
-            self._restart(fresh, self._samplers[stage.motion_bias, kind].draw(len(fresh), rng), stage.rollout)
+    def prepare(self, stage: Stage, update: int) -> None:
+        """Restart the dreams that ended, diverged or lost the draw, before update number `update`."""
+        keys = mixed(mixed(self._seed, update), self._slots)
+        goes_on = self.alive & (self.place[:, 1] + stage.rollout < self._ends[self.place[:, 0]])
+        goes_on = goes_on & (uniform(keys, 0) < stage.persistence)
+        fresh = self._drawn(stage, uniform(keys, 1))
+        self.place = torch.where(goes_on.unsqueeze(1), self.place, fresh)
+        offsets = torch.arange(-self._context_length + 1, 1, device=self._device)
+        real = self._gather(self._episodes.latents, fresh, offsets).float()
+        if self._noise:
+            real = real + self._noise * normal(mixed(keys, _OF_NOISE), real[0].numel()).view_as(real)
+        self.context = torch.where(goes_on[:, None, None, None, None], self.context, real)
 
-    def _restart(self, fresh: NDArray[np.int64], places: NDArray[np.int64], steps: int) -> None:
-        last = self._episodes.lengths.numpy()[places[:, 0]] - 1
-        places[:, 1] = np.maximum(np.minimum(places[:, 1], last - steps), self._context_length - 1)
-        self.place[fresh] = places
-        offsets = np.arange(-self._context_length + 1, 1)
-        self.context[fresh] = self._gather(self._episodes.latents, places, offsets).float()
+    def _drawn(self, stage: Stage, chances: Tensor) -> Tensor:
+        """A new place for every slot, of the kind that the slot is for, with room for a rollout where there is any."""
+        places, kinds = torch.empty_like(self.place), len(self._kinds)
+        for kind, sampler in enumerate(self._samplers[stage.motion_bias]):
+            slots = slice((kind - self._own.start) % kinds, None, kinds)
+            places[slots] = sampler.draw(chances[slots])
+        episode, frame = places.unbind(dim=1)
+        last = self._episodes.lengths[episode] - 1 - stage.rollout
+        return torch.stack([episode, torch.minimum(frame, last).clamp(min=self._context_length - 1)], dim=1)
 
     def targets(self, steps: int) -> Targets:
         """The truth of the frames from where the dreams are to `steps` ahead."""
-        ahead = np.arange(steps + 1)
+        ahead = torch.arange(steps + 1, device=self._device)
         episodes = self._episodes
         return Targets(
             self._gather(episodes.latents, self.place, ahead).float(),
@@ -99,34 +113,38 @@ class Dreams:
 
     def advance(self, context: Tensor, alive: Tensor, steps: int) -> None:
         """Keep the dreamed contexts for the next update."""
-        self.context, self.alive = context.detach().float().cpu(), alive.cpu().numpy()
+        self.context, self.alive = context.detach().float(), alive
         self.place[:, 1] += steps
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Where every dream is, for the checkpoint."""
-        return {
-            "place": torch.from_numpy(self.place),
-            "context": self.context,
-            "alive": torch.from_numpy(self.alive),
-        }
+        """Where every dream of the whole batch is, for the checkpoint; all processes have to ask for it together."""
+        return {name: self._processes.gathered(getattr(self, name)) for name in ("place", "context", "alive")}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on with the dreams of a checkpoint."""
-        self.place, self.alive = state["place"].numpy(), state["alive"].numpy()
-        self.context = state["context"]
+        """Go on with this process's slots of a checkpoint, however many processes wrote it.
 
-    @staticmethod
-    def _gather(source: Tensor, place: NDArray[np.int64], offsets: NDArray[np.int64]) -> Tensor:
-        limit = source.shape[1] - 1
-        frames = np.clip(place[:, 1:] + offsets, 0, limit)
-        return source[torch.from_numpy(place[:, :1]), torch.from_numpy(frames)]
+        Raises:
+            ValueError: If it is of a batch of another size.
+        """
+        if len(state["place"]) != self._batch_size:
+            raise ValueError(f"it is of a batch of {len(state['place'])} dreams, and this one has {self._batch_size}")
+        own = slice(self._own.start, self._own.stop)
+        self.place, self.context, self.alive = (
+            state[name][own].to(self._device, copy=True) for name in ("place", "context", "alive")
+        )
+
+    def _gather(self, source: Tensor, place: Tensor, offsets: Tensor) -> Tensor:
+        frames = (place[:, 1:] + offsets).clamp(0, source.shape[1] - 1)
+        if source.device == place.device:
+            return source[place[:, :1], frames]
+        outside = source[place[:, :1].to(source.device), frames.to(source.device)]
+        return outside.pin_memory().to(place.device, non_blocking=True)
 
 
-def motion_ends(episodes: EncodedEpisodes) -> NDArray[np.int64]:
+def motion_ends(episodes: EncodedEpisodes) -> Tensor:
     """How many frames of each episode there are until everything has come to rest, (E,)."""
-    lengths: NDArray[np.int64] = episodes.lengths.numpy()
     if not episodes.positions.shape[2]:
-        return lengths
-    moved = episodes.positions.diff(dim=1).norm(dim=-1).nan_to_num().amax(dim=2).numpy() > _STILL
-    frames = np.arange(1, moved.shape[1] + 1)
-    return np.minimum(lengths, (moved * frames).max(axis=1) + 1 + _AFTER_REST)
+        return episodes.lengths
+    moved = episodes.positions.diff(dim=1).norm(dim=-1).nan_to_num().amax(dim=2) > _STILL
+    frames = torch.arange(1, moved.shape[1] + 1, device=moved.device)
+    return torch.minimum(episodes.lengths, (moved * frames).amax(dim=1) + 1 + _AFTER_REST)

@@ -2,34 +2,33 @@
 
 Two things go beyond the report's recipe: rollouts are persistent (`dreams`), and the losses weigh what is not
 background, and add what the readout sees (`losses`).
+
+Episodes, dreams and losses stay on the device; the host learns of them only when something is written down (`logbook`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from accelerate import Accelerator
-from pytorch_optimizer import Muon
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
 
 from ..data.windows import EncodedEpisodes
 from ..perception import Perception
 from ..perception.readout import Located
 from ..precision import autocast
 from ..storage.checkpoint import Stateful
+from .clock import Budget, trapezoid
+from .compilation import compiled, pays
 from .dreams import Dreams
 from .logbook import Logbook
 from .losses import PoseJudge, latent_terms, median_latent
+from .optimizer import MovingAverage, new_optimizer
+from .processes import Processes
 from .recipe import FitConfig
 from .validation import validate
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass
@@ -59,6 +58,8 @@ def fit_dynamics(
 ) -> FitResult:
     """Train `dynamics` in place, resuming from a checkpoint in `out`; it ends up with the best validated weights.
 
+    Several processes, as `accelerate launch` or `torchrun` start them, share the batch: all call this alike.
+
     Args:
         dynamics: The model.
         perception: Frozen; its readout and scene turn latents into positions and pixels.
@@ -66,31 +67,27 @@ def fit_dynamics(
         val: Validation episodes; the best weights are chosen by the open-loop error on them.
         config: The recipe.
         out: Folder for checkpoint and TensorBoard scalars.
-        seed: Seed of batches and dropout.
+        seed: Seed of batches and dropout. What it draws is the same on every device and for any number of processes;
+            versions before 0.2 drew other batches for it.
         device: "cpu" or "cuda".
 
     Raises:
-        ValueError: If the loss is no longer finite, or the checkpoint does not fit.
+        ValueError: If the loss is no longer finite, the checkpoint does not fit, the budget in minutes is too short for
+            a validation, or the batch cannot be shared by the processes.
     """
-    trainer = _Trainer(dynamics, perception, train, config, out, device)
-    for update in trainer.logbook.remaining():
-        torch.manual_seed(seed + update)  # of the dropout: a resumed run draws what an uninterrupted one would
-        rollout = trainer.update(update, np.random.default_rng((seed, update)))
-        done = update + 1
-        if done % config.validate_every == 0 or done == trainer.updates:
-            trainer.logbook.validated(done, trainer.lr, rollout, validate(trainer.kept, perception, val))
-        trainer.logbook.save(done)
-    trainer.logbook.finish()
-    dynamics.load_state_dict(trainer.kept.state_dict())
-    return FitResult(trainer.logbook.curve, trainer.logbook.best, trainer.logbook.seconds)
+    trainer = _Trainer(dynamics, perception, train, val, config, out, seed, device)
+    for update, progress in trainer.logbook.remaining(trainer.budget):
+        trainer.update(update, progress)
+        if (update + 1) % config.validate_every == 0:
+            trainer.validate(update + 1)
+    return trainer.result()
 
 
 class _Trainer:
-    """What an update needs: network, optimiser, schedule, moving average, dreams and logbook; arguments as above.
+    """What an update needs: network, optimiser, moving average, dreams and logbook; arguments as above.
 
     Attributes:
-        updates: How many there are.
-        kept: The network that is validated: the moving average, or the network itself.
+        budget: How long it goes on.
         logbook: The bookkeeping.
     """
 
@@ -99,59 +96,85 @@ class _Trainer:
         dynamics: nn.Module,
         perception: Perception,
         train: EncodedEpisodes,
+        val: EncodedEpisodes,
         config: FitConfig,
         out: Path,
+        seed: int,
         device: str,
     ):
-        self._accelerator = accelerator = Accelerator(cpu=device == "cpu")
-        dynamics.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._perception, self._config, self._out = perception.to(accelerator.device), config, out
+        self._processes = processes = Processes(device)
+        self._config, self._out, self._seed, self._val = config, out, seed, val
+        self._perception = perception.to(processes.device)
+        self._dynamics = dynamics.to(processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        processes.begin_alike(dynamics.state_dict().values())
         context_length = int(dynamics.context_length)  # type: ignore[arg-type]
-        self._dreams = Dreams(train, config, context_length)
         windows = int((train.lengths - context_length).sum())
-        self.updates = max(config.updates, config.epochs * windows // config.batch_size)
-        optimizer = new_optimizer(dynamics, config)
-        self._schedule = new_schedule(optimizer, config, self.updates)
-        self._average = AveragedModel(dynamics, multi_avg_fn=_moving_average(config.ema)) if config.ema else None
-        self.kept = dynamics if self._average is None else self._average.module
-        parts: dict[str, Stateful] = {"model": dynamics, "optimizer": optimizer, "schedule": self._schedule}
-        parts |= {"dreams": self._dreams} | ({} if self._average is None else {"average": self._average})
-        self.logbook = Logbook(out, self.kept, self.updates, **parts)
-        self._dynamics = dynamics
-        self._model, self._optimizer = accelerator.prepare(dynamics, optimizer)
-        self._background = median_latent(train).to(accelerator.device)
+        train = train.resident_on(processes.device)
+        self._dreams = Dreams(train, config, context_length, seed, processes)
+        self._background = median_latent(train).to(processes.device)
+        self._optimizer = new_optimizer(dynamics, config)
+        self._average = MovingAverage(dynamics, config.ema) if config.ema else None
+        self._kept = dynamics if self._average is None else self._average.network
+        parts: dict[str, Stateful] = {"model": dynamics, "optimizer": self._optimizer, "dreams": self._dreams}
+        parts |= {} if self._average is None else {"average": self._average.network}
+        self.logbook = Logbook(out, self._kept, processes, config.lr, **parts)
+        updates = max(config.updates, config.epochs * windows // config.batch_size)
+        self.budget = self._with_validation(Budget(updates, config.minutes))
+        self._lr, self._rollout = 0.0, 0
+        self._called = self._compiled() if pays(config.compile, self.budget, processes.device) else dynamics
 
-    @property
-    def lr(self) -> float:
-        """The learning rate of the next update."""
-        return float(self._schedule.get_last_lr()[0])
+    def _compiled(self) -> nn.Module:
+        """The network as updates call it."""
+        context, network = self._dreams.context, self._dynamics
+        action = context.new_zeros(len(context), self._perception.action_low.numel())
+        example = (context, action, context[:, -1]) if takes_truth(network) else (context, action)
+        return compiled(network, example, self._config.precision)
 
-    def update(self, number: int, rng: np.random.Generator) -> int:
-        """Update number `number` = 0, 1, ... of the weights; how many self-fed steps it had."""
-        stage = self._config.stage(number / self.updates)
-        self._dreams.prepare(stage, rng)
+    def _with_validation(self, budget: Budget) -> Budget:
+        """The budget with time kept for a validation, which is tried out before the work; without minutes as it is."""
+        if budget.minutes is None:
+            return budget
+        began = time.monotonic()
+        if self._processes.main:
+            validate(self._kept, self._perception, self._val)
+        return budget.must_allow(self._processes.agreed(time.monotonic() - began), "--fit.minutes")
+
+    def update(self, number: int, progress: float) -> None:
+        """Update number `number` = 0, 1, ... of the weights, when that share of the budget is gone."""
+        config, processes = self._config, self._processes
+        # Of the dropout: a resumed run draws what an uninterrupted one would, and no two processes draw the same.
+        torch.manual_seed(self._seed + number + (processes.rank << 32))
+        stage = config.stage(progress)
+        self._dreams.prepare(stage, number)
         loss = self_fed_loss(
-            self._model,
-            self._perception,
-            self._dreams,
-            self._background,
-            self._config,
-            stage.rollout,
-            self._accelerator,
+            self._called, self._perception, self._dreams, self._background, config, stage.rollout, processes
         )
-        if not torch.isfinite(loss):
-            raise ValueError(
-                f"the loss is {float(loss)} at update {number}; lower the learning rate (now {self._config.lr:g}). "
-                f"The last checkpoint in {self._out} is from before."
-            )
-        self._accelerator.clip_grad_norm_(self._model.parameters(), self._config.clip)
+        processes.add_gradients(self._dynamics.parameters())
+        nn.utils.clip_grad_norm_(self._dynamics.parameters(), config.clip)
+        self._lr = config.lr * trapezoid(progress, 1 / self.budget.updates, config.warmup, config.cooldown)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._lr
         self._optimizer.step()
-        self._schedule.step()
         self._optimizer.zero_grad()
         if self._average is not None:
-            self._average.update_parameters(self._dynamics)
-        self.logbook.note(float(loss))
-        return stage.rollout
+            self._average.follow(self._dynamics, number)
+        self._rollout = stage.rollout
+        self.logbook.losses.note(number, loss)
+
+    def validate(self, done: int) -> None:
+        """Validate what `done` updates have made, on the main process; the others wait for the errors."""
+        self.logbook.losses.read()  # says so if there is nothing left to validate
+        errors = validate(self._kept, self._perception, self._val) if self._processes.main else {}
+        self.logbook.validated(done, self._lr, self._rollout, self._processes.agreed(errors))
+
+    def result(self) -> FitResult:
+        """Validate the last weights if that has not been done, and leave the best ones in the model."""
+        logbook = self.logbook
+        if not logbook.curve or logbook.curve[-1]["update"] != logbook.updates.done:
+            self.validate(logbook.updates.done)
+        logbook.finish()
+        self._dynamics.load_state_dict(self._kept.state_dict())
+        return FitResult(logbook.curve, logbook.best, logbook.updates.seconds)
 
 
 def self_fed_loss(
@@ -161,19 +184,23 @@ def self_fed_loss(
     background: Tensor,
     config: FitConfig,
     steps: int,
-    accelerator: Accelerator,
+    processes: Processes,
 ) -> Tensor:
-    """Advance the dreams by `steps`, each on the latents before it, accumulate the gradient, and return the loss."""
-    device = accelerator.device
-    truth, context = dreams.targets(steps).to(device), dreams.context.to(device)
+    """Advance the dreams by `steps`, each on the latents before it, and accumulate the gradient.
+
+    Returns:
+        This process's part of the loss; all parts together are the loss of the whole batch, and so with gradients.
+    """
+    device = processes.device
+    truth, context = dreams.targets(steps), dreams.context
     actions = perception.scale_actions(truth.actions)
     readout = perception.readout if truth.positions.shape[2] else None
     judge = None
     if readout is not None:
         with torch.no_grad(), autocast(config.precision, device):
             judge = PoseJudge(readout(context[:, -1]), truth, config)
-    stochastic = getattr(accelerator.unwrap_model(model), "noise_dim", 0) > 0
-    loss = truth.latents.new_zeros(())
+    stochastic = takes_truth(model)
+    sums, counts = [], []  # of the steps, over the dreams that are alive
     alive = torch.ones(len(context), dtype=torch.bool, device=device)
     for step in range(1, steps + 1):
         previous, target = truth.latents[:, step - 1], truth.latents[:, step]
@@ -181,46 +208,20 @@ def self_fed_loss(
             prediction = model(context, actions[:, step - 1], *((target,) if stochastic else ()))
             predicted = prediction.latent.float()
             located: Located | None = readout(predicted) if readout is not None else None
-        counted = alive / alive.sum().clamp(min=1)
+        counted = alive.float()
         terms = latent_terms(prediction, target, previous, background, config)
         if located is not None and judge is not None:
             terms += judge.terms(located, step)
             alive = alive & judge.near(located, step)
-        for weight, wrong in terms:
-            loss = loss + weight * (counted @ wrong)
+        counts.append(counted.sum())
+        sums.append(torch.stack([weight * (counted @ wrong) for weight, wrong in terms]).sum())
         context = torch.cat([context[:, 1:], predicted.unsqueeze(1)], dim=1)
-    loss = loss / steps
-    accelerator.backward(loss)
+    loss = (torch.stack(sums) / processes.total(torch.stack(counts)).clamp(min=1)).sum() / steps
+    loss.backward()
     dreams.advance(context, alive, steps)
     return loss.detach()
 
 
-def new_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
-    """Of all weights, as the recipe says."""
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    common = {"lr": config.lr, "weight_decay": config.weight_decay}
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
-    others = [parameter for parameter in model.parameters() if parameter.ndim < 2]
-    return Muon(
-        [
-            {"params": matrices, "use_muon": True, "use_adjusted_lr": True, **common},
-            {"params": others, "use_muon": False, **common},
-        ]
-    )
-
-
-def new_schedule(optimizer: torch.optim.Optimizer, config: FitConfig, updates: int) -> LambdaLR:
-    """The learning rate rises, is flat, and falls to nothing."""
-    warmup, cooldown = max(1.0, config.warmup * updates), max(1.0, config.cooldown * updates)
-    return LambdaLR(optimizer, lambda update: min(1.0, (update + 1) / warmup, (updates - update) / cooldown))
-
-
-def _moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """For `AveragedModel`; forgets faster at first, or a short run would be judged by its first weights."""
-
-    @torch.no_grad()
-    def update(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
-
-    return update
+def takes_truth(model: nn.Module) -> bool:
+    """Whether a network is a stochastic one, which is shown the true next latent while it learns."""
+    return getattr(model, "noise_dim", 0) > 0

@@ -87,6 +87,6 @@ def fit_readout(
         torch.nn.utils.clip_grad_norm_(readout.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        losses.append(float(loss.detach()))
+        losses.append(loss.detach())  # stays on the device until the end
     readout.eval().requires_grad_(False)
-    return sum(losses[-max(1, config.updates // 10) :]) / max(1, config.updates // 10)
+    return float(torch.stack(losses[-max(1, config.updates // 10) :]).mean())

@@ -33,7 +33,8 @@ def seconds_an_update(
     """
 
     def spent(stage: Stage, count: int) -> float:
-        counted = dataclasses.replace(config, stages=(stage,), updates=count, epochs=0, validate_every=10**9)
+        counted = dataclasses.replace(config, stages=(stage,), updates=count, minutes=None, epochs=0)
+        counted = dataclasses.replace(counted, validate_every=10**9)
         with tempfile.TemporaryDirectory() as work:
             network, val = new_network(), material.val.select([0])
             start = time.perf_counter()

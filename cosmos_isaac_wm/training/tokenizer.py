@@ -6,24 +6,33 @@ picture) and foreground pixels weigh more, or the smallest object would be the f
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
+from ..counter_rng import mixed, normal, uniform
 from ..data.dataset import EpisodeDataset
+from ..data.windows import fits_on
 from ..perception.pictures import to_images
 from ..perception.tokenizers.tiny import TinyTokenizer
 from ..precision import autocast
 from ..storage.checkpoint import Checkpoint
+from .clock import Budget, Updates
+from .logbook import Losses
+from .processes import Processes
+
+_AVERAGED = 100  # updates whose losses make a point of the curve
+_SAVED_EVERY = 60  # seconds
+_JITTER = 12  # pixels that a crop's centre is off the foreground's pixel it is drawn around, at most
+_OF_NOISE = 100  # part of the keys of the latents' noise, beyond the draws of the crops
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ class TokenizerFitConfig:
 
     Attributes:
         updates: Optimiser steps.
+        minutes: Train no longer than this; the learning rate follows the clock where it is ahead of the updates.
         batch_size: Crops per step.
         crop: Edge of the training crops in pixels, a multiple of the compression.
         lr: Peak learning rate of AdamW under a one-cycle schedule.
@@ -45,6 +55,7 @@ class TokenizerFitConfig:
     """
 
     updates: int = 6000
+    minutes: float | None = None
     batch_size: int = 64
     crop: int = 64
     lr: float = 6e-4
@@ -54,6 +65,10 @@ class TokenizerFitConfig:
     latent_penalty: float = 1e-3
     frames_per_episode: int = 40
     precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and self.minutes <= 0:
+            raise ValueError(f"minutes must be above 0, got {self.minutes:g}")
 
 
 def fit_tokenizer(
@@ -66,55 +81,119 @@ def fit_tokenizer(
 ) -> list[tuple[int, float]]:
     """Train `tokenizer` in place on the datasets' train splits, resuming from a checkpoint in `out`.
 
-    Weights that require no gradient stay as they are.
+    Weights that require no gradient stay as they are. Several processes, as `accelerate launch` or `torchrun` start
+    them, share the batch: all call this alike. Crops and noise are drawn by seed, update and the crop's number in the
+    batch, whoever draws them; versions before 0.2 drew others for a seed.
 
     Returns:
         (update, loss averaged over the preceding hundred updates) pairs.
+
+    Raises:
+        ValueError: If the loss is no longer finite, or the checkpoint does not fit.
     """
-    accelerator = Accelerator(cpu=device == "cpu")
-    crops = _Crops(datasets, config, seed)
-    tokenizer.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    learning = [parameter for parameter in tokenizer.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(learning, lr=config.lr, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.updates, pct_start=0.05)
-    checkpoint = Checkpoint(out / "tokenizer-checkpoint.pt", model=tokenizer, optimizer=optimizer, schedule=schedule)
-    state = checkpoint.load()
-    curve: list[tuple[int, float]] = [(int(u), float(v)) for u, v in state.get("curve", [])]
-    model, optimizer = accelerator.prepare(tokenizer, optimizer)
-    recent: list[float] = list(state.get("recent", []))
-    saved = time.monotonic()
-    progress = tqdm(range(int(state.get("update", 0)), config.updates), desc="fit tokenizer", unit="update")
-    for update in progress:
-        torch.manual_seed(seed + update)  # of the noise: a resumed run draws what an uninterrupted one would
-        images, weights = crops.batch(update)
-        images = images.to(accelerator.device, memory_format=torch.channels_last)
-        weights = weights.to(accelerator.device)
-        loss = _loss(model, images, weights, config)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(learning, 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        recent.append(float(loss.detach()))
-        if len(recent) == 100 or update + 1 == config.updates:
-            curve.append((update + 1, float(np.mean(recent))))
-            progress.set_postfix(loss=f"{curve[-1][1]:.4f}")
-            recent.clear()
-        if time.monotonic() - saved > 60:
-            checkpoint.save(update=update + 1, curve=curve, recent=recent)
-            saved = time.monotonic()
-    checkpoint.save(update=config.updates, curve=curve)
-    return curve
+    trainer = _Trainer(tokenizer, datasets, out, config, seed, Processes(device))
+    for update, progress in trainer.updates.until(Budget(config.updates, config.minutes), "fit tokenizer"):
+        trainer.update(update, progress)
+        if trainer.losses.count == _AVERAGED:
+            trainer.note()
+        if trainer.updates.due("checkpoint", _SAVED_EVERY):
+            trainer.save()
+    return trainer.result()
 
 
-def _loss(model: TinyTokenizer, images: Tensor, weights: Tensor, config: TokenizerFitConfig) -> Tensor:
-    """Of the round trip with noise on the latents, and of the latents' size."""
-    with autocast(config.precision, images.device):
-        latents = model.encoder(images)
-        spread = latents.detach().std(dim=(0, 2, 3), keepdim=True)
-        predicted = model.decoder(latents + config.latent_noise * spread * torch.randn_like(latents))
-    loss = _picture_loss(predicted.float(), images, weights, config.gradient_weight)
-    return loss + config.latent_penalty * latents.float().square().mean()
+class _Trainer:
+    """What an update of the tokenizer needs; arguments as above.
+
+    Attributes:
+        updates: The updates one after the other.
+        losses: Since they were last noted.
+    """
+
+    def __init__(
+        self,
+        tokenizer: TinyTokenizer,
+        datasets: Sequence[EpisodeDataset],
+        out: Path,
+        config: TokenizerFitConfig,
+        seed: int,
+        processes: Processes,
+    ):
+        self._processes, self._config, self._key = processes, config, torch.tensor(seed, device=processes.device)
+        self._crops = Crops(datasets, config, seed, processes)
+        self._model = tokenizer.to(processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        processes.begin_alike(tokenizer.state_dict().values())
+        self._learning = [parameter for parameter in tokenizer.parameters() if parameter.requires_grad]
+        self._optimizer = torch.optim.AdamW(self._learning, lr=config.lr, weight_decay=1e-4)
+        self._schedule = OneCycleLR(self._optimizer, config.lr, total_steps=config.updates, pct_start=0.05)
+        self._checkpoint = Checkpoint(
+            out / "tokenizer-checkpoint.pt", model=tokenizer, optimizer=self._optimizer, schedule=self._schedule
+        )
+        state = self._checkpoint.load()
+        self._curve: list[tuple[int, float]] = [(int(u), float(v)) for u, v in state.get("curve", [])]
+        self.losses = Losses(processes, f"lower the learning rate (now {config.lr:g})")
+        self.losses.begin(*state.get("losses", ()))
+        self.updates = Updates(processes, int(state.get("update", 0)), float(state.get("seconds", 0.0)))
+
+    def update(self, number: int, progress: float) -> None:
+        """Update number `number` = 0, 1, ... of the weights, when that share of the budget is gone."""
+        if number:
+            step = progress * self._config.updates  # it goes by whole steps, and we by progress
+            self._schedule.last_epoch = step - 1  # type: ignore[assignment]
+            self._schedule.step()
+        images, weights = self._crops.batch(number)
+        keys = mixed(mixed(mixed(self._key, number), self._crops.slots), _OF_NOISE)
+        loss = self._loss(images, weights, keys)
+        loss.backward()
+        self._processes.add_gradients(self._learning)
+        torch.nn.utils.clip_grad_norm_(self._learning, 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self.losses.note(number, loss.detach())
+
+    def _loss(self, images: Tensor, weights: Tensor, keys: Tensor) -> Tensor:
+        """This process's part of the loss: of the round trip with noise on the latents, and of the latents' size.
+
+        Args:
+            images: Its crops, (b, 3, h, w).
+            weights: Of their pixels, (b, 1, h, w).
+            keys: Of their noise, (b,).
+        """
+        config = self._config
+        with autocast(config.precision, images.device):
+            latents = self._model.encoder(images)
+            noise = normal(keys, latents[0].numel()).view_as(latents).to(latents)
+            predicted = self._model.decoder(latents + config.latent_noise * self._spread(latents.detach()) * noise)
+        loss = _picture_loss(predicted.float(), images, weights, config.gradient_weight)
+        return (loss + config.latent_penalty * latents.float().square().mean()) / self._processes.count
+
+    def _spread(self, latents: Tensor) -> Tensor:
+        """The standard deviation of each channel over the whole batch, (1, C, 1, 1)."""
+        values = latents.double()
+        count = self._processes.count * values[:, 0].numel()
+        moments = torch.stack([values.sum(dim=(0, 2, 3)), values.square().sum(dim=(0, 2, 3))])
+        total, squares = self._processes.total(moments)
+        variance = (squares - total.square() / count) / (count - 1)
+        return variance.clamp(min=0).sqrt()[None, :, None, None].to(latents)
+
+    def note(self) -> None:
+        """Write down the mean of the losses."""
+        total, count = self.losses.read()
+        self._curve.append((self.updates.done, total / count))
+        self.updates.show(loss=f"{self._curve[-1][1]:.4f}")
+        self.losses.begin()
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        losses, updates = self.losses.read(), self.updates
+        if self._processes.main:
+            self._checkpoint.save(update=updates.done, curve=self._curve, losses=losses, seconds=updates.seconds)
+
+    def result(self) -> list[tuple[int, float]]:
+        """The curve, when all is done."""
+        if self.losses.count:
+            self.note()
+        self.save()
+        return self._curve
 
 
 def _picture_loss(predicted: Tensor, images: Tensor, weights: Tensor, gradient_weight: float) -> Tensor:
@@ -126,44 +205,75 @@ def _picture_loss(predicted: Tensor, images: Tensor, weights: Tensor, gradient_w
     return loss + gradient_weight * (across + down)
 
 
-class _Crops:
-    """Random crops of training frames, half of them around the foreground; batch number n is always the same."""
+class Crops:
+    """Random crops of training frames, half of them around the foreground; batch number n is always the same.
 
-    def __init__(self, datasets: Sequence[EpisodeDataset], config: TokenizerFitConfig, seed: int):
-        self._config, self._seed = config, seed
+    Args:
+        datasets: Whose train splits are cropped.
+        config: The recipe.
+        seed: Of the draws.
+        processes: Who shares the batch.
+
+    Attributes:
+        slots: This process's crops of a batch, by their numbers in it, (b,).
+    """
+
+    def __init__(self, datasets: Sequence[EpisodeDataset], config: TokenizerFitConfig, seed: int, processes: Processes):
+        self._config, self._processes = config, processes
+        device = processes.device
+        own = processes.slots(config.batch_size)
+        self.slots, self._key = torch.arange(own.start, own.stop, device=device), torch.tensor(seed, device=device)
         rng = np.random.default_rng(seed)
-        frames, masks = [], []
-        for dataset in datasets:
-            drawn: list[NDArray[np.uint8]] = []
-            for episode in dataset.episodes(tqdm(dataset.indices("train"), desc="read frames", unit="episode")):
-                count = min(config.frames_per_episode, len(episode.frames))
-                drawn.append(episode.frames[np.sort(rng.choice(len(episode.frames), count, replace=False))])
-            frames.append(np.concatenate(drawn))
-            masks.append(foreground(frames[-1]))  # each has a background of its own
-        self._frames, self._foreground = np.concatenate(frames), np.concatenate(masks)
-        height, width = self._frames.shape[1:3]
-        self._crop = (min(config.crop, height), min(config.crop, width))
-        self._occupied = [np.argwhere(mask) for mask in self._foreground]
+        frames = [_frames(dataset, config.frames_per_episode, rng, processes.main) for dataset in datasets]
+        masks = torch.from_numpy(np.concatenate([foreground(each) for each in frames]))  # each has its own background
+        pictures = torch.from_numpy(np.concatenate(frames))
+        self._frames, self._foreground = (
+            part.to(device) if fits_on(device, pictures) else part for part in (pictures, masks)
+        )
+        self._occupied = masks.nonzero()[:, 1:].to(device)  # (P, 2) row and column, frame by frame
+        counts = masks.sum(dim=(1, 2))
+        self._count, self._first = counts.to(device), (counts.cumsum(dim=0) - counts).to(device)
+        size = masks.shape[1:]
+        self._crop = tuple(min(config.crop, edge) for edge in size)
+        self._limits = torch.tensor([edge - own for edge, own in zip(size, self._crop, strict=True)], device=device)
 
     def batch(self, update: int) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, h, w) in [-1, 1] and pixel weights (B, 1, h, w) of mean about one."""
-        rng = np.random.default_rng((self._seed, update))
-        picks = rng.integers(len(self._frames), size=self._config.batch_size)
-        height, width = self._frames.shape[1:3]
-        crops, masks = [], []
-        for pick in picks:
-            points = self._occupied[pick]
-            limits = np.array([height - self._crop[0], width - self._crop[1]])
-            corner = rng.integers(0, limits + 1)
-            if len(points) and rng.random() < 0.5:
-                centre = points[rng.integers(len(points))] + rng.integers(-12, 13, 2)
-                corner = np.clip(centre - np.array(self._crop) // 2, 0, limits)
-            window = (pick, slice(corner[0], corner[0] + self._crop[0]), slice(corner[1], corner[1] + self._crop[1]))
-            mirrored = slice(None, None, -1 if rng.random() < 0.5 else 1)
-            crops.append(self._frames[window][:, mirrored])
-            masks.append(self._foreground[window][:, mirrored])
-        weights = 1.0 + (self._config.foreground_weight - 1.0) * torch.from_numpy(np.stack(masks)).float()
-        return to_images(torch.from_numpy(np.stack(crops))), (weights / weights.mean()).unsqueeze(1)
+        """Images (b, 3, h, w) in [-1, 1], channels last, and pixel weights (b, 1, h, w) of mean about one."""
+        keys = mixed(mixed(self._key, update), self.slots)
+        pick = (uniform(keys, 0) * len(self._frames)).long()
+        corner = self._corner(keys, pick)
+        rows, columns = (corner[:, axis, None] + torch.arange(self._crop[axis], device=keys.device) for axis in (0, 1))
+        columns = torch.where((uniform(keys, 1) < 0.5).unsqueeze(1), columns.flip(1), columns)  # in the mirror
+        window = [part.to(self._frames.device) for part in (pick[:, None, None], rows[:, :, None], columns[:, None])]
+        crops, masks = (part[tuple(window)].to(keys.device) for part in (self._frames, self._foreground))
+        weights = 1.0 + (self._config.foreground_weight - 1.0) * masks.float()
+        mean = self._processes.total(weights.mean()) / self._processes.count
+        return to_images(crops).contiguous(memory_format=torch.channels_last), (weights / mean).unsqueeze(1)
+
+    def _corner(self, keys: Tensor, pick: Tensor) -> Tensor:
+        """Upper left corners anywhere in the pictures, or for half of them around some foreground, (b, 2)."""
+        two = torch.arange(2, device=keys.device)
+        anywhere = (uniform(keys.unsqueeze(1), 2 + two) * (self._limits + 1)).long()
+        if not len(self._occupied):
+            return anywhere
+        count = self._count[pick]
+        point = self._first[pick] + (uniform(keys, 4) * count).long()
+        off = (uniform(keys.unsqueeze(1), 5 + two) * (2 * _JITTER + 1)).long() - _JITTER
+        half = torch.tensor(self._crop, device=keys.device) // 2
+        around = self._occupied[point.clamp(max=len(self._occupied) - 1)] + off - half
+        around = torch.minimum(around.clamp(min=0), self._limits)
+        chosen = (uniform(keys, 7) < 0.5) & (count > 0)
+        return torch.where(chosen.unsqueeze(1), around, anywhere)
+
+
+def _frames(dataset: EpisodeDataset, count: int, rng: np.random.Generator, shown: bool) -> NDArray[np.uint8]:
+    """So many pictures of every training episode."""
+    drawn: list[NDArray[np.uint8]] = []
+    bar = tqdm(dataset.indices("train"), desc="read frames", unit="episode", disable=not shown)
+    for episode in dataset.episodes(bar):
+        few = min(count, len(episode.frames))
+        drawn.append(episode.frames[np.sort(rng.choice(len(episode.frames), few, replace=False))])
+    return np.concatenate(drawn)
 
 
 def foreground(frames: NDArray[np.uint8], threshold: int = 24) -> NDArray[np.bool_]:

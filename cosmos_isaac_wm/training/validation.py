@@ -22,25 +22,28 @@ def validate(dynamics: nn.Module, perception: Perception, episodes: EncodedEpiso
     dynamics.eval()
     length = int(dynamics.context_length)  # type: ignore[arg-type]
     device = perception.device
-    context = episodes.latents[:, :length].float().to(device)
+    context, actions = (
+        episodes.latents[:, :length].to(device).float(),
+        perception.scale_actions(episodes.actions.to(device)),
+    )
     scene = perception.scene
     with_positions = perception.readout is not None and scene.camera is not None and episodes.positions.shape[2] > 0
     recorded = (episodes.lengths - length).unsqueeze(1) > torch.arange(int(episodes.lengths.max()) - length)  # (E, T)
     horizon = recorded.shape[1]
-    dreamed, off = [], []
+    dreamed, off = [], []  # they stay on the device: a GPU is waited for once, at the end
     for step in range(horizon):
-        action = perception.scale_actions(episodes.actions[:, length - 1 + step].to(device))
-        latent = dynamics(context, action).latent.float()
+        latent = dynamics(context, actions[:, length - 1 + step]).latent.float()
         context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
         if with_positions:
-            dreamed.append(perception.locate(latent).positions[:, 0].cpu())
+            dreamed.append(perception.locate(latent).positions[:, 0])
         else:
-            off.append((latent.cpu() - episodes.latents[:, length + step].float()).abs().mean(dim=(1, 2, 3)))
+            target = episodes.latents[:, length + step].to(device, non_blocking=True)
+            off.append((latent - target.float()).abs().mean(dim=(1, 2, 3)))
     dynamics.train()
     if not with_positions:
-        return {"error": float(torch.stack(off, dim=1)[recorded].mean())}
+        return {"error": float(torch.stack(off, dim=1).cpu()[recorded].mean())}
     truth = scene.to_pixels(episodes.positions[:, length : length + horizon, 0].numpy())
-    error = np.linalg.norm(scene.to_pixels(torch.stack(dreamed, dim=1).numpy()) - truth, axis=-1)
+    error = np.linalg.norm(scene.to_pixels(torch.stack(dreamed, dim=1).cpu().numpy()) - truth, axis=-1)
     error = np.where(recorded.numpy(), error * REFERENCE_WIDTH / scene.image_size[1], np.nan)
     results: dict[str, float] = {}
     means = []

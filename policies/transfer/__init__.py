@@ -3,6 +3,7 @@
 from .both_worlds import BothWorlds, film, play_both
 from .correlation import Correlation, correlate
 from .figures import transfer_figures
+from .games import play_all
 from .page import draw, table
 from .playing import Played, Policy, play
 from .sources import Source, Worlds
@@ -22,6 +23,7 @@ __all__ = [
     "draw_starts",
     "film",
     "play",
+    "play_all",
     "play_both",
     "table",
     "transfer_figures",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -15,6 +15,22 @@ from ..planners import Planner
 from .playing import Played, play
 from .sources import Source, Worlds, known_goal, new_policy
 from .starts import Start
+
+World = Literal["dream", "real"]
+WORLDS: tuple[World, World] = ("dream", "real")
+
+
+@dataclass
+class PlayedInWorld:
+    """A policy in one world.
+
+    Attributes:
+        played: Its episodes.
+        steps_per_s: Of a planner: actions that it thought of per second.
+    """
+
+    played: Played
+    steps_per_s: float | None = None
 
 
 @dataclass
@@ -31,6 +47,11 @@ class BothWorlds:
     real: Played
     steps_per_s: float | None = None
 
+    @classmethod
+    def of(cls, both: Mapping[World, PlayedInWorld]) -> BothWorlds:
+        """What was played in one world and in the other."""
+        return cls(both["dream"].played, both["real"].played, both["real"].steps_per_s)
+
 
 def play_both(name: str, source: Source, worlds: Worlds, starts: Sequence[Start], seed: int) -> BothWorlds:
     """Play a policy from the same starts in both worlds; one that knows only a fixed goal gets that goal.
@@ -42,16 +63,20 @@ def play_both(name: str, source: Source, worlds: Worlds, starts: Sequence[Start]
         starts: Where to begin.
         seed: Of the policy's draws.
     """
+    return BothWorlds.of({world: play_in(world, name, source, worlds, starts, seed) for world in WORLDS})
+
+
+def play_in(
+    world: World, name: str, source: Source, worlds: Worlds, starts: Sequence[Start], seed: int
+) -> PlayedInWorld:
+    """Play a policy in one of both worlds, as `play_both` does."""
     starts = known_goal(source, starts)
-    found, speed = {}, None
-    for world, env_id, count in (("dream", "CosmosDream-v0", len(starts)), ("real", "CosmosReal-v0", 1)):
-        env = worlds.new_env(source, env_id, count)
-        policy = new_policy(source, env, seed)
-        found[world] = play(policy, env, starts, world == "dream", f"{name}, {world}")
-        if isinstance(policy, Planner):
-            speed = sum(found[world].length) / policy.seconds
-        env.close()
-    return BothWorlds(**found, steps_per_s=speed)
+    env_id, count = ("CosmosDream-v0", len(starts)) if world == "dream" else ("CosmosReal-v0", 1)
+    env = worlds.new_env(source, env_id, count)
+    policy = new_policy(source, env, seed)
+    played = play(policy, env, starts, world == "dream", f"{name}, {world}")
+    env.close()
+    return PlayedInWorld(played, sum(played.length) / policy.seconds if isinstance(policy, Planner) else None)
 
 
 def film(path: str | os.PathLike[str], name: str, source: Source, worlds: Worlds, start: Start, seed: int) -> None:

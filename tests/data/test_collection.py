@@ -1,6 +1,8 @@
 import errno
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from cosmos_isaac_wm.data import DatasetError
 from cosmos_isaac_wm.data import collection as collection_module
 from cosmos_isaac_wm.data.collection import collect, plan, seed_apart
+from cosmos_isaac_wm.executors import Processes, executor_for, local
 
 JOBS = plan(5, "both", seed=0, steps=8)
 
@@ -15,9 +18,7 @@ JOBS = plan(5, "both", seed=0, steps=8)
 @pytest.fixture(autouse=True)
 def _threads(monkeypatch):
     """Threads instead of spawned processes: quick, and the recorder may be a closure."""
-    monkeypatch.setattr(
-        collection_module, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers)
-    )
+    monkeypatch.setattr(local, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def start(scene, make_episode):
                 log.append(job.index)
             return make_episode(scene, job.seed, job.steps, job.kind)
 
-        return collect(out, jobs, record, scene, {"simulator": "toy"}, workers=1, split_seed=0, together=together)
+        return collect(out, jobs, record, scene, {"simulator": "toy"}, Processes(1), split_seed=0, together=together)
 
     return collect_into
 
@@ -94,7 +95,9 @@ def test_test_episodes_alone_are_restarted_and_kinds_come_one_after_the_other(tm
         batches.append(batch)
         return [make_episode(scene, job.seed, job.steps, job.kind) for job in batch]
 
-    dataset = collect(tmp_path / "out", plan(30, "both", 0, 8), record, scene, {}, 1, 0, together=4, restarts=2)
+    dataset = collect(
+        tmp_path / "out", plan(30, "both", 0, 8), record, scene, {}, Processes(1), 0, together=4, restarts=2
+    )
     tested = {job.index for batch in batches for job in batch if job.restarts == 2}
     assert tested == set(dataset.indices("test"))
     assert all(len({(job.kind, job.restarts) for job in batch}) == 1 for batch in batches)
@@ -150,3 +153,71 @@ def test_a_finished_dataset_is_never_collected_over(tmp_path, start):
     start(tmp_path / "out")
     with pytest.raises(FileExistsError, match="finished dataset"):
         start(tmp_path / "out")
+
+
+def test_a_node_that_is_lost_half_way_costs_nothing(tmp_path, scene, make_episode, start, ray_cluster, second_node):
+    """Two nodes collect; the second is removed while an episode is recorded there."""
+    import ray
+
+    begun = tmp_path / "begun"
+    begun.mkdir()
+
+    def record(batch):
+        own = ray.get_runtime_context().get_node_id()
+        name = next(node["NodeName"] for node in ray.nodes() if node["NodeID"] == own)
+        (job,) = batch
+        mine = [path for path in begun.iterdir() if path.name.startswith("second")]
+        (begun / f"{name} {job.index} {time.monotonic_ns()}").touch()
+        while name == "second" and len(mine) == 2:  # two were finished there, the third never is
+            time.sleep(0.1)
+        time.sleep(0.3)
+        return [make_episode(scene, job.seed, job.steps, job.kind)]
+
+    def remove():
+        while sum(path.name.startswith("second") for path in begun.iterdir()) < 3:
+            time.sleep(0.05)
+        ray_cluster.remove_node(second_node, allow_graceful=False)
+
+    jobs = plan(12, "both", seed=0, steps=8)
+    remover = Thread(target=remove)
+    remover.start()
+    with executor_for(ray_cluster.address, Processes(1)) as executor:
+        found = collect(tmp_path / "out", jobs, record, scene, {"simulator": "toy"}, executor, split_seed=0)
+    remover.join()
+
+    whole = start(tmp_path / "whole", jobs=jobs)
+    attempts = [tuple(path.name.split()[:2]) for path in begun.iterdir()]
+    lost = [number for node, number in attempts if node == "second"]
+    assert len(lost) >= 3
+    assert len({number for _, number in attempts}) == 12
+    assert len(attempts) > 12  # what was lost was begun again
+    assert len(found) == 12
+    assert sorted(found.seeds) == sorted(job.seed for job in jobs)
+    assert found.fingerprint() == whole.fingerprint()
+    for index in range(12):
+        assert np.array_equal(found[index].frames, whole[index].frames)
+        assert np.array_equal(found[index].actions, whole[index].actions)
+        assert all(
+            np.array_equal(found[index].positions[key], whole[index].positions[key]) for key in ("cube", "pusher")
+        )
+
+
+def test_a_collection_on_a_cluster_goes_on_where_a_local_one_was_interrupted(
+    tmp_path, scene, make_episode, start, ray_cluster
+):
+    with pytest.raises(RuntimeError):
+        start(tmp_path / "out", fails={3: RuntimeError()})
+    kept = {path.name for path in (tmp_path / "out" / "unfinished").glob("*.npz")}
+    log = tmp_path / "log"
+    log.mkdir()
+
+    def record(batch):
+        for job in batch:
+            (log / f"episode_{job.index:06d}.npz").touch()
+        return [make_episode(scene, job.seed, job.steps, job.kind) for job in batch]
+
+    with executor_for(ray_cluster.address, Processes(1)) as executor:
+        found = collect(tmp_path / "out", JOBS, record, scene, {"simulator": "toy"}, executor, split_seed=0)
+    assert kept
+    assert not kept & {path.name for path in log.iterdir()}
+    assert found.fingerprint() == start(tmp_path / "whole").fingerprint()

@@ -33,12 +33,19 @@ def latent(cube, pusher=(0.3, 0.3), presence=(1.0, 1.0)):
 
 def started(scene, cube=(0.0, 0.0), before=(0.0, 0.0), goal=(0.2, 0.0), **kwargs):
     task = TableTask(Eyes(scene), **kwargs)
-    rng = np.random.default_rng(0)
-    first = task.start(torch.arange(1), torch.stack([latent(before), latent(cube)], dim=1), [rng], {"goal": goal})
-    return task, first
+    return task, begin(task, latent(before), latent(cube), {"goal": goal})
 
 
-ACTION = torch.zeros(1, 2)
+def begin(task, before, now, options=None, key=0):
+    """Start the only episode, as environments do; its first observation and info."""
+    context = torch.stack([before, now], dim=1)
+    task.start(torch.ones(1, dtype=torch.bool), task.glimpse(context), torch.tensor([key]), options)
+    return task.observe(now), task.info()
+
+
+def step(task, newest):
+    """Judge a step that led to a latent: observation, reward, terminated, truncated, info."""
+    return *task.advance(newest, torch.zeros(1, 2)), task.info()
 
 
 def test_the_pose_holds_positions_in_metres_then_velocities_in_metres_per_second(scene):
@@ -55,7 +62,7 @@ def test_velocities_are_clipped_to_the_scenes_top_speed(scene):
 def test_a_marker_that_was_never_seen_is_at_zero_and_has_no_position_in_info(scene):
     task = TableTask(Eyes(scene))
     there = latent((0.1, 0.1), presence=(1.0, 0.0))
-    observation, info = task.start(torch.arange(1), torch.stack([there, there], dim=1), [np.random.default_rng(0)])
+    observation, info = begin(task, there, there)
     assert not observation["observation"][0, [2, 3, 6, 7]].any()
     assert not info["_pusher_position"][0]
     assert info["_cube_position"][0]
@@ -63,14 +70,14 @@ def test_a_marker_that_was_never_seen_is_at_zero_and_has_no_position_in_info(sce
 
 def test_an_object_that_fades_stays_where_it_was_and_ends_the_episode_as_untrustworthy(scene):
     task, _ = started(scene, cube=(0.1, 0.0))
-    observation, _, terminated, truncated, info = task.advance(latent((0.2, 0.0), presence=(0.1, 1.0)), ACTION)
+    observation, _, terminated, truncated, info = step(task, latent((0.2, 0.0), presence=(0.1, 1.0)))
     assert np.allclose(observation["achieved_goal"], [[0.1, 0.0]])
     assert (terminated[0], truncated[0], info["is_success"][0]) == (False, True, False)
 
 
 def test_a_latent_of_nan_ends_the_episode_and_shows_no_nan(scene):
     task, _ = started(scene)
-    observation, reward, terminated, truncated, _ = task.advance(latent((0, 0)) * torch.nan, ACTION)
+    observation, reward, terminated, truncated, _ = step(task, latent((0, 0)) * torch.nan)
     assert observation["observation"].isfinite().all()
     assert reward.isfinite().all()
     assert (terminated[0], truncated[0]) == (False, True)
@@ -79,24 +86,24 @@ def test_a_latent_of_nan_ends_the_episode_and_shows_no_nan(scene):
 def test_an_object_within_the_goal_radius_is_a_success_and_ends_the_episode(scene):
     for distance, success in ((scene.goal_radius - 0.001, True), (scene.goal_radius + 0.001, False)):
         task, _ = started(scene, reward_type="sparse", goal=(0.2, 0.0))
-        _, reward, terminated, truncated, info = task.advance(latent((0.2 - distance, 0.0)), ACTION)
+        _, reward, terminated, truncated, info = step(task, latent((0.2 - distance, 0.0)))
         assert (terminated[0], info["is_success"][0], truncated[0]) == (success, success, False)
         assert reward[0] == (0.0 if success else -1.0)
 
 
 def test_leaving_the_workspace_ends_the_episode_and_costs_more_than_staying(scene):
     task, _ = started(scene)
-    _, reward, terminated, _, info = task.advance(latent((0.45, 0.0)), ACTION)
+    _, reward, terminated, _, info = step(task, latent((0.45, 0.0)))
     assert terminated[0]
     assert not info["is_success"][0]
     assert reward[0] < -scene.episode_steps
     task, _ = started(scene)
-    assert not task.advance(latent((0.41, 0.0)), ACTION)[2][0]  # a centimetre is the readout's error
+    assert not step(task, latent((0.41, 0.0)))[2][0]  # a centimetre is the readout's error
 
 
 def test_an_object_far_outside_still_gives_observations_inside_their_space(scene):
     task, _ = started(scene)
-    observation = to_numpy(task.advance(latent((9.0, -9.0), pusher=(9.0, 9.0)), ACTION)[0])
+    observation = to_numpy(step(task, latent((9.0, -9.0), pusher=(9.0, 9.0)))[0])
     assert {key: value[0] for key, value in observation.items()} in task.observation_space
 
 
@@ -110,9 +117,8 @@ def test_the_dense_reward_grows_towards_the_goal_and_lies_between_minus_one_and_
 
 def test_drawn_goals_lie_off_the_walls_and_away_from_the_object(scene):
     task = TableTask(Eyes(scene))
-    rng = np.random.default_rng(0)
-    pair = torch.stack([latent((0.1, 0.1))] * 2, dim=1)
-    goals = np.concatenate([task.start(torch.arange(1), pair, [rng])[0]["desired_goal"] for _ in range(300)])
+    there = latent((0.1, 0.1))
+    goals = np.concatenate([begin(task, there, there, key=key)[0]["desired_goal"] for key in range(300)])
     assert np.abs(goals).max() <= 0.28
     assert np.linalg.norm(goals - 0.1, axis=1).min() >= 2 * scene.goal_radius
     assert goals.std(axis=0).min() > 0.1
@@ -121,21 +127,20 @@ def test_drawn_goals_lie_off_the_walls_and_away_from_the_object(scene):
 def test_progress_pays_for_coming_nearer_and_for_success_and_has_no_goal_form(scene):
     task, _ = started(scene, cube=(0.0, 0.0), goal=(0.2, 0.0), reward_type="progress")
     assert not task.has_compute_reward
-    nearer = task.advance(latent((0.05, 0.0), pusher=(0.25, 0.3)), ACTION)[1]
+    nearer = step(task, latent((0.05, 0.0), pusher=(0.25, 0.3)))[1]
     agent = np.hypot(0.3, 0.3) - np.hypot(0.2, 0.3)
     assert nearer.tolist() == pytest.approx([20 * 0.05 + 2 * agent - 0.02])
-    still = task.advance(latent((0.05, 0.0), pusher=(0.25, 0.3)), ACTION)[1]
+    still = step(task, latent((0.05, 0.0), pusher=(0.25, 0.3)))[1]
     assert still.tolist() == pytest.approx([-0.02])
-    arrived = task.advance(latent((0.19, 0.0), pusher=(0.39, 0.3)), ACTION)[1]
+    arrived = step(task, latent((0.19, 0.0), pusher=(0.39, 0.3)))[1]
     assert arrived.tolist() == pytest.approx([20 * 0.14 - 0.02 + 5])
-    away = task.advance(latent((0.45, 0.0), pusher=(0.65, 0.3)), ACTION)[1]
+    away = step(task, latent((0.45, 0.0), pusher=(0.65, 0.3)))[1]
     assert away.tolist() == pytest.approx([20 * (0.01 - 0.25) - 0.02 - 5])
 
 
 def test_a_fixed_goal_is_the_goal_of_every_episode(scene):
     task = TableTask(Eyes(scene), goal=(0.1, -0.1))
-    pair = torch.stack([latent((0.2, 0.2))] * 2, dim=1)
-    assert np.allclose(task.start(torch.arange(1), pair, [np.random.default_rng(0)])[1]["goal"], [[0.1, -0.1]])
+    assert np.allclose(begin(task, latent((0.2, 0.2)), latent((0.2, 0.2)))[1]["goal"], [[0.1, -0.1]])
 
 
 def test_the_users_reward_sees_positions_before_and_after_and_decodes_frames_only_when_asked(scene):
@@ -146,7 +151,7 @@ def test_the_users_reward_sees_positions_before_and_after_and_decodes_frames_onl
         return outcome.positions["cube"][:, 0] - outcome.previous_positions["cube"][:, 0]
 
     task, _ = started(scene, reward_fn=reward_fn)
-    reward = task.advance(latent((0.03, 0.0)), ACTION)[1]
+    reward = step(task, latent((0.03, 0.0)))[1]
     assert np.allclose(reward, 0.03)
     assert "frames" not in vars(seen[0])
     assert (seen[0].frames == 7).all()
@@ -156,7 +161,7 @@ def test_the_users_reward_sees_positions_before_and_after_and_decodes_frames_onl
 def test_a_users_reward_of_another_shape_or_not_finite_is_an_error(scene, bad):
     task, _ = started(scene, reward_fn=lambda outcome: bad)
     with pytest.raises(ValueError, match="reward_fn"):
-        task.advance(latent((0.0, 0.0)), ACTION)
+        step(task, latent((0.0, 0.0)))
 
 
 @pytest.mark.parametrize(

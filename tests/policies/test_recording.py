@@ -6,8 +6,8 @@ import pytest
 from cosmos_isaac_wm.data.collection import plan
 from cosmos_isaac_wm.evaluation.baselines import opposed, predictability_floor
 from cosmos_isaac_wm.policies import recording
-from cosmos_isaac_wm.policies.recording import record_episodes
-from cosmos_isaac_wm.sims.mujoco import MujocoTable
+from cosmos_isaac_wm.policies.recording import check_drawing, record_episodes
+from cosmos_isaac_wm.sims.mujoco import MujocoTable, OpenGLError
 
 
 @pytest.mark.opengl
@@ -71,3 +71,20 @@ def test_episodes_that_are_recorded_together_keep_apart(monkeypatch):
     assert np.array_equal(np.stack(tables.actions)[:, 0], first.actions)
     assert np.array_equal(np.stack(tables.actions)[:, 1], second.actions)
     assert not np.stack(tables.actions)[:, 2].any()  # the table that nobody asked for rests
+
+
+@pytest.mark.opengl
+def test_a_machine_that_would_draw_otherwise_is_found_out():
+    about = MujocoTable("push", (16, 16)).metadata()
+    check_drawing(16, about)
+    with pytest.raises(ValueError, match=r"simulator_version .+ instead of 1\.0"):
+        check_drawing(16, about | {"simulator_version": "1.0"})
+
+
+def test_a_machine_without_opengl_is_found_out(monkeypatch):
+    def render(self):
+        raise OpenGLError("MuJoCo cannot draw pictures here")
+
+    monkeypatch.setattr(MujocoTable, "render", render)
+    with pytest.raises(OpenGLError, match="cannot draw"):
+        check_drawing(16, {})

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from cosmos_isaac_wm.evaluation.evaluation import evaluate
+from cosmos_isaac_wm.reporting import figures
 from cosmos_isaac_wm.reporting.figures import draw_error_vs_horizon, draw_trajectories, film, typical, write_video
 
 
@@ -40,3 +41,10 @@ def test_plots_are_readable_pictures(world_model, dataset, evaluation, tmp_path)
     draw_error_vs_horizon(tmp_path / "errors.png", evaluation)
     for name in ("tracks.png", "errors.png"):
         assert imageio.imread(tmp_path / name).std() > 0
+
+
+def test_without_ffmpeg_a_warning_stands_for_the_video(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "find_spec", lambda name: None)
+    with pytest.warns(UserWarning, match="dream.mp4 was not made, because imageio-ffmpeg is missing"):
+        figures.write_frames(tmp_path / "dream.mp4", iter([np.zeros((16, 16, 3), np.uint8)]), 10)
+    assert not (tmp_path / "dream.mp4").exists()

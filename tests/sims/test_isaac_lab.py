@@ -14,8 +14,8 @@ from cosmos_isaac_wm.data import EpisodeDataset  # noqa: E402
 from cosmos_isaac_wm.evaluation.baselines import opposed, predictability_floor, simulator_for  # noqa: E402
 from cosmos_isaac_wm.evaluation.ground_truth import detect_all  # noqa: E402
 from cosmos_isaac_wm.protocols import Simulator  # noqa: E402
+from cosmos_isaac_wm.sims.dimensions import CUBE_SIZE  # noqa: E402
 from cosmos_isaac_wm.sims.mujoco import MujocoTable  # noqa: E402
-from cosmos_isaac_wm.sims.table import CUBE_SIZE  # noqa: E402
 from cosmos_isaac_wm.train import collect  # noqa: E402
 
 pytestmark = pytest.mark.isaac

@@ -4,8 +4,8 @@ import pytest
 
 from cosmos_isaac_wm.perception.tracking import detect
 from cosmos_isaac_wm.protocols import Simulator
+from cosmos_isaac_wm.sims.dimensions import CUBE_SIZE, PUSHER_RADIUS, TABLE_HALF_WIDTH
 from cosmos_isaac_wm.sims.mujoco import MujocoTable, OpenGLError
-from cosmos_isaac_wm.sims.table import CUBE_SIZE, PUSHER_RADIUS, TABLE_HALF_WIDTH
 
 ACTIONS = np.random.default_rng(0).uniform(-1, 1, (15, 2)).astype(np.float32)
 

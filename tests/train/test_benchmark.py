@@ -20,6 +20,7 @@ def test_the_report_of_a_short_run_is_complete(bundle, tmp_path, capsys):
         "fit_speedup",
         "over_isaac_lab",  # the bundle is MuJoCo's
         *(() if drawn else ("over_real",)),
+        *(() if torch.cuda.is_available() else ("gpu_env_steps_per_s",)),
         *(() if find_spec("simulusion") else ("over_simulusion",)),
     }
     assert set(page.BARS) - set(numbers) == missing

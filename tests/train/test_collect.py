@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from cosmos_isaac_wm.data import EpisodeDataset
 from cosmos_isaac_wm.data.collection import plan
 from cosmos_isaac_wm.envs import DreamEnv
+from cosmos_isaac_wm.executors import cluster
 from cosmos_isaac_wm.policies.agent import Agent, new_policy
 from cosmos_isaac_wm.policies.recording import record_episodes
 from cosmos_isaac_wm.sims.mujoco import MujocoTable
@@ -133,3 +135,43 @@ def test_an_agent_collects_what_it_does_beside_what_the_scripted_pusher_does(age
         if not scripted_one:
             assert mixed[index].actions[:, 0].mean() == pytest.approx(0.6, abs=0.25)
             assert mixed[index].actions[:, 0].std() > 0.05  # noise
+
+
+@pytest.mark.opengl
+def test_a_ray_cluster_collects_the_same_to_the_bit(agent, bundle, tmp_path, ray_cluster):
+    """Episodes of an agent's, whose folder the cluster's workers need not see."""
+    argv = ["--episodes", "4", "--steps", "8", "--size", "32", "--seed", "5", "--agent", str(agent)]
+    argv += ["--world_model", str(bundle)]
+    assert collect.main([*argv, "--workers", "1", "--out", str(tmp_path / "here")]) == 0
+    assert collect.main([*argv, "--ray", ray_cluster.address, "--out", str(tmp_path / "there")]) == 0
+    here, there = EpisodeDataset(tmp_path / "here"), EpisodeDataset(tmp_path / "there")
+    assert here.fingerprint() == there.fingerprint()
+    assert here.metadata == there.metadata
+    for index in range(4):
+        assert np.array_equal(here[index].frames, there[index].frames)
+        assert np.array_equal(here[index].actions, there[index].actions)
+        assert here[index].infos.keys() == there[index].infos.keys()
+        assert all(np.array_equal(values, there[index].infos[name]) for name, values in here[index].infos.items())
+
+
+def test_a_cluster_that_does_not_answer_is_an_error_in_one_line(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'cosmos-isaac-wm[ray]'")
+    monkeypatch.setattr(cluster, "_ANSWERS_S", 3.0)
+    assert collect.main(["--ray", "127.0.0.1:9", "--out", str(tmp_path / "out")]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "no Ray cluster answers at 127.0.0.1:9 within 3 s" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.opengl
+def test_a_node_without_opengl_is_named_in_one_line(tmp_path, capsys, ray_cluster):
+    blind = ray_cluster.add_node(
+        num_cpus=1, node_ip_address="127.0.0.1", node_name="blind", env_vars={"MUJOCO_GL": "off"}
+    )
+    try:
+        assert collect.main(["--ray", ray_cluster.address, "--size", "32", "--out", str(tmp_path / "out")]) == 1
+    finally:
+        ray_cluster.remove_node(blind)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.search(r"on node blind \(.+\): MuJoCo cannot draw pictures here", line)
+    assert not (tmp_path / "out").exists()

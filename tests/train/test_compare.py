@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
@@ -97,3 +98,27 @@ def test_an_ablation_changes_one_thing(name):
         ]
         assert system.model == whole.model
         assert len(differing) + (ABLATIONS[name].episodes is not None) == 1
+
+
+def test_a_ray_cluster_trains_and_judges_the_same(compared, tmp_path, ray_cluster, one_thread):
+    """As many updates as were measured here, since time differs from machine to machine."""
+    arguments, folder = compared
+    system, found = "dynamics_ckpts_resnet_rollout", {}
+    argv = [argument for argument in arguments if not argument.startswith(("--out", "--systems"))]
+    for name, more in (("here", []), ("there", [f"--ray={ray_cluster.address}"])):
+        out, numbers = tmp_path / name, tmp_path / f"{name}.json"
+        (out / system).mkdir(parents=True)
+        shutil.copy(folder / "results" / system / "plan.json", out / system)
+        assert compare.main([*argv, f"--out={out}", '--systems=["resnet_rollout"]', f"--json={numbers}", *more]) == 0
+        found[name] = json.loads(numbers.read_text())
+    bundles = [WorldModel.load(tmp_path / name / system / "bundle") for name in found]
+    assert bundles[0].fingerprint() == bundles[1].fingerprint()
+    timed = {"resnet_rollout_ms_a_frame", "resnet_rollout_train_minutes"}
+    here, there = ({key: own[key] for key in own.keys() - timed} for own in found.values())
+    assert here == there
+
+
+def test_a_node_that_does_not_share_the_disk_is_told_which_folder_it_lacks(tmp_path):
+    compare._must_see([tmp_path])
+    with pytest.raises(FileNotFoundError, match=f"no folder {tmp_path / 'data'}; data, perception and out must be on"):
+        compare._must_see([tmp_path, tmp_path / "data"])

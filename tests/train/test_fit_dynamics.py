@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 
 import gymnasium as gym
 import numpy as np
@@ -15,7 +17,7 @@ from cosmos_isaac_wm.data import Episode, EpisodeDataset, write_dataset
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.reporting.replay import DreamRecorder
 from cosmos_isaac_wm.scene import Marker, Scene
-from cosmos_isaac_wm.train import cli, fit_dynamics
+from cosmos_isaac_wm.train import cli, fit_dynamics, fit_tokenizer
 from cosmos_isaac_wm.world_model import WorldModel
 
 
@@ -110,6 +112,42 @@ def test_other_peoples_data_becomes_a_steppable_dream(tmp_path, with_positions, 
     rows = (tmp_path / "log" / "cube_positions.csv").read_text().splitlines()
     assert len(rows) == 1 + len(episode) - 3  # four context frames, then one row a step
     assert (WorldModel.load(bundle).perception.readout is not None) == with_positions
+
+
+def test_a_budget_too_short_for_a_validation_is_one_line(fitted, dataset, tmp_path, capsys, tiny_fit):
+    arguments = [f"--data={dataset.path}", f"--init={fitted}", f"--out={tmp_path / 'new'}", *tiny_fit]
+    assert fit_dynamics.main([*arguments, "--fit.minutes=0.00001"]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "cosmos-wm fit-dynamics: --fit.minutes 1e-05 is too short: a single validation takes" in said
+    assert fit_dynamics.main([*arguments, "--fit.minutes=0.05", "--fit.updates=1000000"]) == 0
+    assert 0.03 < WorldModel.load(tmp_path / "new").provenance["minutes"] < 0.08
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["torch.distributed.run", "--standalone", "--nproc_per_node=2"],
+        ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=0"],
+    ],
+)
+def test_two_processes_make_one_bundle(dataset, tmp_path, tiny_perception, tiny_fit, launcher):
+    def launched(module, *arguments):
+        command = [sys.executable, "-m", *launcher, "-m", f"cosmos_isaac_wm.train.{module}", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    eyes, bundle = tmp_path / "perception", tmp_path / "bundle"
+    if "torch" in launcher[0]:
+        said = launched("fit_tokenizer", f"--data={dataset.path}", f"--out={eyes}", *tiny_perception)
+        assert said.count("perception in") == 1
+    else:
+        assert fit_tokenizer.main([f"--data={dataset.path}", f"--out={eyes}", *tiny_perception]) == 0
+    more = ["--dynamics.width=16", "--dynamics.blocks=1", f"--json={tmp_path / 'out.json'}"]
+    arguments = [f"--data={dataset.path}", f"--perception={eyes}", f"--out={bundle}", *tiny_fit, *more]
+    assert launched("fit_dynamics", *arguments).count("bundle in") == 1
+    assert WorldModel.load(bundle).provenance["best_update"] in (6, 12)
+    assert json.loads((tmp_path / "out.json").read_text()).keys() == WorldModel.load(bundle).metrics.keys()
 
 
 @pytest.mark.parametrize(

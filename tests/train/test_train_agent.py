@@ -61,6 +61,26 @@ def test_a_finished_run_is_not_trained_further(train, tmp_path):
     assert (tmp_path / "run" / "agent" / "policy.safetensors").stat().st_mtime_ns == agent
 
 
+@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+def test_a_budget_in_minutes_ends_with_an_evaluation_and_its_agent(train, tmp_path, algorithm):
+    numbers = train("--minutes", "0.03", "--eval_every", "100000", steps=10**6, algorithm=algorithm)
+    assert 1.8 <= numbers["seconds"] < 6
+    assert 0 < numbers["steps"] < 10**6
+    (row,) = read_evaluations(tmp_path / "run" / "evaluations.csv")
+    assert row.timesteps == numbers["steps"]
+    assert Agent.load(tmp_path / "run" / "agent").trained["steps"] == row.timesteps
+    again = train("--minutes", "0.03", "--eval_every", "100000", steps=10**6, algorithm=algorithm)
+    assert again["steps"] == numbers["steps"]
+    more = train("--minutes", "0.06", "--eval_every", "100000", steps=10**6, algorithm=algorithm)
+    assert more["steps"] > numbers["steps"]
+    assert len(read_evaluations(tmp_path / "run" / "evaluations.csv")) == 2
+
+
+def test_no_time_is_no_budget(train, capsys):
+    assert train("--minutes", "0") is None
+    assert "minutes must be above 0" in capsys.readouterr().err
+
+
 def test_without_its_replay_buffer_a_checkpoint_is_not_whole(train, tmp_path, capsys):
     train(algorithm="sac")
     older, newer = sorted((tmp_path / "run" / "checkpoints").glob("*.pkl"), key=lambda path: path.stat().st_mtime_ns)

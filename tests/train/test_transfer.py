@@ -52,3 +52,14 @@ def test_policies_are_played_in_both_worlds_once(bundle, tmp_path, capsys):
     assert {path: path.stat().st_mtime_ns for path in files} == files  # not played again
     assert transfer.main([*map(str, argv), "--episodes", "3"]) == 1
     assert "holds another transfer (episodes 2 instead of 3)" in capsys.readouterr().err
+
+
+@pytest.mark.opengl
+def test_a_ray_cluster_plays_the_same_games(bundle, tmp_path, ray_cluster, one_thread):
+    argv = ["--policies", '["random", "scripted"]', "--world_model", str(bundle), "--episodes", "3"]
+    assert transfer.main([*argv, "--out", str(tmp_path / "here")]) == 0
+    assert transfer.main([*argv, "--out", str(tmp_path / "there"), "--ray", ray_cluster.address]) == 0
+    files = sorted(path.name for path in (tmp_path / "here").glob("episodes_*.json"))
+    assert len(files) == 2
+    for name in [*files, "transfer.md"]:
+        assert (tmp_path / "there" / name).read_text() == (tmp_path / "here" / name).read_text()

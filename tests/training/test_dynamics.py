@@ -1,16 +1,18 @@
 """Fitting, on a world whose latents are the cube's position and whose dynamics are known."""
 
+import contextlib
 import dataclasses
 import itertools
 import time
+import warnings
 
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from cosmos_isaac_wm.data.windows import EncodedEpisodes, join
+from cosmos_isaac_wm.data.windows import EncodedEpisodes, WindowSampler, join
 from cosmos_isaac_wm.dynamics import (
     LatentUNet,
     LatentUNetConfig,
@@ -20,12 +22,15 @@ from cosmos_isaac_wm.dynamics import (
     ResNetRolloutConfig,
 )
 from cosmos_isaac_wm.perception import Perception
-from cosmos_isaac_wm.perception.readout import Located
+from cosmos_isaac_wm.perception.readout import Located, Readout, ReadoutConfig
 from cosmos_isaac_wm.perception.tokenizers import TinyTokenizer, TinyTokenizerConfig
 from cosmos_isaac_wm.protocols import Prediction
 from cosmos_isaac_wm.training import FitConfig, Stage, dynamics, fit_dynamics
 from cosmos_isaac_wm.training.dreams import Dreams
 from cosmos_isaac_wm.training.dynamics import self_fed_loss
+from cosmos_isaac_wm.training.logbook import Losses
+from cosmos_isaac_wm.training.optimizer import MovingAverage, new_optimizer
+from cosmos_isaac_wm.training.processes import Processes
 from cosmos_isaac_wm.training.validation import validate
 
 SPEED = 0.02  # metres per step at action 1; latents are decimetres
@@ -101,7 +106,7 @@ def small_model():
 
 
 def dreams(episodes, config=CONFIG):
-    return Dreams(episodes, config, 4)
+    return Dreams(episodes, config, 4, 0, Processes("cpu"))
 
 
 def test_short_episodes_do_not_cut_validation_short(perception):
@@ -139,7 +144,7 @@ def test_without_positions_the_validation_error_is_that_of_the_latents(perceptio
 
 def test_dreams_start_from_true_contexts_and_their_actions_lead_to_their_targets():
     batch = dreams(walk(5))
-    batch.prepare(Stage(3, 0.0), np.random.default_rng(0))
+    batch.prepare(Stage(3, 0.0), 0)
     truth = batch.targets(3)
     torch.testing.assert_close(batch.context[:, -1], truth.latents[:, 0])
     torch.testing.assert_close(truth.latents[..., 0, 0] / 10, truth.positions[:, :, 0], atol=2e-3, rtol=0)
@@ -148,12 +153,12 @@ def test_dreams_start_from_true_contexts_and_their_actions_lead_to_their_targets
 
 def test_persistent_dreams_go_on_and_diverged_ones_restart():
     batch = dreams(walk(5, length=60))
-    batch.prepare(Stage(2, 1.0), np.random.default_rng(0))
+    batch.prepare(Stage(2, 1.0), 0)
     batch.place[:, 1] = 10
-    place, dreamed = batch.place.copy(), torch.full_like(batch.context, 7.0)
+    place, dreamed = batch.place.clone(), torch.full_like(batch.context, 7.0)
     alive = torch.tensor([True, False] * 4)
     batch.advance(dreamed, alive, 2)
-    batch.prepare(Stage(2, 1.0), np.random.default_rng(1))
+    batch.prepare(Stage(2, 1.0), 1)
     assert (batch.context[alive] == 7.0).all()
     assert (batch.place[alive, 1] == place[alive, 1] + 2).all()
     assert (batch.context[~alive] != 7.0).any(dim=(1, 2, 3, 4)).all()
@@ -165,7 +170,7 @@ def test_a_dream_never_runs_past_the_end_of_its_episode():
     episodes = walk(3, length=12)
     batch = dreams(episodes)
     for update in range(20):
-        batch.prepare(Stage(3, 1.0), np.random.default_rng(update))
+        batch.prepare(Stage(3, 1.0), update)
         assert (batch.place[:, 1] + 3 < 12).all()
         assert (batch.place[:, 1] >= 3).all()
         batch.advance(batch.context, torch.ones(8, dtype=torch.bool), 3)
@@ -175,8 +180,8 @@ def test_every_kind_has_an_equal_part_of_the_batch():
     episodes = walk(8, kinds=("push", "slide", "slide", "slide"))
     batch = dreams(episodes)
     for update in range(5):
-        batch.prepare(Stage(2, 0.5), np.random.default_rng(update))
-        kinds = [episodes.kinds[index] for index in batch.place[:, 0]]
+        batch.prepare(Stage(2, 0.5), update)
+        kinds = [episodes.kinds[index] for index in batch.place[:, 0].tolist()]
         assert kinds == ["push", "slide"] * 4
         batch.advance(batch.context, torch.ones(8, dtype=torch.bool), 2)
 
@@ -185,10 +190,10 @@ def test_dreams_of_what_has_come_to_rest_restart():
     episodes = walk(5, length=60)
     episodes.positions[:, 20:] = episodes.positions[:, 20:21]
     batch = dreams(episodes)
-    batch.prepare(Stage(2, 1.0), np.random.default_rng(0))
+    batch.prepare(Stage(2, 1.0), 0)
     batch.place[:4, 1], batch.place[4:, 1] = 26, 27  # frame 20 is the last that moved, and eight more are dreamed
     batch.advance(torch.full_like(batch.context, 7.0), torch.ones(8, dtype=torch.bool), 0)
-    batch.prepare(Stage(2, 1.0), np.random.default_rng(1))
+    batch.prepare(Stage(2, 1.0), 1)
     assert [(context == 7.0).all().item() for context in batch.context] == [True] * 4 + [False] * 4
 
 
@@ -198,10 +203,10 @@ def test_a_dream_that_is_off_already_is_judged_by_what_it_adds(perception):
         for weight in (0.0, 1.0):
             config = dataclasses.replace(CONFIG, divergence=np.inf, position_weight=weight)
             batch = dreams(walk(5), config)
-            batch.prepare(Stage(3, 0.0), np.random.default_rng(0))
+            batch.prepare(Stage(3, 0.0), 0)
             batch.context += 0.2  # two centimetres
             background = torch.zeros(1, 2, 4, 4)
-            loss = self_fed_loss(Oracle(gain), perception, batch, background, config, 3, Accelerator(cpu=True))
+            loss = self_fed_loss(Oracle(gain), perception, batch, background, config, 3, Processes("cpu"))
             losses.append(float(loss))
         return losses[1] - losses[0]
 
@@ -222,10 +227,10 @@ def turning(scene):
         episodes.positions[:] = 0.0
         config = dataclasses.replace(CONFIG, divergence=np.inf, heading_weight=weight)
         batch = dreams(episodes, config)
-        batch.prepare(Stage(3, 0.0), np.random.default_rng(0))
+        batch.prepare(Stage(3, 0.0), 0)
         batch.context += off
         background = torch.zeros(1, 2, 4, 4)
-        loss = self_fed_loss(Oracle(gain), perception, batch, background, config, 3, Accelerator(cpu=True))
+        loss = self_fed_loss(Oracle(gain), perception, batch, background, config, 3, Processes("cpu"))
         return float(loss), batch.alive
 
     return update
@@ -245,9 +250,9 @@ def test_a_dream_whose_object_has_turned_away_is_given_up(turning):
 
 def test_without_persistence_every_dream_restarts():
     batch = dreams(walk(5))
-    batch.prepare(Stage(2, 0.0), np.random.default_rng(0))
+    batch.prepare(Stage(2, 0.0), 0)
     batch.advance(torch.full_like(batch.context, 7.0), torch.ones(8, dtype=torch.bool), 2)
-    batch.prepare(Stage(2, 0.0), np.random.default_rng(1))
+    batch.prepare(Stage(2, 0.0), 1)
     assert not (batch.context == 7.0).all(dim=(1, 2, 3, 4)).any()
 
 
@@ -255,11 +260,9 @@ def test_what_comes_after_a_dream_was_given_up_is_not_trained_on(perception):
     def loss(steps, divergence):
         config = dataclasses.replace(CONFIG, divergence=divergence)
         batch = dreams(walk(5), config)
-        batch.prepare(Stage(3, 0.0), np.random.default_rng(0))
+        batch.prepare(Stage(3, 0.0), 0)
         background = torch.zeros(1, 2, 4, 4)
-        return steps * float(
-            self_fed_loss(Oracle(0.0), perception, batch, background, config, steps, Accelerator(cpu=True))
-        )
+        return steps * float(self_fed_loss(Oracle(0.0), perception, batch, background, config, steps, Processes("cpu")))
 
     assert loss(3, divergence=1e-9) == pytest.approx(loss(1, divergence=1e-9))
     assert loss(3, divergence=np.inf) > 2 * loss(1, divergence=np.inf)
@@ -295,9 +298,9 @@ def test_what_the_posterior_knows_is_charged_beyond_the_free_bits(perception):
         model = ProbabilisticPlus(ProbabilisticPlusConfig(channels=2, action_dim=2, width=16, blocks=2, noise_dim=2))
         config = dataclasses.replace(CONFIG, kl_weight=10.0, free_bits=free_bits)
         batch = dreams(walk(5), config)
-        batch.prepare(Stage(1, 0.0), np.random.default_rng(0))
+        batch.prepare(Stage(1, 0.0), 0)
         background = torch.zeros(1, 2, 4, 4)
-        return float(self_fed_loss(model, perception, batch, background, config, 1, Accelerator(cpu=True)))
+        return float(self_fed_loss(model, perception, batch, background, config, 1, Processes("cpu")))
 
     assert loss(0.0) > loss(1e-3) >= loss(1e3)
 
@@ -360,3 +363,168 @@ def test_epochs_count_passes_over_all_windows(perception, tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_fit_with_advice(perception, tmp_path):
     with pytest.raises(ValueError, match="loss is nan at update 0; lower the learning rate"):
         fit_dynamics(Oracle(float("nan")), perception, walk(4), walk(2), CONFIG, tmp_path, seed=0)
+
+
+class RoundTrips(TorchDispatchMode):
+    """Counts what a GPU would have to be waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, operation, types, arguments=(), keywords=None):
+        keywords = keywords or {}
+        name = operation.overloadpacket.__name__
+        asks = name in ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "item")
+        if asks or (name in ("_to_copy", "copy_") and keywords.get("device") is not None):
+            self.seen.append(name)
+        return operation(*arguments, **keywords)
+
+
+@pytest.mark.parametrize("headings", [False, True])
+def test_an_update_asks_the_device_for_nothing(scene, tmp_path, headings):
+    """Draws, rollout, gradient, optimiser, moving average and the noting of the loss."""
+    alone = dataclasses.replace(scene, markers=scene.markers[:1], agent=None)
+    tokenizer = TinyTokenizer(TinyTokenizerConfig(channels=2, widths=(8, 8), blocks=1))
+    readout = Readout(ReadoutConfig(2, 1, width=8, headings=headings), (-1.0, -1.0), (1.0, 1.0))
+    sight = Perception(alone, tokenizer, readout)
+    trainer = dynamics._Trainer(small_model(), sight, walk(5), walk(2), CONFIG, tmp_path, 0, "cpu")
+    with RoundTrips() as counted:
+        for update in range(6):
+            trainer.update(update, update / 6)
+    assert counted.seen == []
+    with RoundTrips() as counted:
+        trainer.logbook.losses.read()
+    assert counted.seen == ["_local_scalar_dense"]
+
+
+def moved(thing, device):
+    """What a plain object holds, on another device."""
+    for name, value in vars(thing).items():
+        if isinstance(value, Tensor):
+            setattr(thing, name, value.to(device))
+    return thing
+
+
+def test_an_update_needs_no_number_from_the_device(scene, monkeypatch):
+    """On PyTorch's device without numbers, from which nothing can be copied to the host."""
+    meta, processes = torch.device("meta"), Processes("cpu")
+    monkeypatch.setattr(dynamics, "autocast", lambda *_: contextlib.nullcontext())  # which does not know that device
+    processes.device = meta
+    batch = moved(Dreams(walk(5), CONFIG, 4, 0, processes), meta)
+    batch._device = meta
+    for part in (batch._episodes, *itertools.chain(*batch._samplers.values())):
+        moved(part, meta)
+    alone = dataclasses.replace(scene, markers=scene.markers[:1], agent=None)
+    tokenizer = TinyTokenizer(TinyTokenizerConfig(channels=2, widths=(8, 8), blocks=1))
+    readout = Readout(ReadoutConfig(2, 1, width=8, headings=True), (-1.0, -1.0), (1.0, 1.0))
+    sight, model = Perception(alone, tokenizer, readout).to(meta), small_model().to(meta)
+    optimizer, average, losses = new_optimizer(model, CONFIG), MovingAverage(model, 0.9), Losses(processes, "")
+    for update in range(3):
+        batch.prepare(Stage(2, 0.5), update)
+        background = torch.zeros(1, 2, 4, 4, device=meta)
+        loss = self_fed_loss(model, sight, batch, background, CONFIG, 2, processes)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        average.follow(model, update)
+        losses.note(update, loss)
+    with pytest.raises(RuntimeError, match="meta"):
+        losses.read()
+
+
+def test_a_loss_that_is_not_finite_is_found_when_it_is_read(tmp_path):
+    losses = Losses(Processes("cpu"), "lower the learning rate.")
+    for update, value in enumerate([1.0, 3.0, float("inf"), float("nan"), 1.0]):
+        losses.note(update, torch.tensor(value))
+        if update == 1:
+            assert losses.read() == (4.0, 2)
+    with pytest.raises(ValueError, match="the loss is nan at update 2; lower"):
+        losses.read()
+
+
+def test_what_a_slot_draws_depends_on_seed_and_update_only():
+    def places(seed, update, size=8):
+        config = dataclasses.replace(CONFIG, batch_size=size)
+        batch = Dreams(walk(9, kinds=("push", "slide")), config, 4, seed, Processes("cpu"))
+        batch.prepare(Stage(2, 0.5), update)
+        return batch.place
+
+    assert torch.equal(places(0, 5), places(0, 5))
+    assert torch.equal(places(0, 5, 16)[:8], places(0, 5))
+    assert not torch.equal(places(0, 6), places(0, 5))
+    assert not torch.equal(places(1, 5), places(0, 5))
+
+
+def test_real_contexts_are_noisy_as_asked_and_dreamed_ones_are_left_alone():
+    def contexts(noise, size=8, goes_on=False):
+        config = dataclasses.replace(CONFIG, batch_size=size, context_noise=noise)
+        batch = dreams(walk(9), config)
+        batch.prepare(Stage(2), 5)
+        if goes_on:
+            batch.advance(torch.zeros_like(batch.context), torch.ones_like(batch.alive), 0)
+            batch.prepare(Stage(1, persistence=1.0), 6)
+        return batch.context
+
+    added = contexts(0.5) - contexts(0.0)
+    assert added.mean() == pytest.approx(0.0, abs=0.05)
+    assert added.std() == pytest.approx(0.5, rel=0.1)
+    assert torch.equal(contexts(0.5, size=16)[:8], contexts(0.5))
+    assert not contexts(0.5, goes_on=True).any()
+
+
+def test_negative_noise_is_refused():
+    with pytest.raises(ValueError, match="context_noise must not be negative, got -1"):
+        dataclasses.replace(CONFIG, context_noise=-1)
+
+
+def test_all_windows_are_drawn_equally_often_without_a_motion_bias():
+    batch = Dreams(walk(4, length=12), dataclasses.replace(CONFIG, batch_size=4000), 4, 0, Processes("cpu"))
+    batch._samplers[0.0] = [WindowSampler(walk(4, length=12), "push", 4, 0.0)]
+    batch.prepare(Stage(1, motion_bias=0.0), 0)
+    counts = torch.bincount(batch.place[:, 0] * 12 + batch.place[:, 1])
+    assert (counts > 0).sum() == 4 * 8  # the last context frame is 3 to 10
+    assert counts[counts > 0].min() > 80  # of 125
+    assert counts.max() < 170
+
+
+def test_a_checkpoint_of_another_batch_is_refused(perception, tmp_path):
+    fit_dynamics(small_model(), perception, walk(6), walk(2), CONFIG, tmp_path, seed=0)
+    smaller = dataclasses.replace(CONFIG, batch_size=4, updates=20)
+    with pytest.raises(ValueError, match="of a batch of 8 dreams, and this one has 4"):
+        fit_dynamics(small_model(), perception, walk(6), walk(2), smaller, tmp_path, seed=0)
+
+
+def test_a_budget_in_minutes_is_followed_by_the_whole_recipe(perception, tmp_path):
+    config = dataclasses.replace(
+        CONFIG, updates=10**6, minutes=4 / 60, validate_every=10**6, stages=(Stage(1), Stage(2))
+    )
+    began = time.monotonic()
+    result = fit_dynamics(small_model(), perception, walk(6), walk(2, seed=1), config, tmp_path, seed=0)
+    assert 3 < time.monotonic() - began < 6
+    (last,) = result.curve
+    assert 10 < last["update"] < 10**6
+    assert last["rollout"] == 2  # the last stage came by the clock
+    assert last["lr"] < 0.05 * CONFIG.lr  # and the cool-down
+    again = fit_dynamics(small_model(), perception, walk(6), walk(2, seed=1), config, tmp_path, seed=0)
+    assert again.curve == result.curve  # the time has been spent
+
+
+def test_a_budget_without_time_for_a_validation_is_refused_before_the_work(perception, tmp_path):
+    config = dataclasses.replace(CONFIG, minutes=1e-5)
+    with pytest.raises(ValueError, match=r"--fit.minutes 1e-05 is too short: a single validation takes"):
+        fit_dynamics(small_model(), perception, walk(6), walk(2), config, tmp_path, seed=0)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_compiled_fit_learns_alike(perception, tmp_path):
+    def fit(compile):
+        torch.manual_seed(0)
+        model = ResNetRollout(ResNetRolloutConfig(channels=2, action_dim=2, width=16, blocks=1, dropout=0.0))
+        config = dataclasses.replace(CONFIG, compile=compile, optimizer="adamw")
+        return fit_dynamics(model, perception, walk(6), walk(2), config, tmp_path / str(compile), seed=0).curve
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "training goes on without compilation")
+        fast = fit(True)
+    for row, expected in zip(fast, fit(False), strict=True):
+        assert row == pytest.approx(expected, rel=1e-3)

@@ -14,3 +14,8 @@ def test_stages_take_their_shares_of_the_updates():
 def test_stages_need_a_share(stages):
     with pytest.raises(ValueError, match="at least one stage"):
         FitConfig(stages=stages)
+
+
+def test_no_time_is_no_budget():
+    with pytest.raises(ValueError, match="minutes must be above 0, got 0"):
+        FitConfig(minutes=0.0)

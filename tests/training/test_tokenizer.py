@@ -1,10 +1,15 @@
+import dataclasses
+import time
+
 import numpy as np
 import pytest
 import torch
 
 from cosmos_isaac_wm.perception.pictures import to_frames, to_images
 from cosmos_isaac_wm.perception.tokenizers import TinyTokenizer, TinyTokenizerConfig
+from cosmos_isaac_wm.training import clock
 from cosmos_isaac_wm.training import tokenizer as fit
+from cosmos_isaac_wm.training.processes import Processes
 from cosmos_isaac_wm.training.tokenizer import TokenizerFitConfig, fit_tokenizer, foreground
 
 CONFIG = TokenizerFitConfig(updates=8, batch_size=4, crop=16, frames_per_episode=4, precision="fp32")
@@ -47,7 +52,7 @@ def test_a_short_fit_lowers_the_loss(fitted):
 
 def test_an_interrupted_fit_goes_on_to_the_same_weights(fitted, monkeypatch):
     whole, whole_curve = fitted("whole")
-    batch = fit._Crops.batch
+    batch = fit.Crops.batch
 
     def interrupted(self, update):
         if update == 5:
@@ -56,17 +61,69 @@ def test_an_interrupted_fit_goes_on_to_the_same_weights(fitted, monkeypatch):
 
     with monkeypatch.context() as patch:
         ticks = iter(range(0, 10**6, 100))
-        patch.setattr(fit.time, "monotonic", lambda: next(ticks))  # a checkpoint after every update
-        patch.setattr(fit._Crops, "batch", interrupted)
+        patch.setattr(clock.time, "monotonic", lambda: next(ticks))  # a checkpoint after every update
+        patch.setattr(fit.Crops, "batch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fitted("resumed")
     updates = []
-    monkeypatch.setattr(fit._Crops, "batch", lambda self, update: updates.append(update) or batch(self, update))
+    monkeypatch.setattr(fit.Crops, "batch", lambda self, update: updates.append(update) or batch(self, update))
     resumed, resumed_curve = fitted("resumed")
     assert updates == [5, 6, 7]
     assert dict(resumed_curve) == pytest.approx(dict(whole_curve))
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], tensor)
+
+
+def test_a_budget_in_minutes_is_followed_by_the_learning_rate(fitted, monkeypatch):
+    rates, step = [], fit.OneCycleLR.step
+    monkeypatch.setattr(fit.OneCycleLR, "step", lambda self: step(self) or rates.append(self.get_last_lr()[0]))
+    config = dataclasses.replace(CONFIG, updates=10**6, minutes=2 / 60)
+    began = time.monotonic()
+    curve = fitted("timed", config)[1]
+    assert 1.9 < time.monotonic() - began < 4
+    assert 100 < curve[-1][0] < 10**6
+    assert max(rates) == pytest.approx(config.lr, rel=0.05)
+    assert rates[-1] < 0.01 * config.lr
+    assert fitted("timed", config)[1] == curve  # the time has been spent
+
+
+def test_the_learning_rate_goes_by_updates_otherwise(fitted, monkeypatch):
+    rates, step = [], fit.OneCycleLR.step
+    monkeypatch.setattr(fit.OneCycleLR, "step", lambda self: step(self) or rates.append(self.get_last_lr()[0]))
+    fitted("counted")
+    found = rates[1:]  # the first is that of its construction
+    weight = torch.nn.Parameter(torch.zeros(1))
+    expected = fit.OneCycleLR(torch.optim.AdamW([weight]), CONFIG.lr, total_steps=8, pct_start=0.05)
+    for rate in found:
+        expected.step()
+        assert rate == pytest.approx(expected.get_last_lr()[0])
+
+
+def test_drawing_crops_needs_no_number_from_the_device(dataset):
+    """On PyTorch's device without numbers, from which nothing can be copied to the host."""
+    crops = fit.Crops([dataset], CONFIG, 0, Processes("cpu"))
+    for name, value in vars(crops).items():
+        if isinstance(value, torch.Tensor):
+            setattr(crops, name, value.to("meta"))
+    images, weights = crops.batch(3)
+    assert (images.shape, weights.shape) == ((4, 3, 16, 16), (4, 1, 16, 16))
+    assert images.is_meta
+
+
+def test_half_of_the_crops_are_around_the_foreground(dataset):
+    crops = fit.Crops([dataset], dataclasses.replace(CONFIG, batch_size=400), 0, Processes("cpu"))
+    images, weights = crops.batch(0)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert float(weights.mean()) == pytest.approx(1.0, abs=1e-5)
+    whole = crops._foreground.float().mean()
+    assert (weights > weights.min()).float().mean() > 1.2 * whole
+    assert not torch.equal(images, crops.batch(1)[0])
+    assert torch.equal(images, crops.batch(0)[0])
+
+
+def test_a_loss_that_is_not_finite_stops_the_fit_with_advice(fitted):
+    with pytest.raises(ValueError, match=r"loss is nan at update \d+; lower the learning rate \(now 1e\+30\)"):
+        fitted("broken", dataclasses.replace(CONFIG, lr=1e30))
 
 
 def test_an_unknown_precision_is_refused(fitted):

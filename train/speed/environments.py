@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from cosmos_isaac_wm.envs import DreamVectorEnv
 from cosmos_isaac_wm.policies.sb3 import DreamVecEnv
-from cosmos_isaac_wm.rollout import DreamEngine
+from cosmos_isaac_wm.precision import FastModule
 from cosmos_isaac_wm.train.speed import peers
 from cosmos_isaac_wm.train.speed.harness import Bench, DreamOptions
 from cosmos_isaac_wm.train.speed.subjects import bare_forward, count_flops, draw_actions
@@ -63,18 +63,18 @@ def _compare(
     sb3 = _adapter(model, batch, options, seed)
     actions = draw_actions(model, batch, seed)
     env.step(actions), sb3.step(actions)  # compiled from here on
-    engine = DreamEngine(model, batch, **options)
+    network = FastModule(model.dynamics, batch, **options)
     over = bench.compare(
         f"environments, {batch}",
         batch,
         {
-            "bare network": bare_forward(engine, env.context, actions),
+            "bare network": bare_forward(network, model, env.context, actions),
             "vector environment, pose": partial(env.step, actions),
             "Stable-Baselines3 adapter, pose": partial(sb3.step, actions),
         },
     )
     flops_per_s = count_flops(model, actions) / statistics.median(bench.rows[-3].seconds)
-    precision = str(engine.network.dtype).removeprefix("torch.")
+    precision = str(network.dtype).removeprefix("torch.")
     return over, flops_per_s / 1e9 / peaks[f"matmul_{precision}_gflops"]
 
 
@@ -96,7 +96,9 @@ def observations(
         env = DreamVectorEnv(batch, world_model=model, obs_type=obs_type, **options)
         env.reset(seed=seed)
         env.step(actions)  # compiled from here on
-        calls.setdefault("bare network", bare_forward(DreamEngine(model, batch, **options), env.context, actions))
+        calls.setdefault(
+            "bare network", bare_forward(FastModule(model.dynamics, batch, **options), model, env.context, actions)
+        )
         calls[f"vector environment, {obs_type}"] = partial(env.step, actions)
     over = bench.compare(f"observations, {batch}", batch, calls)
     return {f"{name.split(', ')[1]}_over_forward_b{batch}": value for name, value in over.items() if ", " in name}

@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cosmos_isaac_wm.dynamics import ResNetRollout, to_seed_state_dict
 from cosmos_isaac_wm.perception import Perception
+from cosmos_isaac_wm.precision import FastModule
 from cosmos_isaac_wm.protocols import Prediction
-from cosmos_isaac_wm.rollout import DreamEngine
 from cosmos_isaac_wm.world_model import Contexts, WorldModel
 
 
@@ -81,20 +81,22 @@ class Still(nn.Module):
         return Prediction(context[:, -1])
 
 
+Subject = Callable[[], None]
+
+
 def draw_actions(model: WorldModel, batch: int, seed: int) -> NDArray[np.float32]:
     """Random actions (B, A)."""
     low, high = model.scene.action_low, model.scene.action_high
     return np.random.default_rng(seed).uniform(low, high, (batch, model.scene.action_dim)).astype(np.float32)
 
 
-def bare_forward(engine: DreamEngine, context: Tensor, actions: NDArray[np.float32]) -> Callable[[], None]:
-    """A call of nothing but the network of an engine that does not look."""
-    context = context.clone()
-    scaled = engine.world_model.perception.scale_actions(torch.from_numpy(actions).to(context.device))
+def bare_forward(network: FastModule, model: WorldModel, context: Tensor, actions: NDArray[np.float32]) -> Subject:
+    """A call of nothing but a dynamics network, on contexts (B, K, C, h, w) and actions (B, A)."""
+    scaled = model.perception.scale_actions(torch.from_numpy(actions).to(context.device))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def call() -> None:
-        engine.network(context, scaled)
+        network(context, scaled)
 
     return call
 

@@ -1,0 +1,123 @@
+"""A step on the device: one graph, and nothing of it a matter of the host."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cosmos_isaac_wm.envs import DreamVectorEnv
+
+N = 5
+
+
+class HostTrips(TorchDispatchMode):
+    """Counts what waits for the device: reading a number, finding indices, copying to the host."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function._schema.name
+        self.seen[name] += name in ("aten::_local_scalar_dense", "aten::nonzero", "aten::_to_copy") and (
+            name != "aten::_to_copy" or str((kwargs or {}).get("device")) == "cpu"
+        )
+        return function(*args, **(kwargs or {}))
+
+
+def make(model, **more):
+    envs = DreamVectorEnv(N, world_model=model, max_episode_steps=3, to_torch=True, **more)
+    envs.reset(seed=0)
+    return envs
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+@pytest.mark.parametrize("obs_type", ["pose", "latent16", "rgb"])
+def test_steps_and_restarts_in_tensors_never_wait_for_the_host(model, mode, obs_type):
+    goal = None if obs_type == "pose" else (0.3, 0.3)
+    envs, actions, ended = make(model, autoreset_mode=mode, obs_type=obs_type, goal=goal), torch.zeros(N, 2), []
+    with HostTrips() as trips:
+        for _ in range(9):
+            _, _, terminated, truncated, _ = envs.step(actions)
+            ended.append(terminated | truncated)
+    assert torch.stack(ended).sum() >= 2 * N  # there were restarts
+    assert +trips.seen == Counter()
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("obs_type", ["pose", "latent"])
+def test_the_whole_step_is_one_graph(model, mode, obs_type):
+    goal = None if obs_type == "pose" else (0.3, 0.3)
+    plain, compiled = (make(model, autoreset_mode=mode, obs_type=obs_type, goal=goal) for _ in range(2))
+    graph = torch.compile(compiled._step, backend="eager", fullgraph=True, dynamic=False)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3 if mode == AutoresetMode.DISABLED else 8):
+        actions = torch.rand(N, 2, generator=generator) * 2 - 1
+        expected, seen = torch.utils._pytree.tree_leaves(plain._step(actions)), graph(actions)
+        for one, other in zip(expected, torch.utils._pytree.tree_leaves(seen), strict=True):
+            torch.testing.assert_close(other, one)
+
+
+def test_a_compiled_step_dreams_what_a_plain_one_does(model):
+    plain, compiled = (DreamVectorEnv(N, world_model=model, max_episode_steps=3, compile=c) for c in (False, True))
+    for envs in (plain, compiled):
+        envs.reset(seed=4)
+    for step in np.random.default_rng(0).uniform(-1, 1, (7, N, 2)).astype(np.float32):
+        for one, other in zip(plain.step(step)[:4], compiled.step(step)[:4], strict=True):
+            for key in one if isinstance(one, dict) else [None]:
+                pair = (one, other) if key is None else (one[key], other[key])
+                assert np.allclose(*pair, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), 1.5])
+def test_a_wrong_action_in_tensors_is_refused_soon_and_hurts_no_dream(model, wrong):
+    envs, actions = make(model), torch.zeros(N, 2)
+    actions[3, 1] = wrong
+    observation = envs.step(actions)[0]["observation"]
+    assert observation.isfinite().all()
+    with pytest.raises(ValueError, match="an action of environment 3 in the last 1 steps was not finite or not within"):
+        envs.check()
+    envs.check()  # it has been said
+    envs.step(actions)
+    for _ in range(63):
+        envs.step(torch.zeros(N, 2))
+    with pytest.raises(ValueError, match="environment 3 in the last 65 steps"):
+        envs.step(torch.zeros(N, 2))
+
+
+def test_an_array_is_refused_before_anything_moves(model):
+    envs = DreamVectorEnv(N, world_model=model)
+    envs.reset(seed=0)
+    before = envs.context
+    with pytest.raises(ValueError, match="the action of environment 2"):
+        envs.step(np.where(np.arange(N)[:, None] == 2, np.nan, np.zeros((N, 2))))
+    assert torch.equal(envs.context, before)
+
+
+def test_stepping_on_after_an_end_without_autoreset_is_told_in_tensors_too(model):
+    envs, actions = make(model, autoreset_mode=AutoresetMode.DISABLED), torch.zeros(N, 2)
+    for _ in range(4):
+        envs.step(actions)
+    with pytest.raises(ResetNeeded, match="have ended"):
+        envs.check()
+
+
+def test_a_reset_that_fails_leaves_the_episode_as_it_was(model):
+    envs = DreamVectorEnv(N, world_model=model)
+    envs.reset(seed=0)
+    envs.step(np.zeros((N, 2), np.float32))
+    before = envs.task.observe(envs.engine.newest)
+    with pytest.raises(ValueError, match="workspace"):
+        envs.reset(options={"goal": (9.0, 9.0)})
+    assert envs.task.steps.tolist() == [1] * N
+    for key, value in envs.task.observe(envs.engine.newest).items():
+        assert torch.equal(value, before[key])
+
+
+def test_the_options_of_the_task_are_known_by_name(model):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'obs_typ'; did you mean 'obs_type'"):
+        DreamVectorEnv(N, world_model=model, obs_typ="pose")
