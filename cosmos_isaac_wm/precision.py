@@ -124,8 +124,7 @@ class FastCall:
                 self._call = compiled
                 return result
             except Exception as error:  # whatever a compiler may raise: what it would compile is there
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                warnings.warn(f"the dreams go on without compilation: {reason}", RuntimeWarning, stacklevel=2)
+                warnings.warn(f"the dreams go on without compilation: {why(error)}", RuntimeWarning, stacklevel=2)
         elif self._whole and self._calls == self._compile_at + 2 and arguments[0].is_cuda:
             self._call = _Replayed(self._call, *arguments)
         return self._call(*arguments)
@@ -145,6 +144,12 @@ class _Replayed:
             own.copy_(given)
         self._graph.replay()
         return tree_map(torch.clone, self._outputs)  # the next replay writes into the same memory
+
+
+def why(error: Exception) -> str:
+    """One line of what a compiler has to say: the first that is not just an announcement of the next."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.rstrip().endswith(":")]
+    return lines[0].strip() if lines else type(error).__name__
 
 
 def _compiled(call: Callable[..., Any], whole: bool) -> Callable[..., Any]:

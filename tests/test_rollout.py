@@ -216,7 +216,7 @@ def test_auto_compiles_large_batches_in_long_runs_only(world_model, contexts, mo
 @pytest.mark.parametrize("half_way", [False, True])
 def test_a_compiler_that_fails_is_said_once_and_the_dream_goes_on(world_model, contexts, monkeypatch, half_way):
     def broken(*arguments, **options):
-        raise RuntimeError("no C++ compiler\nand more")
+        raise RuntimeError("the compiler said:\nno C++ compiler\nand more")
 
     monkeypatch.setattr(torch, "compile", lambda network, **options: broken if half_way else broken())
     expected = DreamEngine(world_model, 6).open_loop(contexts, ACTIONS)

@@ -93,7 +93,7 @@ class Perception(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents (B, C, h, w) to uint8 frames (B, H, W, 3)."""
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference mode, which cannot be entered in a compiled step
             raw = latents.float() * self._shaped(self.std) + self._shaped(self.mean)
             return to_frames(self.tokenizer.decode(raw.contiguous(memory_format=torch.channels_last)).float())
 

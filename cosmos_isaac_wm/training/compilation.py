@@ -10,7 +10,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from ..precision import Compile, autocast
+from ..precision import Compile, autocast, why
 from .clock import Budget
 
 _LONG_FIT, _LONG_TIME = 5000, 5.0  # updates, minutes: a compiler takes up to one
@@ -44,8 +44,7 @@ def compiled(network: nn.Module, example: tuple[Tensor, ...], precision: str) ->
             prediction = called(*example)
         prediction.latent.float().sum().backward()
     except Exception as error:  # whatever a compiler may raise: the network itself is there
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        warnings.warn(f"training goes on without compilation: {reason}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"training goes on without compilation: {why(error)}", RuntimeWarning, stacklevel=2)
         called = network
     network.zero_grad()
     return called
