@@ -189,14 +189,13 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             checked = self.task.check_actions(actions)
             if self.autoreset_mode == AutoresetMode.DISABLED:
                 self._refuse_ended(self._done)
-            results = self._fast_step(checked)
         else:
             self._unchecked += 1
             if self._unchecked > _CHECKED_EVERY:
                 self.check()
             checked, wrong = self.task.bound_actions(actions)
             self._wrong |= wrong
-            results = self._fast_step(checked)
+        results = self._fast_step(checked)
         if self.to_torch:
             return results
         arrays: Step = to_numpy(results)

@@ -1,18 +1,8 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
-from cosmos_isaac_wm.data import DatasetError, EpisodeDataset, assign_splits, write_dataset
+from cosmos_isaac_wm.data import DatasetError, EpisodeDataset, assign_splits
 from cosmos_isaac_wm.data.splits import draw_splits
-
-
-@pytest.fixture
-def folder(tmp_path, scene, make_episode):
-    """A dataset of two episodes, the second longer and with a simulator state, without a split."""
-    second = make_episode(scene, 1, steps=20, kind="slide")
-    second = dataclasses.replace(second, infos={"state": np.random.default_rng(0).normal(size=(21, 7))})
-    return write_dataset(tmp_path / "made", [make_episode(scene, 0), second], scene, metadata={"simulator": "toy"})
 
 
 def test_a_dataset_without_a_split_says_how_to_get_one(folder):

@@ -18,14 +18,6 @@ def same(first, second):
         assert all(np.array_equal(written[key], read[key]) for key in written)
 
 
-@pytest.fixture
-def folder(tmp_path, scene, make_episode):
-    """A dataset of two episodes, the second longer and with a simulator state, without a split."""
-    second = make_episode(scene, 1, steps=20, kind="slide")
-    second = dataclasses.replace(second, infos={"state": np.random.default_rng(0).normal(size=(21, 7))})
-    return write_dataset(tmp_path / "made", [make_episode(scene, 0), second], scene, metadata={"simulator": "toy"})
-
-
 def test_what_is_written_is_read_back_bit_for_bit(folder, scene, make_episode):
     dataset = EpisodeDataset(folder)
     same(dataset[0], make_episode(scene, 0))
