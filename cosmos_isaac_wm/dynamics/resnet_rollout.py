@@ -76,6 +76,19 @@ class _GroupNorm(nn.GroupNorm):
         return normalised
 
 
+class _Dropout(nn.Dropout):
+    """Dropout whose mask a processor draws sixteen bits an element: PyTorch's draws took a quarter of an update."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.p or x.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(x)
+        kept = round((1 - self.p) * 2**16)
+        bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        scale = torch.empty_like(x)  # filled in the order of the memory, channels last or not
+        scale.as_strided((x.numel(),), (1,)).copy_(bits[: x.numel()] < kept - 2**15)
+        return x * scale.mul_(2**16 / kept)
+
+
 class _Block(nn.Module):
     """conv-GN-SiLU-dropout-conv-GN-SiLU plus the input."""
 
@@ -83,7 +96,7 @@ class _Block(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.first_norm = _GroupNorm(groups, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = _Dropout(dropout)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         self.second_norm = _GroupNorm(groups, width)
 
@@ -106,7 +119,7 @@ class PreNormBlock(nn.Module):
         super().__init__()
         self.norm = _CellNorm(width)
         self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = _Dropout(dropout)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         for parameter in self.second.parameters():
             nn.init.zeros_(parameter)

@@ -183,3 +183,20 @@ def test_coordinates_tell_one_place_from_another():
         model = ResNetRollout(ResNetRolloutConfig(coordinates=coordinates, blocks=1)).eval()
         latent = model(torch.ones(1, 4, 16, 24, 24), torch.zeros(1, 0)).latent[0, :, 8:16, 8:16]
         assert (latent.std(dim=(1, 2)).max() > 1e-3) == coordinates
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_dropout_drops_its_share_evenly_and_keeps_the_mean(memory_format):
+    dropout = ResNetRollout().blocks[0].dropout
+    x = torch.ones(16, 64, 16, 15).to(memory_format=memory_format).requires_grad_()
+    torch.manual_seed(0)
+    dropped = dropout(x)
+    kept = dropped != 0
+    assert kept.float().mean().item() == pytest.approx(0.9, abs=2e-3)
+    assert kept.float().mean(dim=(0, 2, 3)).sub(0.9).abs().max() < 0.03  # no channel more than another
+    assert dropped.mean().item() == pytest.approx(1.0, abs=2e-3)
+    dropped.sum().backward()
+    assert torch.equal(x.grad, dropped)
+    torch.manual_seed(0)
+    assert torch.equal(dropout(x), dropped)
+    assert torch.equal(dropout.eval()(x), x)
