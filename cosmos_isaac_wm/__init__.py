@@ -4,6 +4,8 @@
 with them, when they are first used.
 """
 
+import os as _os
+import sys as _sys
 from collections.abc import Callable as _Callable
 from collections.abc import Mapping as _Mapping
 from importlib import import_module as _import_module
@@ -39,6 +41,16 @@ __all__ = [
     "write_dataset",
 ]
 __version__ = _version("cosmos-isaac-wm")
+
+
+def _one_thread() -> None:
+    """A forked process does not have the threads that torch believes to have, and would wait for them for ever."""
+    if (torch := _sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
+
+
+if _sys.platform != "win32":
+    _os.register_at_fork(after_in_child=_one_thread)
 
 # In a clone, envs/, policies/ and train/ lie beside this folder and not in it; an install maps them (setup.cfg).
 if (_Path(__file__).parents[1] / "setup.cfg").is_file():

@@ -109,9 +109,14 @@ class FastCall:
     def __init__(self, call: Callable[..., Any], batch: int, compile: Compile, whole: bool = False):
         if compile not in (True, False, "auto"):
             raise ValueError(f"unknown compile {compile!r}; expected True, False or 'auto'")
-        self._call, self._whole = call, whole
-        self._calls, never = 0, -1
+        self._original = self._call = call
+        self._whole, self._calls, never = whole, 0, -1
         self._compile_at = {True: 0, False: never, "auto": _LONG_RUN if batch >= _LARGE_BATCH else never}[compile]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or another process gets: no compiled code, which is compiled there with the next call."""
+        compiled = self._call is not self._original
+        return vars(self) | {"_call": self._original} | ({"_calls": self._compile_at} if compiled else {})
 
     def __call__(self, *arguments: Any) -> Any:
         """What it returns for these arguments."""

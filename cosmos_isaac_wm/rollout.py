@@ -10,6 +10,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from .borders import ours
 from .dynamics.network import DynamicsNetwork
 from .perception.readout import Located, Readout
 from .precision import Compile, FastModule, Precision
@@ -100,11 +101,13 @@ class DreamEngine:
         self._clock = torch.zeros((), dtype=torch.int64, device=device)  # steps so far
 
     @property
+    @ours
     def context(self) -> Tensor:
         """The last K latents of every dream, oldest first, (B, K, C, h, w)."""
         return self._latents[self._frames]
 
     @property
+    @ours
     def newest(self) -> Tensor:
         """The newest latent of every dream, (B, C, h, w)."""
         return self._latents[self._frames[:, -1]]
@@ -113,7 +116,7 @@ class DreamEngine:
         """Rows of every dream at places of the rings: (B, k) for places (k,), (B,) for a single one."""
         return self._first.view(-1, *(1,) * places.ndim) + self.num_dreams * places
 
-    @torch.no_grad()
+    @ours
     def reset(self, context: Tensor, slots: Tensor | None = None) -> None:
         """Load contexts into all dreams, or into some.
 
@@ -137,7 +140,7 @@ class DreamEngine:
         self._latents[rows] = context.to(self._latents)
         self._frames[slots] = rows
 
-    @torch.no_grad()
+    @ours
     def restart(self, which: Tensor, choice: Tensor) -> None:
         """Start some dreams anew, without a look at which on the host.
 
@@ -148,7 +151,7 @@ class DreamEngine:
         rows = choice.unsqueeze(1) * self._length + torch.arange(self._length, device=choice.device)
         self._frames.copy_(torch.where(which.unsqueeze(1), rows, self._frames))
 
-    @torch.no_grad()
+    @ours
     def step(self, actions: Tensor, noise: Tensor | None = None) -> Dreamed:
         """Advance every dream by one control step.
 
@@ -182,7 +185,7 @@ class DreamEngine:
         self._clock += 1
         return dreamed
 
-    @torch.no_grad()
+    @ours
     def open_loop(self, context: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Dream without looking.
 

@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .borders import ours
 from .data.dataset import EpisodeDataset
 from .dynamics import DYNAMICS, DynamicsNetwork
 from .perception import BundleError, Perception
@@ -34,6 +35,7 @@ from .perception.readout import Located
 from .precision import choose_device
 from .scene import Scene
 from .storage.bundle import find_bundle, read_yaml
+from .storage.paths import user_path
 from .storage.weights import fingerprint, load_weights
 
 FORMAT = 1
@@ -98,6 +100,7 @@ class WorldModel(nn.Module):
 
     Attributes:
         path: The folder it was loaded from, or None.
+        name: What it was loaded by, a shipped name or a folder, or None.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class WorldModel(nn.Module):
         self.dynamics = dynamics
         self.provenance, self.metrics = provenance or {}, metrics or {}
         self.path: Path | None = None
+        self.name: str | None = None
         scene = perception.scene
         if dynamics.channels != perception.tokenizer.channels:
             raise BundleError(
@@ -172,7 +176,7 @@ class WorldModel(nn.Module):
         Raises:
             FileExistsError: If the folder exists: a bundle is never overwritten.
         """
-        folder = Path(folder)
+        folder = user_path(folder)
         if folder.exists() and any(folder.iterdir()):
             raise FileExistsError(
                 f"{folder} exists and is not empty; a bundle is never overwritten, choose another name"
@@ -201,10 +205,11 @@ class WorldModel(nn.Module):
             temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        self.path = folder
+        self.path, self.name = folder, os.fspath(folder)
         return folder
 
     @classmethod
+    @ours
     def load(cls, name: str | os.PathLike[str] = "default", device: str | torch.device = "auto") -> WorldModel:
         """Load a bundle.
 
@@ -243,7 +248,7 @@ class WorldModel(nn.Module):
             config.get("provenance"),
             metrics,
         )
-        model.path = folder
+        model.path, model.name = folder, os.fspath(name)
         dynamics.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval().requires_grad_(False).to(choose_device(device))
 

@@ -73,8 +73,8 @@ class Task(Protocol):
     def goal_area(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Least and greatest of the goals that are drawn, (G,) each; a ValueError where there are none."""
 
-    def check_actions(self, actions: ArrayLike | Tensor, /) -> Tensor:
-        """Actions (B, A) as float32, inside the bounds; a ValueError names what is not."""
+    def check_actions(self, actions: ArrayLike | Tensor, ignored: Tensor | None = None, /) -> Tensor:
+        """Actions (B, A) as float32, inside the bounds; a ValueError names what is not, outside of a mask (B,)."""
 
     def bound_actions(self, actions: Tensor, /) -> tuple[Tensor, Tensor]:
         """Actions (B, A) inside the bounds, and which environments' were not, (B,), without a look at them."""

@@ -8,6 +8,8 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ..borders import array_of, detached
+
 _ADVICE = "clip it, and look for NaN in the policy"
 
 
@@ -24,15 +26,22 @@ class ActionCheck:
         self._low, self._high = (torch.tensor(bound, device=device) for bound in (space.low, space.high))
         self._space, self._shape, self._device = space, (num_envs, *space.shape), device
 
-    def __call__(self, actions: ArrayLike | Tensor) -> Tensor:
+    def __call__(self, actions: ArrayLike | Tensor, ignored: Tensor | None = None) -> Tensor:
         """Actions (B, A) as float32 on the device, inside the bounds; arrays are looked at before they go there.
+
+        Args:
+            actions: Arrays of any layout, or a tensor on the device.
+            ignored: Mask (B,) of environments whose actions do not count, whatever they are.
 
         Raises:
             ValueError: If the shape or device is another, or a value is not finite or out of bounds; names the
                 environment.
         """
-        values = torch.tensor(np.asarray(actions), dtype=torch.float32) if not isinstance(actions, Tensor) else actions
-        bounded, outside = self.bounded(values, on_host=not isinstance(actions, Tensor))
+        given = isinstance(actions, Tensor)
+        values = actions if isinstance(actions, Tensor) else torch.from_numpy(array_of(actions, "actions", np.float32))
+        bounded, outside = self.bounded(values, on_host=not given)
+        if ignored is not None:
+            outside = outside & ~ignored.to(outside.device)
         if bool(outside.any()):
             index = int(outside.nonzero()[0])
             raise ValueError(
@@ -56,7 +65,7 @@ class ActionCheck:
             raise ValueError(f"expected actions on {low.device.type}, where the world model is, got {actions.device}")
         if actions.shape != self._shape:
             raise ValueError(f"expected actions of shape {self._shape}, got {tuple(actions.shape)}")
-        values = actions.float()
+        values = detached(actions).float()
         inside = (values >= low - 1e-6) & (values <= high + 1e-6)  # NaN is on neither side
         return torch.where(inside, values, (low + high) / 2).clamp(low, high), ~inside.all(dim=1)
 
@@ -72,3 +81,8 @@ class ActionCheck:
                 f"an action of environment {index} in the last {steps} steps was not finite or not within the bounds "
                 f"{self._space.low.tolist()} and {self._space.high.tolist()}; {_ADVICE}"
             )
+
+
+def one_action(action: ArrayLike | Tensor) -> ArrayLike | Tensor:
+    """An action (A,) as those of a batch of one."""
+    return action.unsqueeze(0) if isinstance(action, Tensor) else array_of(action, "action")[None]

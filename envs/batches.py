@@ -7,17 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..worlds import Infos, Observation
-
-
-def as_tensor(values: ArrayLike | Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Values of the user's on a device."""
-    if isinstance(values, Tensor):
-        return values.to(device, dtype)
-    return torch.tensor(np.asarray(values), dtype=dtype, device=device)  # a copy: theirs may be read-only
 
 
 def for_all(key: str, value: Tensor) -> Infos:

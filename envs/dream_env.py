@@ -13,16 +13,18 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..borders import ours
 from ..precision import Precision
 from ..rollout import DreamEngine
 from ..world_model import WorldModel
-from ..worlds import Task
+from .actions import one_action
 from .batches import to_numpy, unbatch
 from .dream_vector_env import DreamVectorEnv
+from .spec import InMemory, WithSpec
 from .table_task import TableOptions
 
 
-class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
+class DreamEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
     """A world model dreams; the agent pushes an object to a goal in the dream.
 
     ## Description
@@ -116,7 +118,7 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
 
     def __init__(
         self,
-        world_model: str | os.PathLike[str] | WorldModel = "default",
+        world_model: str | os.PathLike[str] | WorldModel | InMemory = "default",
         *,
         render_mode: str | None = None,
         device: str | torch.device = "auto",
@@ -137,7 +139,7 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
             sample=sample,
             **options,
         )
-        self.world_model = self._core.world_model
+        self.world_model, self.task = self._core.world_model, self._core.task
         self.render_mode = render_mode
         self.metadata = self.metadata | {"render_fps": self._core.metadata["render_fps"]}
         self.action_space = self._core.single_action_space
@@ -154,15 +156,11 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
         return self._core.engine
 
     @property
-    def task(self) -> Task:
-        """What the dream is judged by."""
-        return self._core.task
-
-    @property
     def compute_reward(self) -> Callable[..., Tensor | NDArray[np.float64]]:
         """Rewards from achieved and desired goals (..., 2); absent unless poses, dense or sparse."""
         return self._core.compute_reward
 
+    @ours
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start a new dream.
 
@@ -179,13 +177,14 @@ class DreamEnv(gym.Env[Any, NDArray[np.float32]]):
         super().reset(seed=seed)
         return unbatch(*self._core.reset(seed=seed, options=options))
 
+    @ours
     def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Dream one control step under `action` (A,).
 
         Raises:
             ValueError: If the action is not finite or out of bounds.
         """
-        results = self._core.advance(self._core.task.check_actions(np.asarray(action)[None]))
+        results = self._core.advance(self._core.task.check_actions(one_action(action)))
         batch, rewards, terminated, truncated, infos = to_numpy(results)
         observation, info = unbatch(batch, infos)
         return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info

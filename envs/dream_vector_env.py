@@ -14,12 +14,14 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..borders import ours
 from ..counter_rng import mixed, normal
 from ..precision import Compile, FastCall, Precision
 from ..rollout import DreamEngine, pieces
 from ..world_model import WorldModel
 from ..worlds import Infos, Observation, Task
 from .batches import for_all, masked, one_by_one, selected, to_numpy
+from .spec import InMemory, WithSpec, loaded
 from .starts import START_OPTIONS, Starts, asked_contexts, check_options, default_kind, one_seed_each, reset_mask
 from .table_task import TableOptions
 from .tasks import new_task
@@ -30,7 +32,7 @@ TensorStep = tuple[Observation, Tensor, Tensor, Tensor, dict[str, Any]]
 Step = tuple[Any, Any, Any, Any, dict[str, Any]]
 
 
-class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
+class DreamVectorEnv(WithSpec, VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
     """`num_envs` independent dreams; spaces, rewards, ends and options of each are those of `DreamEnv`.
 
     `gymnasium.make_vec("CosmosDream-v0", num_envs=64)` makes it.
@@ -81,10 +83,11 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (as in the base class)
 
+    @ours
     def __init__(
         self,
         num_envs: int = 1,
-        world_model: str | os.PathLike[str] | WorldModel = "default",
+        world_model: str | os.PathLike[str] | WorldModel | InMemory = "default",
         *,
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
@@ -100,7 +103,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; expected None or 'rgb_array'")
-        model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model, device)
+        model = loaded(world_model, device)
         self.world_model = model
         self.task: Task = new_task(model.perception, num_envs, to_torch, **options)
         self._kind = kind or default_kind(model)
@@ -136,6 +139,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             raise AttributeError('compute_reward needs obs_type="pose", no reward_fn and no reward_type="progress"')
         return self.task.compute_reward
 
+    @ours
     def reset(
         self,
         *,
@@ -173,11 +177,13 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         observation, info = self.task.observe(self.engine.newest), masked(self._infos(), mask)
         return (observation, info) if self.to_torch else (to_numpy(observation), to_numpy(info))
 
+    @ours
     def step(self, actions: NDArray[np.float32] | Tensor) -> Step:
         """Advance every dream by one control step.
 
         Args:
-            actions: In the scene's units, (B, A); a tensor on the model's device will do in any mode.
+            actions: In the scene's units, (B, A); a tensor on the model's device will do in any mode. With `NEXT_STEP`
+                what stands there for a dream that is restarted is not looked at.
 
         Raises:
             ValueError: If an action is not finite or out of bounds; names the environment. See "Tensors" above.
@@ -185,8 +191,9 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         """
         if not self._started:
             raise ResetNeeded("call reset() before the first step")
+        restarting = self._done if self.autoreset_mode == AutoresetMode.NEXT_STEP else None
         if not (self.to_torch and isinstance(actions, Tensor)):
-            checked = self.task.check_actions(actions)
+            checked = self.task.check_actions(actions, restarting)
             if self.autoreset_mode == AutoresetMode.DISABLED:
                 self._refuse_ended(self._done)
         else:
@@ -194,7 +201,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             if self._unchecked > _CHECKED_EVERY:
                 self.check()
             checked, wrong = self.task.bound_actions(actions)
-            self._wrong |= wrong
+            self._wrong |= wrong if restarting is None else wrong & ~restarting
         results = self._fast_step(checked)
         if self.to_torch:
             return results
@@ -208,6 +215,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
                     del info[key]
         return arrays
 
+    @ours
     def check(self) -> None:
         """Look at what steps in tensors have let pass.
 
@@ -226,7 +234,6 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         if late := ended.nonzero().flatten().tolist():
             raise ResetNeeded(f"dreams {late} have ended: call reset(options={{'reset_mask': ...}})")
 
-    @torch.no_grad()
     def _step(self, actions: Tensor) -> TensorStep:
         """One step of every dream and the restarts that it brings, in tensors of static shape."""
         observation, rewards, terminated, truncated, info = self.advance(actions)
@@ -254,7 +261,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             info = self._infos() | {key: value & ~restarted for key, value in info.items() if key == "_uncertainty"}
         return observation, rewards, terminated, truncated, {**info, **final}
 
-    @torch.no_grad()
+    @ours
     def advance(self, actions: Tensor) -> TensorStep:
         """One step of every dream under checked actions, without any restart, in tensors."""
         noise = None
@@ -284,6 +291,7 @@ class DreamVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         self.engine.restart(which, choice)
         return choice
 
+    @ours
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:  # type: ignore[override]
         """The decoded newest latent of every dream with its goal marked, B frames (H, W, 3); None without a mode."""
         if self.render_mode is None:

@@ -13,12 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..borders import ours
 from ..protocols import Simulator, SupportsClose
 from ..scene import KINDS, TABLE, Scene
 from ..sims import SIMULATORS, SimulatorName, new_simulator
 from ..world_model import WorldModel
 from ..worlds import Observation, Task
+from .actions import one_action
 from .batches import to_numpy, unbatch
+from .spec import InMemory, WithSpec, loaded
 from .starts import check_options, default_kind, matching_contexts
 from .table_task import TableOptions
 from .tasks import new_task
@@ -60,7 +63,7 @@ def _must_fit(ours: Scene, theirs: Scene, *more: str) -> None:
             )
 
 
-class RealEnv(gym.Env[Any, NDArray[np.float32]]):
+class RealEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
     """The real simulator behind `DreamEnv`'s spaces, rewards and ends: what an agent dreamt up is worth.
 
     ## Description
@@ -92,8 +95,8 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
 
     ## Several at once
 
-    `gym.make_vec("CosmosReal-v0", num_envs=2, vectorization_mode="async", vector_kwargs={"context": "spawn"})`, with
-    `OMP_NUM_THREADS=1` for the processes it starts. A forked process would inherit running threads' locks, and hang.
+    `gym.make_vec("CosmosReal-v0", num_envs=2, vectorization_mode="async")`. The processes that it forks compute with
+    one thread each; spawned ones (`vector_kwargs={"context": "spawn"}`) should be told to, with `OMP_NUM_THREADS=1`.
 
     ## Attributes
 
@@ -106,9 +109,10 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (as in the base class)
 
+    @ours
     def __init__(
         self,
-        world_model: str | os.PathLike[str] | WorldModel = "default",
+        world_model: str | os.PathLike[str] | WorldModel | InMemory = "default",
         *,
         simulator: Simulator | str | None = None,
         kind: str | None = None,
@@ -118,7 +122,7 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
     ):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; expected None or 'rgb_array'")
-        model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model, device)
+        model = loaded(world_model, device)
         self.world_model, self._scene = model, model.scene
         self.kind = kind or default_kind(model)
         self.simulator = self._simulator(simulator or own_simulator(model))
@@ -141,6 +145,7 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
             raise AttributeError('compute_reward needs obs_type="pose", no reward_fn and no reward_type="progress"')
         return self.task.compute_reward
 
+    @ours
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start a new episode.
 
@@ -164,13 +169,14 @@ class RealEnv(gym.Env[Any, NDArray[np.float32]]):
         self.task.start(every, self.task.glimpse(self._context), key, options)
         return self._shown(self.task.observe(self._context[:, -1]))
 
+    @ours
     def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Simulate one control step under `action` (A,).
 
         Raises:
             ValueError: If the action is not finite or out of bounds.
         """
-        checked = self.task.check_actions(np.asarray(action)[None])
+        checked = self.task.check_actions(one_action(action))
         self.simulator.step(checked[0].cpu().numpy())
         self.frame = self.simulator.render()
         latent = self.world_model.encode(self.frame[None])

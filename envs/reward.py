@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..borders import tensor_of
+
 
 @dataclass
 class Outcome:
@@ -54,8 +56,7 @@ def checked_rewards(value: Any, lost: Tensor) -> Tensor:
     Raises:
         ValueError: If it has another shape or is not finite.
     """
-    given = value if isinstance(value, Tensor) else np.asarray(value, dtype=np.float64)
-    rewards = torch.as_tensor(given, dtype=torch.float64, device=lost.device)
+    rewards = tensor_of(value, "what reward_fn returned", torch.float64, lost.device)
     if rewards.shape != lost.shape:
         raise ValueError(
             f"reward_fn must return {len(lost)} numbers, one per environment; got shape {tuple(rewards.shape)}"

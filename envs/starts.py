@@ -10,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from ..borders import array_of, how_to_convert, tensor_of
 from ..counter_rng import uniform
 from ..perception import Perception
 from ..world_model import Contexts, WorldModel
@@ -116,7 +117,7 @@ def check_latents(latents: ArrayLike | Tensor, shape: tuple[int, ...], num_envs:
     Raises:
         ValueError: If the shape is another or a value is not finite.
     """
-    values = torch.as_tensor(latents, dtype=torch.float32)
+    values = tensor_of(latents, 'options["latents"]', torch.float32)
     if tuple(values.shape) not in (shape, (num_envs, *shape)) or not bool(values.isfinite().all()):
         raise ValueError(
             f'options["latents"] must be finite normalised latents of shape {shape}, oldest first'
@@ -140,12 +141,13 @@ def encode_frames(perception: Perception, frames: ArrayLike, length: int, num_en
     Raises:
         ValueError: If their number, size or type is another.
     """
-    frames = np.asarray(frames)
+    frames = array_of(frames, 'options["frames"]')
     one = (length, *perception.scene.image_size, 3)
     if frames.dtype != np.uint8 or frames.shape not in (one, (num_envs, *one)):
         raise ValueError(
             f'options["frames"] must be uint8 RGB pictures of shape {one}, oldest first'
             f"{f', or {(num_envs, *one)}' if num_envs > 1 else ''}; got {frames.dtype} of shape {frames.shape}"
+            f"{how_to_convert(frames.dtype, frames.shape)}"
         )
     latents = perception.encode(frames.reshape(-1, *one[1:])).unflatten(0, (-1, length))
     return latents.expand(num_envs, *latents.shape[1:])

@@ -15,11 +15,12 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from ..borders import ours, tensor_of
 from ..perception import Perception
 from ..perception.readout import Located
 from ..worlds import Glimpse, Infos, Observation
 from .actions import ActionCheck
-from .batches import as_tensor, for_all, to_numpy
+from .batches import for_all, to_numpy
 from .reward import Outcome, RewardFunction, checked_rewards
 from .sight import Sight
 from .workspace import Workspace, distance
@@ -201,6 +202,7 @@ class TableTask:
             "observation": torch.cat(seen, dim=1).flatten(1),
         }
 
+    @ours
     def compute_reward(
         self, achieved_goal: ArrayLike | Tensor, desired_goal: ArrayLike | Tensor, info: Any = None
     ) -> Tensor | NDArray[np.float64]:
@@ -218,7 +220,8 @@ class TableTask:
         Returns:
             Rewards (...), float64; a tensor for tensors.
         """
-        achieved, desired = (as_tensor(goal, torch.float64, self.device) for goal in (achieved_goal, desired_goal))
+        named = (("achieved_goal", achieved_goal), ("desired_goal", desired_goal))
+        achieved, desired = (tensor_of(goal, name, torch.float64, self.device) for name, goal in named)
         rewards = self._reward(achieved, desired)
         return rewards if isinstance(achieved_goal, Tensor) else rewards.cpu().numpy()[()]
 

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from ..borders import tensor_of
 from ..counter_rng import uniform
 from ..scene import Scene
-from .batches import as_tensor
 
 _CANDIDATES = 8  # goals that are drawn to take one: hardly ever are all of them at the object
 EDGE = 0.05  # share of the workspace by which the object may be outside before it has left
@@ -87,7 +87,7 @@ class Workspace:
         Raises:
             ValueError: If they have another shape or lie outside.
         """
-        values = as_tensor(goals, torch.float32, self._device)
+        values = tensor_of(goals, "goal", torch.float32, self._device)
         if values.shape not in ((2,), (count, 2)):
             raise ValueError(f"a goal is (x, y) in metres, one or {count} of them; got shape {tuple(values.shape)}")
         low, high = self._low, self._high

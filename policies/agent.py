@@ -18,9 +18,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from .. import __version__
+from ..borders import ours
 from ..perception import BundleError
 from ..storage.atomic import replacing
 from ..storage.bundle import find_bundle
+from ..storage.paths import user_path
 from ..storage.weights import fingerprint
 from .extractors import LatentExtractor, PoseExtractor
 
@@ -63,6 +65,7 @@ class Agent:
         """The part of `env_kwargs` that it must find again wherever it acts; how it was paid matters no more."""
         return {key: self.env_kwargs[key] for key in ("obs_type", "goal") if key in self.env_kwargs}
 
+    @ours
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[NDArray[Any], Any]:
@@ -101,7 +104,7 @@ class Agent:
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write `policy.safetensors` and `agent.yaml` into a folder."""
-        folder = Path(folder)
+        folder = user_path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / "policy.safetensors") as temporary:
             save_model(self.policy, str(temporary))  # parts of a policy share their feature extractor
@@ -120,6 +123,7 @@ class Agent:
         return folder
 
     @classmethod
+    @ours
     def load(cls, name: str | os.PathLike[str] = "default") -> Agent:
         """Read an agent: a folder of `save`, or one that holds it as `agent`, such as that of a run or of a bundle.
 
@@ -128,7 +132,7 @@ class Agent:
         Raises:
             AgentError: If there is none, or it is damaged.
         """
-        folder = Path(name)
+        folder = user_path(name)
         if not folder.is_dir():
             try:
                 folder = find_bundle(name)

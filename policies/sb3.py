@@ -24,8 +24,14 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 
 from ..envs.batches import infos_of
 from ..envs.dream_vector_env import DreamVectorEnv
+from ..executors.local import spawning
 
 _TOGETHER = ("advance", "close", "reset", "step")
+_OF_WRAPPERS: dict[str, Callable[..., Any]] = {  # methods of every `gymnasium.Env`, which a vector environment lacks
+    "get_wrapper_attr": getattr,
+    "has_wrapper_attr": hasattr,
+    "set_wrapper_attr": setattr,
+}
 
 
 class DreamVecEnv(VecEnv):
@@ -49,6 +55,7 @@ class DreamVecEnv(VecEnv):
         self.env = env
         self._actions: NDArray[np.float32] | None = None
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        self.metadata = env.metadata  # for `VecVideoRecorder`, which films at its "render_fps"
 
     def reset(self) -> Any:
         """Start all dreams anew, with what `seed` and `set_options` asked for; returns their observations."""
@@ -122,7 +129,10 @@ class DreamVecEnv(VecEnv):
         if method_name == "render":
             images = self.get_images()
             return [images[slot] for slot in slots]
-        method = getattr(self.env, method_name)
+        if method_name in _OF_WRAPPERS:  # there are none: the attributes are the environment's own
+            method = partial(_OF_WRAPPERS[method_name], self.env)
+        else:
+            method = getattr(self.env, method_name)
         return [method(*args, **kwargs) for _ in slots]
 
     def env_is_wrapped(
@@ -176,7 +186,7 @@ def make_vec_env(env_id: str, n_envs: int, seed: int | None = None, frame_stack:
         if n_envs == 1:
             env = VecMonitor(DummyVecEnv(makers))
         else:
-            with one_thread_each():
+            with one_thread_each(), spawning():
                 env = VecMonitor(SubprocVecEnv(makers, start_method="spawn"))  # a fork would inherit threads' locks
         env.seed(seed)
     else:

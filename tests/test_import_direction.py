@@ -14,7 +14,7 @@ FOLDERS = {"envs": "cosmos_isaac_wm.envs", "policies": "cosmos_isaac_wm.policies
 # The floors of the house, from the ground up; a unit is a file or a room (folder) of the package. A file imports from
 # floors beneath its own, and from its own room.
 FLOORS = [
-    {"configs", "weights", "protocols", "scene", "precision", "counter_rng", "storage", "executors"},
+    {"configs", "weights", "protocols", "scene", "precision", "counter_rng", "borders", "storage", "executors"},
     {"perception", "dynamics", "data", "sims"},
     {"training"},
     {"world_model"},
@@ -30,13 +30,14 @@ FLOORS = [
 # Stricter than their floor: nothing else of this package.
 ONLY = {
     "sims": {"protocols", "scene"},
-    "data": {"scene", "storage", "executors"},
+    "data": {"scene", "storage", "executors", "borders"},
     "dynamics": {"protocols"},
     "storage": set(),
     "scene": set(),
     "protocols": set(),
     "precision": set(),
     "counter_rng": set(),
+    "borders": set(),
     "executors": set(),
 }
 HEAVY_ON_DEMAND = {"minari", "mujoco", "torch"}  # never imported by protocols.py and scene.py

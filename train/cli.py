@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar
 from jsonargparse import ArgumentParser, Namespace
 
 from cosmos_isaac_wm.storage.atomic import replacing
+from cosmos_isaac_wm.storage.paths import expanded, user_path
 
 COMMANDS = {
     "demo": "replay held-out episodes in the dream and show the report",
@@ -100,7 +101,18 @@ def recipe(command: type[AnyCommand], name: str, config: str) -> AnyCommand:
 def _made(command: type[AnyCommand], parser: ArgumentParser, arguments: Namespace) -> AnyCommand:
     """The command of parsed arguments."""
     options = parser.instantiate(arguments).as_dict()
-    return command(**{key: value for key, value in options.items() if key not in ("config", "json")})
+    return command(**{key: _meant(value) for key, value in options.items() if key not in ("config", "json")})
+
+
+def _meant(value: Any) -> Any:
+    """An option with `~` and environment variables in its paths replaced, on the command line and in YAML alike."""
+    if isinstance(value, Path):
+        return user_path(value)
+    if isinstance(value, str):
+        return expanded(value)
+    if isinstance(value, list | tuple):
+        return type(value)(_meant(item) for item in value)
+    return {key: _meant(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _shipped(name: str) -> Path:
@@ -110,17 +122,19 @@ def _shipped(name: str) -> Path:
 
 def _expand(argv: Sequence[str]) -> list[str]:
     """Let `--world-model` mean `--world_model`, and `--config seed.yaml` the shipped file where there is no other."""
-    expanded = list(argv)
-    for index, argument in enumerate(expanded):
+    words = list(argv)
+    for index, argument in enumerate(words):
         option, equals, value = argument.partition("=")
         if option.startswith("--"):
-            expanded[index] = f"--{option[2:].replace('-', '_')}{equals}{value}"
-        if option != "--config":
+            words[index] = f"--{option[2:].replace('-', '_')}{equals}{value}"
+        value = value if equals else next(iter(words[index + 1 :]), "")
+        if option != "--config" or not value:
             continue
-        value = value if equals else next(iter(expanded[index + 1 :]), "")
-        if value and not Path(value).exists() and _shipped(value).is_file():
-            expanded[index if equals else index + 1] = f"--config={_shipped(value)}" if equals else str(_shipped(value))
-    return expanded
+        meant = user_path(value)
+        if not meant.exists() and _shipped(value).is_file():
+            meant = _shipped(value)
+        words[index if equals else index + 1] = f"--config={meant}" if equals else str(meant)
+    return words
 
 
 def run(command: type[Command], name: str, argv: Sequence[str] | None, defaults: str | None = None) -> int:

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from ..executors import Executor
 from ..scene import Scene
 from ..storage.atomic import replacing
+from ..storage.paths import user_path
 from .dataset import EpisodeDataset
 from .episodes import DatasetError, Episode
 from .splits import draw_splits
@@ -99,7 +100,7 @@ def collect(
         DatasetError: If `out` holds the beginning of another plan.
         OSError: If the disk is full; what was collected stays and the run can be continued.
     """
-    out = Path(out)
+    out = user_path(out)
     if (out / "data").exists():
         raise FileExistsError(f"{out} already holds a finished dataset; choose another folder")
     splits = draw_splits([job.kind for job in jobs], split_seed)

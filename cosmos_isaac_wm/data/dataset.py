@@ -19,6 +19,7 @@ from gymnasium.spaces import Dict as DictSpace
 from numpy.typing import NDArray
 
 from ..scene import Scene
+from ..storage.paths import user_path
 from .episodes import DatasetError, Episode
 
 SPLITS = ("train", "val", "test")
@@ -36,7 +37,7 @@ class EpisodeDataset:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
+        self.path = user_path(path)
         data = self.path / "data" if (self.path / "data").is_dir() else self.path
         try:
             self._dataset = minari.MinariDataset(data.resolve())  # Minari joins a relative path to itself

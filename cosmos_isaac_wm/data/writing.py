@@ -19,6 +19,7 @@ from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
 from ..scene import Scene
+from ..storage.paths import user_path
 from .dataset import METADATA_KEY, EpisodeDataset
 from .episodes import DatasetError, Episode
 
@@ -45,7 +46,7 @@ def write_dataset(
         FileExistsError: If `path` already holds a dataset.
         DatasetError: If an episode's shapes do not fit the scene.
     """
-    path = Path(path)
+    path = user_path(path)
     if (path / "data").exists():
         raise FileExistsError(f"{path} already holds a dataset; choose another folder")
     path.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ def locate(world_model: WorldModel, latents: Tensor) -> Floats:
     """Positions in metres read from latents (T, C, h, w), (T, N, 2); NaN without a readout."""
     if world_model.perception.readout is None:
         return np.full((len(latents), len(world_model.scene.markers), 2), np.nan)
-    with torch.inference_mode():
+    with torch.no_grad():
         return world_model.locate(latents).positions.double().cpu().numpy()
 
 
@@ -44,7 +44,7 @@ def heading_errors(world_model: WorldModel, latents: Tensor, headings: NDArray[n
     unknown = np.full(len(latents), np.nan)
     if world_model.perception.readout is None:
         return unknown
-    with torch.inference_mode():
+    with torch.no_grad():
         found = world_model.locate(latents).headings
     symmetry = world_model.scene.symmetries[0]
     if found is None or not symmetry:

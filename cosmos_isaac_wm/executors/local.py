@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from typing import Protocol, TypeVar
+
+_NO_GUARD = (
+    'the script that starts it lacks `if __name__ == "__main__":` in front of what it does (put that in a function '
+    "main(), and call it there)"
+)
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -46,11 +53,34 @@ class Processes:
 
     def run(self, do: Callable[[Job], Result], jobs: Sequence[Job], keep: Callable[[Job, Result], object]) -> None:
         """Do every job, see `Executor.run`."""
-        # Spawned, not forked: an OpenGL context does not survive a fork.
-        pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"))
-        try:
-            futures = {pool.submit(do, job): job for job in jobs}
-            for future in as_completed([*futures]):
-                keep(futures.pop(future), future.result())  # popped, so that results do not pile up
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        with spawning():
+            # Spawned, not forked: an OpenGL context does not survive a fork.
+            pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"))
+            try:
+                futures = {pool.submit(do, job): job for job in jobs}
+                for future in as_completed([*futures]):
+                    keep(futures.pop(future), future.result())  # popped, so that results do not pile up
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def spawning() -> Iterator[None]:
+    """Say what is missing where processes end before they have begun.
+
+    A spawned process imports the script that started it, and one that starts processes when it is imported starts them
+    without end; Python stops that in the child, and its parent only learns that nobody answers.
+
+    Raises:
+        RuntimeError: If a process is gone.
+    """
+    if getattr(current_process(), "_inheriting", False):  # this is a child that imports its parent's script
+        raise RuntimeError(f"a process that was just started would start processes itself: {_NO_GUARD}")
+    try:
+        yield
+    except (BrokenProcessPool, ConnectionResetError, BrokenPipeError, EOFError) as error:
+        if error.__cause__ is not None and not isinstance(error, BrokenProcessPool):
+            raise  # a job's own error, which came back from its process
+        raise RuntimeError(
+            f"a process has ended without a word: the system may have killed it for lack of memory, or {_NO_GUARD}"
+        ) from error

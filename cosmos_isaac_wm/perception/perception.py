@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,10 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..borders import array_of, how_to_convert, ours
 from ..scene import Scene
 from ..storage.bundle import BundleError, read_yaml
+from ..storage.paths import user_path
 from ..storage.weights import load_weights
 from .pictures import to_frames, to_images
 from .readout import Located, Readout, ReadoutConfig
@@ -75,27 +76,28 @@ class Perception(nn.Module):
         height, width = self.scene.image_size
         return self.tokenizer.channels, height // self.tokenizer.compression, width // self.tokenizer.compression
 
+    @ours
     def encode(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
         """uint8 frames (B, H, W, 3) to normalised float32 latents (B, C, h, w).
 
         Raises:
             ValueError: If the frames have another type, or a size that the tokenizer cannot divide.
         """
-        frames = torch.as_tensor(frames)
+        if not isinstance(frames, Tensor):
+            frames = torch.from_numpy(array_of(frames, "frames"))
         if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
             raise ValueError(
                 f"expected uint8 RGB frames of shape (B, H, W, 3), got {str(frames.dtype).removeprefix('torch.')} "
-                f"{tuple(frames.shape)}"
+                f"{tuple(frames.shape)}{how_to_convert(frames.dtype, tuple(frames.shape))}"
             )
-        with torch.inference_mode():
-            images = to_images(frames.to(self.device)).contiguous(memory_format=torch.channels_last)
-            return (self.tokenizer.encode(images).float() - self._shaped(self.mean)) / self._shaped(self.std)
+        images = to_images(frames.to(self.device)).contiguous(memory_format=torch.channels_last)
+        return (self.tokenizer.encode(images).float() - self._shaped(self.mean)) / self._shaped(self.std)
 
+    @ours
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents (B, C, h, w) to uint8 frames (B, H, W, 3)."""
-        with torch.no_grad():  # not inference mode, which cannot be entered in a compiled step
-            raw = latents.float() * self._shaped(self.std) + self._shaped(self.mean)
-            return to_frames(self.tokenizer.decode(raw.contiguous(memory_format=torch.channels_last)).float())
+        raw = latents.float() * self._shaped(self.std) + self._shaped(self.mean)
+        return to_frames(self.tokenizer.decode(raw.contiguous(memory_format=torch.channels_last)).float())
 
     def locate(self, latents: Tensor) -> Located:
         """Positions (B, N, 2) in metres and presence (B, N) from normalised latents (B, C, h, w).
@@ -150,7 +152,7 @@ class Perception(nn.Module):
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `perception.yaml` and `perception.safetensors` into an existing folder."""
-        folder = Path(folder)
+        folder = user_path(folder)
         # NVIDIA's weights stay in their own files; everything else is ours.
         state = {
             name: tensor.contiguous()
@@ -161,6 +163,7 @@ class Perception(nn.Module):
         (folder / "perception.yaml").write_text(yaml.safe_dump(self.config(), sort_keys=False))
 
     @classmethod
+    @ours
     def load(cls, folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> Perception:
         """Read what `save` wrote.
 
@@ -168,7 +171,7 @@ class Perception(nn.Module):
             BundleError: If a file is missing or truncated, or the tokenizer's fingerprint differs from the one that
                 the latents were made with.
         """
-        folder = Path(folder)
+        folder = user_path(folder)
         config = read_yaml(folder / "perception.yaml")
         try:
             perception = _build(config)

@@ -75,7 +75,10 @@ class Readout(nn.Module):
     def forward(self, latent: Tensor) -> Located:
         """Latent (B, C, h, w), normalised, to what is in it."""
         patch = self.config.patch
-        rows, columns = (torch.linspace(-1, 1, size // patch, device=latent.device) for size in latent.shape[-2:])
+        rows, columns = (
+            torch.linspace(-1, 1, size // patch, dtype=torch.float32, device=latent.device)
+            for size in latent.shape[-2:]
+        )
         grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).unsqueeze(0)
         votes = self.features[1:](self._gather(latent, grid)).float()
         # (B, N, 4 or 6, cells): x, y, weight, presence, cosine, sine

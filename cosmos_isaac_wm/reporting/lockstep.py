@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from pathlib import Path
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -18,8 +17,10 @@ from numpy.typing import NDArray
 from ..evaluation import Evaluation
 from ..evaluation.baselines import floor_errors, restarted
 from ..evaluation.ground_truth import Floats, Reference, detect_all, hold_from_centre, with_baselines
+from ..evaluation.open_loop import OpenLoop
 from ..evaluation.perception_metrics import decode_frames, perception_figures
 from ..protocols import RestartableSimulator
+from ..storage.paths import user_path
 from ..worlds import DreamEnvironment, RealEnvironment
 from .figures import Footage
 from .log import CSV_NAME, REWARD_COLUMNS, append_row, write_csv
@@ -31,7 +32,8 @@ class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.flo
     """Plays an episode in the dream and in the real simulator at once: same state, same goal, same live actions.
 
     To its agent it is one of the two environments, whose observations, rewards and ends it hands on. When an episode
-    ends, the same pictures and metrics as of a replay are written, of all episodes so far.
+    ends, the same metrics and pictures as of a replay are written: metrics and error curves of all episodes so far,
+    tracks and video of the best, the worst and the newest one, so that no end takes longer than another.
 
     Args:
         dream: `CosmosDream-v0`.
@@ -58,11 +60,13 @@ class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.flo
         if sees not in ("dream", "real"):
             raise ValueError(f"unknown sees {sees!r}; expected 'dream' or 'real'")
         super().__init__(dream if sees == "dream" else real)
-        self._dream, self._real, self._sees, self.out = dream, real, sees, Path(out)
+        self._dream, self._real, self._sees, self.out = dream, real, sees, user_path(out)
         self._dreaming, self._simulating = _both(dream, real)
         self.world_model = self._dreaming.world_model
         self._rng = np.random.default_rng(seed)
-        self._clips: list[Footage] = []
+        self._tracks: list[OpenLoop] = []
+        self._best: Footage | None = None
+        self._worst: Footage | None = None
         self._number = -1
         self._recording: Recording | None = None  # of the episode that goes on
         self._actions: list[NDArray[np.float32]] = []
@@ -148,12 +152,15 @@ class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.flo
         unknown = np.full(true_m.shape, np.nan, np.float32)  # how anything was turned was not recorded
         figures = perception_figures(model, recording.frames, true_m, unknown)
         title = f"{recording.kind}: live episode {recording.number}"
-        self._clips.append(recording.footage(title, self._truth(track.reference), figures))
+        newest = recording.footage(title, self._truth(track.reference), figures)
         self._recording = None
-        tracks = tuple(clip.track for clip in self._clips)
-        longest = max(len(each.dream_px) for each in tracks)
-        self.evaluation = Evaluation(model.scene, longest, tracks, first=model.dynamics.context_length)
-        write_outputs(self.out, self.evaluation, self._clips)
+        self._tracks.append(newest.track)
+        self._best = newest if self._best is None or _off(newest) < _off(self._best) else self._best
+        self._worst = newest if self._worst is None or _off(newest) > _off(self._worst) else self._worst
+        longest = max(len(each.dream_px) for each in self._tracks)
+        self.evaluation = Evaluation(model.scene, longest, tuple(self._tracks), first=model.dynamics.context_length)
+        shown = {clip.track.number: clip for clip in (self._best, self._worst, newest)}
+        write_outputs(self.out, self.evaluation, list(shown.values()))
 
     def _truth(self, seen: Reference) -> Reference:
         """What was true of the episode, with the baselines."""
@@ -169,6 +176,11 @@ class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.flo
             simulator.set_state(end)  # which the floor has moved
         truth = with_baselines(model.scene, context_px, seen.true_px, seen.true_m, floor)
         return dataclasses.replace(truth, start_px=seen.start_px)
+
+
+def _off(clip: Footage) -> float:
+    """How far a dream is from reality, px; infinitely, where nothing could be compared."""
+    return float(np.nan_to_num(clip.track.rmse_px(), nan=np.inf))
 
 
 def _both(dream: gym.Env[Any, Any], real: gym.Env[Any, Any]) -> tuple[DreamEnvironment, RealEnvironment]:

@@ -7,7 +7,6 @@ recorder.replay()
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -21,6 +20,7 @@ from ..evaluation.ground_truth import reference
 from ..evaluation.open_loop import first_dreamed
 from ..evaluation.perception_metrics import figures_of, heading_errors
 from ..protocols import RestartableSimulator
+from ..storage.paths import user_path
 from ..worlds import DreamEnvironment
 from .log import CSV_NAME, append_row, rows_of_others, write_csv
 from .recording import Recording
@@ -69,7 +69,7 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
             )
         self._dream: DreamEnvironment = dream
         self.world_model = dream.world_model
-        self.episode, self.number, self.out = episode, number, Path(out)
+        self.episode, self.number, self.out = episode, number, user_path(out)
         self._first = first_dreamed(self.world_model)
         if len(episode) < self._first:
             raise ValueError(

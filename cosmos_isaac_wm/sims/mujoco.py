@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes.util
 import os
+import sys
 from importlib.resources import files
 from typing import Any
 
@@ -110,6 +111,14 @@ def _add_pusher(spec: mujoco.MjSpec) -> None:
     )
 
 
+def _release() -> None:
+    """Leave no OpenGL context current in this thread: the next picture may be drawn in another, which EGL refuses."""
+    egl = sys.modules.get("mujoco.egl")
+    if egl is not None and egl.EGL_DISPLAY is not None:
+        nothing = egl.EGL.EGL_NO_SURFACE
+        egl.EGL.eglMakeCurrent(egl.EGL_DISPLAY, nothing, nothing, egl.EGL.EGL_NO_CONTEXT)
+
+
 class MujocoTable:
     """The red cube on the walled table, pushed (`kind="push"`) or launched (`kind="slide"`).
 
@@ -183,7 +192,10 @@ class MujocoTable:
         mujoco.mj_comPos(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)
         self._renderer.update_scene(self.data, camera="oblique")
-        return self._renderer.render().copy()
+        try:
+            return self._renderer.render().copy()
+        finally:
+            _release()
 
     def positions(self) -> dict[str, NDArray[np.float64]]:
         """(x, y) in metres of the cube and, when pushing, of the pusher."""
@@ -252,3 +264,7 @@ class MujocoTable:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or another process gets: no OpenGL context, which each makes for itself."""
+        return vars(self) | {"_renderer": None}

@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from .paths import user_path
+
 
 class BundleError(ValueError):
     """A bundle is missing, truncated, of another format, or does not fit together."""
@@ -43,8 +45,8 @@ def find_bundle(name: str | os.PathLike[str]) -> Path:
         from huggingface_hub import snapshot_download
 
         return Path(snapshot_download(text.removeprefix("hf://")))
-    if (Path(text) / "config.yaml").is_file():
-        return Path(text)
+    if (user_path(text) / "config.yaml").is_file():
+        return user_path(text)
     with as_file(files("cosmos_isaac_wm.weights")) as weights:
         shipped = sorted(path.parent.name for path in weights.glob("*/config.yaml"))
         if text in shipped:
@@ -60,8 +62,8 @@ def find_perception(name: str | os.PathLike[str]) -> Path:
     Raises:
         BundleError: If there is none; names the shipped bundles.
     """
-    if (Path(name) / "perception.yaml").is_file():
-        return Path(name)
+    if (user_path(name) / "perception.yaml").is_file():
+        return user_path(name)
     try:
         return find_bundle(name)
     except BundleError as error:

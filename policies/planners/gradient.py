@@ -8,6 +8,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from ...borders import own_mode
 from ...precision import Compile, Precision
 from ...rollout import DreamEngine
 from .cost import Cost, Imagined
@@ -46,19 +47,20 @@ class GradientPlanner(Planner):
     def _new_engine(self, dtype: Precision, compile: Compile) -> DreamEngine | None:
         return None  # the engine keeps no graph to differentiate
 
+    @own_mode(gradients=True)
     def _improve(self, mean: Tensor) -> Tensor:
         self.search.begin(mean)
         sequences = self.search.sample(self._generator).requires_grad_()
         optimizer = torch.optim.Adam([sequences], lr=self._lr)
         best, best_cost = mean, torch.inf
         for iteration in range(self.search.iterations + 1):
-            costs = self.cost(self._imagine(sequences)).float()
+            costs = self._costs(self._imagine(sequences)).float()
             index = int(costs.detach().nan_to_num(torch.inf).argmin())
             if float(costs[index].detach()) < best_cost:
                 best, best_cost = sequences.detach()[index].clone(), float(costs[index].detach())
             if iteration < self.search.iterations:
-                optimizer.zero_grad()
-                costs.sum().backward()
+                # Not backward(), which would also leave gradients in whatever networks the cost is made of.
+                (sequences.grad,) = torch.autograd.grad(_differentiable(costs).sum(), [sequences])
                 optimizer.step()
                 sequences.data.clamp_(-1, 1)
         return best
@@ -78,3 +80,17 @@ class GradientPlanner(Planner):
                 presence.append(located.presence)
         self.dreamed_steps += actions.shape[0] * actions.shape[1]
         return self._imagined(torch.stack(latents, dim=1), actions, positions, presence)
+
+
+def _differentiable(costs: Tensor) -> Tensor:
+    """The same costs.
+
+    Raises:
+        ValueError: If no gradient leads back from them.
+    """
+    if not costs.requires_grad:
+        raise ValueError(
+            "the cost has no gradient with respect to the actions: compute it from the tensors it is shown, without "
+            "detaching them, or search with a Planner, which needs no gradient"
+        )
+    return costs

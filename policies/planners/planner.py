@@ -12,6 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...borders import detached, ours, tensor_of
 from ...precision import Compile, Precision
 from ...rollout import DreamEngine
 from ...worlds import LatentEnvironment
@@ -41,6 +42,7 @@ class Planner:
         ValueError: If the environment is no such one, or the bundle knows no positions and there is no cost.
     """
 
+    @ours
     def __init__(
         self,
         env: gym.Env[Any, Any],
@@ -74,6 +76,7 @@ class Planner:
         self.dreamed_steps, self.seconds = 0, 0.0
         self.engine = self._new_engine(dtype, compile)
 
+    @ours
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[NDArray[np.float32], None]:
@@ -107,13 +110,12 @@ class Planner:
         self.search.begin(mean)
         for _ in range(self.search.iterations):
             sequences = self.search.sample(self._generator)
-            costs = self.cost(self._imagine(sequences)).float().cpu()
+            costs = detached(self._costs(self._imagine(sequences))).float().cpu()
             finite = costs[costs.isfinite()]
             worse = finite.max() + 1 if len(finite) else torch.tensor(0.0)
             self.search.update(sequences, torch.where(costs.isfinite(), costs, worse))  # than all that did not break
         return self.search.plan()
 
-    @torch.inference_mode()
     def _imagine(self, sequences: Tensor) -> Imagined:
         """Dream what sequences (P, T, A) in [-1, 1] lead to."""
         engine = self.engine
@@ -139,6 +141,18 @@ class Planner:
             torch.stack(presence, dim=1) if presence else nothing,
             self._env.task.goals[0],
         )
+
+    def _costs(self, imagined: Imagined) -> Tensor:
+        """What the futures cost, (P,), with the history that it may have.
+
+        Raises:
+            ValueError: If it is not one number for each.
+        """
+        given = self.cost(imagined)
+        costs = given if isinstance(given, Tensor) else tensor_of(given, "what the cost returned", torch.float32)
+        if costs.shape != (len(imagined.latents),):
+            raise ValueError(f"a cost is one number for each of {len(imagined.latents)} futures, got {costs.shape}")
+        return costs
 
     def _context(self) -> Tensor:
         """The environment's newest K latents, (1, K, C, h, w)."""

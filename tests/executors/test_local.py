@@ -1,28 +1,48 @@
-import operator
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
-from cosmos_isaac_wm.executors import Here, Processes, executor_for, local
+from cosmos_isaac_wm.executors import Processes
+
+SCRIPTS = {
+    "jobs": "from cosmos_isaac_wm.executors import Processes; Processes(2).run(abs, [-1, 2], print)",
+    "environments": "from cosmos_isaac_wm.policies.sb3 import make_vec_env; make_vec_env('CosmosReal-v0', 2)",
+}
 
 
-@pytest.mark.parametrize("executor", [Here(), Processes(2)])
-def test_every_job_is_done_once_and_kept_with_its_result(executor):
-    kept = []
-    executor.run(operator.neg, [3, 1, 2], lambda *pair: kept.append(pair))
-    assert sorted(kept) == [(1, -1), (2, -2), (3, -3)]
+def cut_off(_: int) -> int:
+    """A job with an error of its own."""
+    raise EOFError("the file ends here")
 
 
-@pytest.mark.parametrize("executor", [Here(), Processes(1)])
-def test_the_first_error_ends_it_and_what_was_kept_stays_kept(executor, monkeypatch):
-    monkeypatch.setattr(local, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
-    kept = {}
-    with pytest.raises(ZeroDivisionError):
-        executor.run(lambda job: 1 / job, [2, 0], kept.__setitem__)
-    assert kept == {2: 0.5}
+def end(_: int) -> int:
+    """A job whose process is killed."""
+    import os
+
+    os._exit(1)
 
 
-def test_without_an_address_jobs_run_where_they_would_otherwise():
-    own = Here()
-    with executor_for(None, own) as executor:
-        assert executor is own
+def test_jobs_are_done_in_processes():
+    results = {}
+    Processes(2).run(abs, [-3, 2], results.__setitem__)
+    assert results == {-3: 3, 2: 2}
+
+
+@pytest.mark.parametrize("what", SCRIPTS)
+def test_a_script_without_a_guard_is_told_so(tmp_path, what):
+    script = tmp_path / "mine.py"
+    script.write_text(textwrap.dedent(SCRIPTS[what]))
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 1
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith("RuntimeError")
+    assert 'lacks `if __name__ == "__main__":`' in last
+
+
+def test_a_process_that_is_gone_is_told_from_a_job_that_fails():
+    with pytest.raises(RuntimeError, match="ended without a word"):
+        Processes(1).run(end, [1], print)
+    with pytest.raises(EOFError, match="the file ends here"):
+        Processes(1).run(cut_off, [1], print)

@@ -92,3 +92,24 @@ def test_lockstep_refuses_other_environments_and_other_eyes(world_model, tmp_pat
         LockstepRecorder(dream, RealEnv(world_model), tmp_path, sees="both")
     with pytest.raises(ValueError, match="make both with the same world_model"):
         LockstepRecorder(dream, RealEnv("default"), tmp_path)
+
+
+@pytest.mark.opengl
+def test_no_episodes_end_takes_longer_than_the_last(tmp_path, monkeypatch):
+    """Only the best, the worst and the newest episode keep their pictures; the metrics are of all."""
+    shown = []
+    monkeypatch.setattr("cosmos_isaac_wm.reporting.lockstep.write_outputs", lambda *args: shown.append(args[1:]))
+    model = WorldModel.load()
+    recorder = LockstepRecorder(*(make(model, max_episode_steps=2) for make in (DreamEnv, RealEnv)), tmp_path)
+    for seed in range(6):
+        recorder.reset(seed=seed)
+        recorder.step(np.zeros(2, np.float32))
+        recorder.step(np.zeros(2, np.float32))
+    assert [len(evaluation.tracks) for evaluation, _ in shown] == [1, 2, 3, 4, 5, 6]
+    assert max(len(clips) for _, clips in shown) == 3
+    errors = {track.number: track.rmse_px() for track in recorder.evaluation.tracks}
+    assert {clip.track.number for clip in shown[-1][1]} == {
+        min(errors, key=errors.get),
+        max(errors, key=errors.get),
+        5,
+    }

@@ -10,7 +10,6 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import h5py
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...scene import Scene
+from ...storage.paths import user_path
 from ..episodes import DatasetError, Episode
 
 _AT_REST = 1e-3  # metres by which the height of an object that lies on a table varies at most
@@ -63,7 +63,7 @@ class IsaacFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], keys: IsaacKeys):
-        self.path, self.keys = Path(path), keys
+        self.path, self.keys = user_path(path), keys
         if not self.path.is_file():
             raise DatasetError(f"there is no file {self.path}")
         try:
