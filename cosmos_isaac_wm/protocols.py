@@ -79,12 +79,15 @@ class Tokenizer(Protocol):
         """A hash of architecture and weights: latents of another fingerprint mean something else."""
 
 
+LATENT_LIMIT = 20.0  # latents have unit variance per channel: beyond this there is nothing to be seen
+
+
 @dataclass
 class Prediction:
     """One step of a dynamics model.
 
     Attributes:
-        latent: The next latent, normalised, (B, C, h, w).
+        latent: The next latent, normalised, within `LATENT_LIMIT`, (B, C, h, w).
         uncertainty: The model's own estimate of its error per dream, (B,), or None when it has none.
         kl: While a stochastic model is trained: what its posterior knew beyond the prior, in nats, (B, Z).
     """

@@ -14,7 +14,6 @@ import dataclasses
 import json
 import os
 import shutil
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,69 +22,24 @@ import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .borders import ours
+from .contexts import Contexts
 from .data.dataset import EpisodeDataset
 from .dynamics import DYNAMICS, DynamicsNetwork
 from .perception import BundleError, Perception
 from .perception.readout import Located
 from .precision import choose_device
 from .scene import Scene
+from .storage.atomic import replacing
 from .storage.bundle import find_bundle, read_yaml
 from .storage.paths import user_path
 from .storage.weights import fingerprint, load_weights
+from .training.verdict import Verdict
 
 FORMAT = 1
-
-
-@dataclass
-class Contexts:
-    """Real starts for dreams: n windows of K frames.
-
-    Attributes:
-        latents: Normalised latents, oldest first, float16 (n, K, C, h, w).
-        positions: True positions in metres of those frames, float32 (n, K, N, 2); NaN where unknown or absent.
-        states: Simulator state of the last frame, float64 (n, S), padded with NaN; S may be 0.
-        episodes: Episode number in the training dataset, (n,).
-        starts: Index in that episode of the window's first frame, (n,).
-        kinds: Kind of the episode, n names.
-    """
-
-    latents: Tensor
-    positions: Tensor
-    states: Tensor
-    episodes: Tensor
-    starts: Tensor
-    kinds: list[str]
-
-    def __len__(self) -> int:
-        return len(self.latents)
-
-    def save(self, path: Path) -> None:
-        """Write one safetensors file."""
-        tensors = {f.name: getattr(self, f.name).contiguous() for f in dataclasses.fields(self) if f.name != "kinds"}
-        save_file(tensors, path, metadata={"kinds": json.dumps(self.kinds)})
-
-    @classmethod
-    def load(cls, path: Path) -> Contexts:
-        """Read what `save` wrote.
-
-        Raises:
-            BundleError: If the file is missing or truncated.
-        """
-        from safetensors import safe_open
-
-        if not path.is_file():
-            raise BundleError(f"no {path.name} in {path.parent}; the bundle is incomplete, copy or fit it again")
-        try:
-            with safe_open(path, framework="pt") as file:
-                kinds = json.loads(file.metadata()["kinds"])
-            return cls(**load_file(path), kinds=kinds)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"{path} is truncated or damaged ({error}); copy or fit the bundle again") from error
 
 
 class WorldModel(nn.Module):
@@ -97,6 +51,7 @@ class WorldModel(nn.Module):
         contexts: Real starts.
         provenance: How it was made; JSON values.
         metrics: Figures on held-out episodes.
+        verdict: What its validation says of it; None where that was not judged.
 
     Attributes:
         path: The folder it was loaded from, or None.
@@ -110,11 +65,12 @@ class WorldModel(nn.Module):
         contexts: Contexts,
         provenance: dict[str, Any] | None = None,
         metrics: dict[str, float] | None = None,
+        verdict: Verdict | None = None,
     ):
         super().__init__()
         self.perception, self.contexts = perception, contexts
         self.dynamics = dynamics
-        self.provenance, self.metrics = provenance or {}, metrics or {}
+        self.provenance, self.metrics, self.verdict = provenance or {}, metrics or {}, verdict
         self.path: Path | None = None
         self.name: str | None = None
         scene = perception.scene
@@ -158,6 +114,19 @@ class WorldModel(nn.Module):
         """A hash of all weights."""
         return fingerprint(self)
 
+    def save_metrics(self) -> None:
+        """Write the figures, and the model card made from them, into the bundle's folder.
+
+        Raises:
+            BundleError: If it is in no folder.
+        """
+        if self.path is None:
+            raise BundleError("the world model is in no folder yet; save it first")
+        with replacing(self.path / "metrics.json") as path:
+            path.write_text(json.dumps(self.metrics, indent=2) + "\n")
+        with replacing(self.path / "README.md") as path:
+            path.write_text(model_card(self))
+
     def held_out(self) -> EpisodeDataset:
         """The held-out episodes shipped with the bundle.
 
@@ -195,6 +164,7 @@ class WorldModel(nn.Module):
                 "format": FORMAT,
                 "package_version": version("cosmos-isaac-wm"),
                 "dynamics": {"type": kind, "config": dataclasses.asdict(self.dynamics.config)},
+                "verdict": None if self.verdict is None else dataclasses.asdict(self.verdict),
                 "provenance": self.provenance,
             }
             (temporary / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -238,6 +208,10 @@ class WorldModel(nn.Module):
             raise BundleError(f"{folder}/config.yaml describes no dynamics: {error!r}") from error
         load_weights(dynamics, folder / "dynamics.safetensors")
         try:
+            verdict = Verdict(**config["verdict"]) if config.get("verdict") else None
+        except TypeError as error:
+            raise BundleError(f"{folder}/config.yaml holds no verdict as it should be: {error}") from error
+        try:
             metrics = json.loads((folder / "metrics.json").read_text())
         except (OSError, ValueError) as error:
             raise BundleError(f"{folder}/metrics.json is missing or damaged: {error}") from error
@@ -247,6 +221,7 @@ class WorldModel(nn.Module):
             Contexts.load(folder / "contexts.safetensors"),
             config.get("provenance"),
             metrics,
+            verdict,
         )
         model.path, model.name = folder, os.fspath(name)
         dynamics.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -272,6 +247,8 @@ def model_card(model: WorldModel) -> str:
         "## Figures",
         "",
     ]
+    if model.verdict is not None:
+        lines += [f"On validation episodes: {model.verdict.words()}.", ""]
     if model.metrics:
         lines += ["Pixels are at 512 scale.", "", "| figure | value |", "|---|---|"]
         lines += [f"| {key} | {value:.4g} |" for key, value in model.metrics.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,10 @@ def loaded(
     """The world model that an environment was asked for: a given one as it is, a named one from its folder."""
     if isinstance(world_model, InMemory):
         return world_model.world_model
-    return world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model, device)
+    model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model, device)
+    if model.verdict is not None and model.verdict.faults:
+        warnings.warn(f"{model.name or 'the world model'}: {model.verdict.words()}", UserWarning, stacklevel=3)
+    return model
 
 
 class WithSpec:

@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..borders import array_of, how_to_convert, tensor_of
+from ..contexts import Contexts
 from ..counter_rng import uniform
 from ..perception import Perception
-from ..world_model import Contexts, WorldModel
+from ..world_model import WorldModel
 from ..worlds import Glimpse, Task
 
 START_OPTIONS = ("episode", "start", "frames", "latents")

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..borders import ours, tensor_of
 from ..perception import Perception
 from ..perception.readout import Located
+from ..protocols import LATENT_LIMIT
 from ..worlds import Glimpse, Infos, Observation
 from .actions import ActionCheck
 from .batches import for_all, to_numpy
@@ -28,7 +29,6 @@ from .workspace import Workspace, distance
 OBS_TYPES = ("pose", "latent", "latent16", "rgb")
 REWARD_TYPES = ("dense", "sparse", "progress")
 _LATENT_DTYPES = {"latent": torch.float32, "latent16": torch.float16}
-LATENT_LIMIT = 20.0  # latents have unit variance per channel; observations are clipped here, to have finite bounds
 # The terms of the "progress" reward; per metre, per step, and once at the end.
 _OBJECT_PROGRESS, _AGENT_PROGRESS, _STEP_COST, _SUCCESS_BONUS, _LOSS = 20.0, 2.0, 0.02, 5.0, 5.0
 

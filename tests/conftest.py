@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from cosmos_isaac_wm.contexts import Contexts
 from cosmos_isaac_wm.data import Episode, EpisodeDataset, write_dataset
 from cosmos_isaac_wm.dynamics import ResNetRollout, ResNetRolloutConfig
 from cosmos_isaac_wm.perception import Perception
@@ -22,7 +23,7 @@ from cosmos_isaac_wm.perception.readout import Readout, ReadoutConfig
 from cosmos_isaac_wm.perception.tokenizers import TinyTokenizer, TinyTokenizerConfig
 from cosmos_isaac_wm.scene import TABLE, Scene
 from cosmos_isaac_wm.sims.mujoco import MujocoTable, OpenGLError  # chooses the GL before a test imports mujoco
-from cosmos_isaac_wm.world_model import Contexts, WorldModel
+from cosmos_isaac_wm.world_model import WorldModel
 
 TOY = dataclasses.replace(TABLE, name="toy", image_size=(32, 32), episode_steps=12)
 

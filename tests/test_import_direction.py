@@ -15,7 +15,7 @@ FOLDERS = {"envs": "cosmos_isaac_wm.envs", "policies": "cosmos_isaac_wm.policies
 # floors beneath its own, and from its own room.
 FLOORS = [
     {"configs", "weights", "protocols", "scene", "precision", "counter_rng", "borders", "storage", "executors"},
-    {"perception", "dynamics", "data", "sims"},
+    {"perception", "dynamics", "data", "sims", "contexts"},
     {"training"},
     {"world_model"},
     {"rollout"},

@@ -7,10 +7,11 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from cosmos_isaac_wm.contexts import Contexts
 from cosmos_isaac_wm.dynamics import ResNetRollout, ResNetRolloutConfig
 from cosmos_isaac_wm.perception import BundleError, Perception
 from cosmos_isaac_wm.rollout import DreamEngine
-from cosmos_isaac_wm.world_model import Contexts, WorldModel
+from cosmos_isaac_wm.world_model import WorldModel
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ from cosmos_isaac_wm.training.timing import seconds_an_update
 from cosmos_isaac_wm.world_model import WorldModel
 
 SYSTEMS = ("default", "resnet_rollout", "probabilistic_plus", "rollout", "sharp_shooter")
+_FRAMES = 9  # that an episode must have: the longest context of the systems, and one more
 _VALIDATED = 12  # episodes of each kind: a large network would spend its time on validation otherwise
 
 
@@ -201,7 +202,7 @@ def _material(data: Path, perception: str, out: Path, device: torch.device) -> M
     """What all systems learn from, read once in a process."""
     fitted = find_perception(perception)
     encoded = out if (fitted / "config.yaml").exists() else fitted  # as fit-tokenizer left it
-    return Material.of([EpisodeDataset(data)], Perception.load(fitted, device), encoded, mirror=True)
+    return Material.of([EpisodeDataset(data)], Perception.load(fitted, device), encoded, mirror=True, least=_FRAMES)
 
 
 @cache

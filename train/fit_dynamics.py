@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from cosmos_isaac_wm.contexts import Contexts
 from cosmos_isaac_wm.data import EpisodeDataset, open_datasets
 from cosmos_isaac_wm.data.windows import EncodedEpisodes
 from cosmos_isaac_wm.data.writing import ship
@@ -28,6 +29,7 @@ from cosmos_isaac_wm.dynamics import (
     ResNetRolloutConfig,
 )
 from cosmos_isaac_wm.evaluation.evaluation import evaluate
+from cosmos_isaac_wm.evaluation.open_loop import first_dreamed
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.precision import choose_device
 from cosmos_isaac_wm.reporting.curves import draw_curves
@@ -36,7 +38,8 @@ from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.training import FitConfig, FitResult, fit_dynamics
 from cosmos_isaac_wm.training.material import Material
 from cosmos_isaac_wm.training.processes import Processes
-from cosmos_isaac_wm.world_model import Contexts, WorldModel
+from cosmos_isaac_wm.training.verdict import Verdict
+from cosmos_isaac_wm.world_model import WorldModel
 
 Shape = ResNetRolloutConfig | ProbabilisticPlusConfig | LatentUNetConfig
 
@@ -102,17 +105,20 @@ class FitDynamics:
         work.mkdir(parents=True, exist_ok=True)
         cache = work if eyes is None or (eyes / "config.yaml").exists() else eyes  # bundles stay as they are
         with processes.main_first():  # the others read what it has encoded
-            material = Material.of(datasets, sight, self.cache or cache, self.fit.mirror)
+            material = Material.of(datasets, sight, self.cache or cache, self.fit.mirror, network.context_length + 1)
         world_model, _ = self.train_bundle(network, material, work)
         if not processes.main:
             return {}
-        judging = datasets[0].indices("test")
-        world_model.metrics = evaluate(world_model, datasets[0], judging, seed=self.seed).numbers()
-        world_model.save(self.out)
+        world_model.save(self.out)  # before anything can go wrong that costs no training
         shutil.copy(work / "curves.png", self.out)
         if self.ship_episodes:
             ship(datasets[0], self.out / "episodes", self.ship_episodes)
         print(f"bundle in {self.out}; checkpoints and curves in {work}")
+        judging = datasets[0].held_out("test", least=first_dreamed(world_model) + 1)
+        world_model.metrics = evaluate(world_model, datasets[0], judging, seed=self.seed).numbers()
+        world_model.save_metrics()
+        assert world_model.verdict is not None
+        print(f"on {datasets[0].path}: {world_model.verdict.words()}")
         return world_model.metrics
 
     @property
@@ -175,7 +181,8 @@ class FitDynamics:
         if self._processes.main:
             draw_curves(work / "curves.png", result)
         contexts = draw_contexts(datasets[0], material.train, network.context_length, self.contexts, self.seed)
-        world_model = WorldModel(sight, network, contexts)
+        verdict = Verdict.of(result.best, result.unit, material.unseen)
+        world_model = WorldModel(sight, network, contexts, verdict=verdict)
         world_model.eval().requires_grad_(False).to(self._where)
         simulators = dict.fromkeys(dataset.metadata.get("simulator", "unknown") for dataset in datasets)
         world_model.provenance = {
@@ -187,7 +194,7 @@ class FitDynamics:
             "fit": {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self.fit).items()},
             "minutes": round(result.seconds / 60, 2),
             "best_update": int(result.best["update"]),
-            "validation_error_px512": result.best["error"],
+            f"validation_error_{'px512' if result.unit == 'px' else result.unit}": result.best["error"],
             "versions": {name: version(name) for name in ("cosmos-isaac-wm", "torch", "numpy")},
         }
         return world_model, result

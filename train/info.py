@@ -93,6 +93,7 @@ def _sections(
             "start contexts": f"{len(model.contexts)}: {_counts(model.contexts.kinds)}",
             "held-out episodes": "none" if shipped is None else f"{len(shipped)}: {_counts(shipped.kinds)}",
         },
+        "verdict": {"on validation episodes": "not judged" if model.verdict is None else model.verdict.words()},
         "figures (px at 512)": {key: f"{value:.4g}" for key, value in model.metrics.items()}
         or {"none": "not evaluated"},
     }

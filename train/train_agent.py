@@ -55,6 +55,8 @@ class TrainAgent:
         eval_episodes: Episodes of each.
         eval_real: Episodes of an evaluation in the real simulator at the same times, which training does not use.
         checkpoint_every: Steps between checkpoints.
+        despite_verdict: Train even in a dream that by its own validation is no better than a still picture, or ignores
+            actions.
         device: Of the policy: small ones are faster on a processor.
         seed: Of everything.
     """
@@ -76,6 +78,7 @@ class TrainAgent:
     eval_episodes: int = 64
     eval_real: int = 0
     checkpoint_every: int = 100_000
+    despite_verdict: bool = False
     device: str = "cpu"
     seed: int = 0
 
@@ -83,6 +86,7 @@ class TrainAgent:
         """Train, evaluate every so often, and draw how it went; its figures."""
         self._check()
         model = WorldModel.load(self.world_model)
+        self._trust(model)
         self.out.mkdir(parents=True, exist_ok=True)
         cli.claim(self.out / "training.json", self._settings(model))
         checkpoints = Checkpoints(self.out / "checkpoints", with_buffer=self.algorithm != "ppo")
@@ -124,6 +128,15 @@ class TrainAgent:
             raise ValueError(
                 f"hindsight needs rewards that follow from goals: obs_type 'pose' and reward_type 'sparse' or 'dense', "
                 f"got {self.obs_type!r} and {self.reward_type!r}"
+            )
+
+    def _trust(self, model: WorldModel) -> None:
+        """Refuse a dream that would teach nothing, unless told otherwise."""
+        verdict = model.verdict
+        if self.env == "CosmosDream-v0" and verdict is not None and verdict.faults and not self.despite_verdict:
+            raise ValueError(
+                f"{self.world_model}: {verdict.words()}. An agent would learn nothing of the world in it: fit it for "
+                "longer, or on better latents, or train all the same with --despite_verdict"
             )
 
     def _settings(self, model: WorldModel) -> dict[str, Any]:

@@ -213,4 +213,5 @@ def _load(path: Path, job: Job) -> Episode:
             group, _, name = key.partition("/")
             if name:
                 groups[group][name] = arrays[key]
-        return Episode(np.moveaxis(arrays["frames"], -1, 0), arrays["actions"], job.kind, job.seed, **groups)
+        frames = np.moveaxis(arrays["frames"], -1, 0)
+        return Episode(frames, arrays["actions"], job.kind, job.seed, groups["positions"], groups["infos"])

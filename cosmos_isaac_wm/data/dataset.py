@@ -8,19 +8,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import minari
 import numpy as np
-from gymnasium.spaces import Box, Space
-from gymnasium.spaces import Dict as DictSpace
+from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from ..scene import Scene
 from ..storage.paths import user_path
 from .episodes import DatasetError, Episode
+from .stored import heading, image_space, read_actions
 
 SPLITS = ("train", "val", "test")
 METADATA_KEY = "cosmos_isaac_wm"  # under which Minari's metadata holds ours
@@ -31,6 +34,11 @@ class EpisodeDataset:
 
     Args:
         path: The folder that was given to `write_dataset` or `cosmos-wm collect --out`.
+
+    Attributes:
+        kinds: Kind of each episode.
+        seeds: Seed of each, -1 where none is known.
+        lengths: Steps of each, T; it has T + 1 frames.
 
     Raises:
         DatasetError: If there is no readable Minari dataset.
@@ -54,16 +62,42 @@ class EpisodeDataset:
             int(attribute.get("seed") if attribute.get("seed") is not None else -1) for attribute in attributes
         ]
         self._splits = [str(attribute.get("split", "")) for attribute in attributes]
+        self.lengths = [int(attribute["total_steps"]) for attribute in attributes]
 
     def __len__(self) -> int:
         return len(self.kinds)
 
-    @property
+    @cached_property
     def scene(self) -> Scene:
-        """The scene stored with the dataset, or what the spaces tell when none is stored."""
+        """The scene stored with the dataset, or what the spaces tell when none is stored.
+
+        Bounds of the actions that are infinite are taken from the recorded actions.
+        """
+        scene = self._scene()
+        low, high = (np.array(bound, np.float64) for bound in (scene.action_low, scene.action_high))
+        if np.isfinite([low, high]).all():
+            return scene
+        recorded = np.concatenate(self.actions)
+        low, high = (
+            np.where(np.isfinite(bound), bound, seen)
+            for bound, seen in ((low, recorded.min(axis=0)), (high, recorded.max(axis=0)))
+        )
+        return replace(scene, action_low=tuple(low.tolist()), action_high=tuple(high.tolist()))
+
+    @cached_property
+    def actions(self) -> list[NDArray[np.float32]]:
+        """The actions of every episode, (T, A) each.
+
+        Raises:
+            DatasetError: If some cannot be learned from: damaged, of another shape, or not finite.
+        """
+        return read_actions(self._storage, self.lengths, len(self._scene().action_low), self.path)
+
+    def _scene(self) -> Scene:
+        """The scene as it was recorded."""
         if "scene" in self.metadata:
             return Scene.from_dict(self.metadata["scene"])
-        actions, images = self._storage.action_space, _image_space(self._storage.observation_space, self.path)[1]
+        actions, images = self._storage.action_space, image_space(self._storage.observation_space, self.path)[1]
         if not isinstance(actions, Box) or len(actions.shape) != 1:
             raise DatasetError(f"{self.path} has actions {actions}; expected a one-dimensional Box")
         return Scene(
@@ -101,15 +135,47 @@ class EpisodeDataset:
         """
         if split not in (*SPLITS, "all"):
             raise DatasetError(f"unknown split {split!r}; expected one of {(*SPLITS, 'all')}")
-        if split != "all" and not any(self._splits):
-            raise DatasetError(
-                f"{self.path} has no train/val/test split; store one with "
-                "`python -c \"from cosmos_isaac_wm.data import assign_splits; assign_splits('DIR', seed=0)\"`"
-            )
+        if split != "all":
+            self.must_be_split()
         chosen = [i for i, name in enumerate(self._splits) if split in ("all", name)]
         if not chosen:
             raise DatasetError(f"split {split!r} of {self.path} is empty")
         return [i for i in chosen if kind is None or self.kinds[i] == kind]
+
+    def must_be_split(self) -> None:
+        """Refuse a dataset that does not say which episodes may be trained on."""
+        if not any(self._splits):
+            raise DatasetError(
+                f"{self.path} has no train/val/test split; store one with "
+                "`python -c \"from cosmos_isaac_wm.data import assign_splits; assign_splits('DIR', seed=0)\"`"
+            )
+
+    def held_out(self, split: str, least: int = 0) -> list[int]:
+        """Episodes to judge by: those of "test" or "val" with enough frames, or else what there is, with a word.
+
+        Args:
+            split: "test" or "val".
+            least: Frames that an episode must have.
+
+        Raises:
+            DatasetError: If no episode has enough frames.
+        """
+        for name in {"test": ("test", "val", "train"), "val": ("val", "train")}[split]:
+            if enough := self.long_enough(name, least):
+                if name != split:
+                    unseen = "" if name == "val" else ": figures are of what was learned by heart, not of anything new"
+                    _say(f"{self.path} has no {split} episodes to judge by; the {name} episodes stand in{unseen}")
+                return enough
+        raise DatasetError(f"{self.path} has no episode of {least} frames or more")
+
+    def long_enough(self, split: str, least: int = 0) -> list[int]:
+        """Episodes of a split with so many frames, maybe none; a word says which were left out."""
+        self.must_be_split()
+        members = [i for i, own in enumerate(self._splits) if own == split]
+        enough = [i for i in members if self.lengths[i] + 1 >= least]
+        if short := sorted(set(members) - set(enough)):
+            _say(f"{self.path}: {split} episodes {_listed(short)} have fewer than {least} frames and are left out")
+        return enough
 
     def __getitem__(self, index: int) -> Episode:
         """Read one episode.
@@ -121,7 +187,7 @@ class EpisodeDataset:
             data = next(iter(self._storage.get_episodes([index])))
         except (OSError, KeyError) as error:
             raise DatasetError(f"episode {index} of {self.path} is damaged: {error}") from error
-        key, _ = _image_space(self._storage.observation_space, self.path)
+        key, _ = image_space(self._storage.observation_space, self.path)
         infos = dict(data["infos"] or {})
         positions = {
             name.removesuffix("_position"): np.asarray(infos.pop(name), dtype=np.float32)
@@ -135,15 +201,20 @@ class EpisodeDataset:
         }
         for name, pose in infos.items():
             if name.endswith("_pose") and np.shape(pose)[1:] == (7,):
-                headings[name.removesuffix("_pose")] = _heading(pose)
+                headings[name.removesuffix("_pose")] = heading(pose)
+        observed = {} if key is None else {name: v for name, v in data["observations"].items() if name != key}
         return Episode(
             frames=np.asarray(data["observations"] if key is None else data["observations"][key]),
-            actions=np.asarray(data["actions"], dtype=np.float32),
+            actions=np.asarray(data["actions"], dtype=np.float32).reshape(self.lengths[index], -1),
             kind=self.kinds[index],
             seed=self.seeds[index],
             positions=positions,
             headings=headings,
             infos=infos,
+            rewards=np.asarray(data["rewards"], np.float64),
+            terminations=np.asarray(data["terminations"], bool),
+            truncations=np.asarray(data["truncations"], bool),
+            observations=observed,
         )
 
     def episodes(self, indices: Iterable[int]) -> Iterator[Episode]:
@@ -168,21 +239,23 @@ def open_datasets(folders: Sequence[Path] | Path) -> list[EpisodeDataset]:
     datasets = [EpisodeDataset(folder) for folder in ([folders] if isinstance(folders, Path) else folders)]
     if not datasets:
         raise DatasetError("no dataset was given; expected a folder as written by `cosmos-wm collect`, or several")
+    for dataset in datasets:
+        dataset.actions  # noqa: B018 (what cannot be learned from is an error now)
+        low, high = np.array(dataset.scene.action_low), np.array(dataset.scene.action_high)
+        if not np.isfinite([dataset._scene().action_low, dataset._scene().action_high]).all():
+            _say(f"{dataset.path}: the actions have no bounds; those of the recorded ones are taken, {low} to {high}")
+        if (still := np.flatnonzero(low == high)).size:
+            _say(f"{dataset.path}: action dimensions {still.tolist()} have one value only and tell nothing")
     for other in datasets[1:]:
         other.must_fit(datasets[0].scene, str(datasets[0].path))
     return datasets
 
 
-def _heading(poses: NDArray[Any]) -> NDArray[np.float32]:
-    """Angle about the vertical, (T,), of poses (x, y, z, qw, qx, qy, qz), (T, 7)."""
-    w, x, y, z = np.asarray(poses, dtype=np.float64)[:, 3:].T
-    return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y**2 + z**2)).astype(np.float32)
+def _say(what: str) -> None:
+    """A word on the data that is no error."""
+    print(what, file=sys.stderr)
 
 
-def _image_space(space: Space[Any], path: Path) -> tuple[str | None, Box]:
-    """The picture among the observations: (key or None, its Box)."""
-    candidates = dict(space.spaces) if isinstance(space, DictSpace) else {None: space}
-    for key, box in candidates.items():
-        if isinstance(box, Box) and box.dtype == np.uint8 and len(box.shape) == 3 and box.shape[-1] == 3:
-            return key, box
-    raise DatasetError(f"{path} has no pictures: expected a uint8 observation of shape (H, W, 3), found {space}")
+def _listed(numbers: Sequence[int]) -> str:
+    """The first ten of some numbers."""
+    return ", ".join(map(str, numbers[:10])) + (f" and {len(numbers) - 10} more" if len(numbers) > 10 else "")

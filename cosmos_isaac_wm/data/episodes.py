@@ -24,6 +24,10 @@ class Episode:
         positions: (x, y) in metres by marker name, float32 (T + 1, 2); a marker absent from the scene has no entry.
         infos: Further arrays with a first axis of T + 1, for example "state", or "<marker>_pose" as (x, y, z, qw, qx,
             qy, qz), from which a stored episode's headings are read.
+        rewards: Of every action, (T,), where they were recorded.
+        terminations: Whether the episode was over by itself after each action, (T,), where that was recorded.
+        truncations: Whether it was cut off there, (T,), where that was recorded.
+        observations: What else than the picture was observed, by its key, with a first axis of T + 1.
         headings: Angle about the vertical in radians by marker name, float32 (T + 1,), where it is known; stored as
             "<marker>_heading" where there is no pose.
     """
@@ -35,6 +39,10 @@ class Episode:
     positions: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     infos: dict[str, NDArray[Any]] = field(default_factory=dict)
     headings: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    rewards: NDArray[np.float64] | None = None
+    terminations: NDArray[np.bool_] | None = None
+    truncations: NDArray[np.bool_] | None = None
+    observations: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.actions)

@@ -17,7 +17,9 @@ import numpy as np
 from gymnasium.spaces import Box
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
+from numpy.typing import NDArray
 
+from ..borders import how_to_convert
 from ..scene import Scene
 from ..storage.paths import user_path
 from .dataset import METADATA_KEY, EpisodeDataset
@@ -93,26 +95,8 @@ def ship(dataset: EpisodeDataset, folder: Path, count: int) -> None:
 
 
 def _append(storage: MinariStorage, index: int, episode: Episode, shape: tuple[int, ...], split: str) -> None:
-    steps = len(episode)
-    if episode.frames.shape != (steps + 1, *shape) or episode.frames.dtype != np.uint8:
-        raise DatasetError(
-            f"episode {index} has frames {episode.frames.dtype} {episode.frames.shape} and {steps} actions; "
-            f"expected uint8 {(steps + 1, *shape)}"
-        )
-    if episode.actions.shape != (steps, *storage.action_space.shape):
-        raise DatasetError(
-            f"episode {index} has actions {episode.actions.shape}; expected {(steps, *storage.action_space.shape)}"
-        )
-    positions = {f"{name}_position": values for name, values in episode.positions.items()}
-    headings = {
-        f"{name}_heading": values for name, values in episode.headings.items() if f"{name}_pose" not in episode.infos
-    }
-    infos = {**positions, **headings, **episode.infos}
-    for name, values in infos.items():
-        if len(values) != steps + 1:
-            raise DatasetError(
-                f"episode {index} has {name!r} of shape {values.shape}; expected one row per frame, {steps + 1}"
-            )
+    """Add an episode of pictures of a shape (H, W, 3) to what is being written."""
+    steps, actions, infos = len(episode), *_checked(storage, index, episode, shape)
     # Minari appends to an existing array and keeps its filters: creating it first is how to have it compressed.
     with h5py.File(storage.data_path / "main_data.hdf5", "a", track_order=True) as file:
         file.create_group(f"episode_{index}").create_dataset(
@@ -130,12 +114,47 @@ def _append(storage: MinariStorage, index: int, episode: Episode, shape: tuple[i
                 id=index,
                 seed=episode.seed if episode.seed >= 0 else None,
                 observations=episode.frames,  # type: ignore[arg-type]  # any sequence of frames is written alike
-                actions=episode.actions,  # type: ignore[arg-type]
-                rewards=[0.0] * steps,
-                terminations=[False] * steps,
-                truncations=[False] * (steps - 1) + [True],
+                actions=actions,  # type: ignore[arg-type]
+                rewards=[0.0] * steps if episode.rewards is None else list(episode.rewards),
+                terminations=[False] * steps if episode.terminations is None else list(episode.terminations),
+                truncations=[False] * (steps - 1) + [True]
+                if episode.truncations is None
+                else list(episode.truncations),
                 infos=infos,
             )
         ]
     )
     storage.update_episode_metadata([{"kind": episode.kind, "split": split}], [index])
+
+
+def _checked(
+    storage: MinariStorage, index: int, episode: Episode, shape: tuple[int, ...]
+) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+    """An episode's actions (T, A), and everything else by the name it is stored under.
+
+    Raises:
+        DatasetError: If something is of another shape or type than expected.
+    """
+    steps, actions = len(episode), episode.actions
+    if episode.frames.shape != (steps + 1, *shape) or episode.frames.dtype != np.uint8:
+        raise DatasetError(
+            f"episode {index} has frames {episode.frames.dtype} {episode.frames.shape} and {steps} actions; "
+            f"expected uint8 {(steps + 1, *shape)}{how_to_convert(episode.frames.dtype, episode.frames.shape)}"
+        )
+    if actions.ndim == 1 and storage.action_space.shape == (1,):
+        actions = actions[:, None]
+    if actions.shape != (steps, *storage.action_space.shape):
+        raise DatasetError(
+            f"episode {index} has actions {episode.actions.shape}; expected {(steps, *storage.action_space.shape)}"
+        )
+    positions = {f"{name}_position": values for name, values in episode.positions.items()}
+    headings = {
+        f"{name}_heading": values for name, values in episode.headings.items() if f"{name}_pose" not in episode.infos
+    }
+    infos = {**positions, **headings, **episode.infos}
+    for name, values in infos.items():
+        if len(values) != steps + 1:
+            raise DatasetError(
+                f"episode {index} has {name!r} of shape {values.shape}; expected one row per frame, {steps + 1}"
+            )
+    return actions, infos

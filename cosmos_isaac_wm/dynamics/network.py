@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..protocols import Prediction
+from ..protocols import LATENT_LIMIT, Prediction
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -34,6 +34,11 @@ class DynamicsNetwork(nn.Module):
     noise_dim: int = 0
     in_projection: nn.Conv2d
     __call__: Callable[..., Prediction]
+
+
+def bounded(latent: Tensor) -> Tensor:
+    """A predicted latent, float32 and within `LATENT_LIMIT`: whatever the weights are, no dream can run away."""
+    return latent.float().clamp(-LATENT_LIMIT, LATENT_LIMIT)
 
 
 def input_planes(

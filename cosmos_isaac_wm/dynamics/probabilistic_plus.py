@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from ..protocols import Prediction
-from .network import DynamicsNetwork, input_planes
+from .network import DynamicsNetwork, bounded, input_planes
 from .resnet_rollout import PreNormBlock
 
 
@@ -101,4 +101,4 @@ class ProbabilisticPlus(DynamicsNetwork):
             noise = torch.randn_like(mean) if noise is None else noise
         drawn = mean if noise is None else mean + noise * log_std.exp()
         x = x + self.noise_projection(drawn.to(x.dtype))[:, :, None, None]
-        return Prediction(self.out_projection(self.late(x)).float(), kl=kl)
+        return Prediction(bounded(self.out_projection(self.late(x))), kl=kl)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..protocols import Prediction
-from .network import DynamicsNetwork, input_planes
+from .network import DynamicsNetwork, bounded, input_planes
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class ResNetRollout(DynamicsNetwork):
         if self.config.blend:
             latent, share = latent[:, :channels], torch.sigmoid(latent[:, channels:])
             latent = torch.lerp(context[:, -1].float(), latent, share)
-        return Prediction(latent)
+        return Prediction(bounded(latent))
 
 
 def load_seed_checkpoint(path: str | Path) -> ResNetRollout:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..protocols import Prediction
-from .network import DynamicsNetwork, input_planes
+from .network import DynamicsNetwork, bounded, input_planes
 
 
 @dataclass(frozen=True)
@@ -120,4 +120,4 @@ class LatentUNet(DynamicsNetwork):
                 x = block(torch.cat([x, kept.pop()], dim=1))
             if level < len(self.grow):
                 x = self.grow[level](F.interpolate(x, size=kept[-1].shape[-2:]))
-        return Prediction(self.out_projection(x).float())
+        return Prediction(bounded(self.out_projection(x)))

@@ -23,7 +23,7 @@ from ..scene import Scene
 from ..storage.bundle import BundleError, read_yaml
 from ..storage.paths import user_path
 from ..storage.weights import load_weights
-from .pictures import to_frames, to_images
+from .pictures import padded, padded_size, to_frames, to_images
 from .readout import Located, Readout, ReadoutConfig
 from .tokenizers import CosmosTokenizer, TinyTokenizer, TinyTokenizerConfig
 
@@ -73,15 +73,18 @@ class Perception(nn.Module):
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, h, w) of the scene's frames."""
-        height, width = self.scene.image_size
+        height, width = padded_size(self.scene.image_size, self.tokenizer.compression)
         return self.tokenizer.channels, height // self.tokenizer.compression, width // self.tokenizer.compression
 
     @ours
     def encode(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
         """uint8 frames (B, H, W, 3) to normalised float32 latents (B, C, h, w).
 
+        Frames of the scene's size are padded where the tokenizer cannot divide it (`padded_size`), at the bottom and on
+        the right.
+
         Raises:
-            ValueError: If the frames have another type, or a size that the tokenizer cannot divide.
+            ValueError: If the frames have another type, or another size that the tokenizer cannot divide.
         """
         if not isinstance(frames, Tensor):
             frames = torch.from_numpy(array_of(frames, "frames"))
@@ -90,14 +93,21 @@ class Perception(nn.Module):
                 f"expected uint8 RGB frames of shape (B, H, W, 3), got {str(frames.dtype).removeprefix('torch.')} "
                 f"{tuple(frames.shape)}{how_to_convert(frames.dtype, tuple(frames.shape))}"
             )
-        images = to_images(frames.to(self.device)).contiguous(memory_format=torch.channels_last)
+        images = to_images(frames.to(self.device))
+        if tuple(frames.shape[1:3]) == self.scene.image_size:
+            images = padded(images, self.tokenizer.compression)
+        images = images.contiguous(memory_format=torch.channels_last)
         return (self.tokenizer.encode(images).float() - self._shaped(self.mean)) / self._shaped(self.std)
 
     @ours
     def decode(self, latents: Tensor) -> Tensor:
-        """Normalised latents (B, C, h, w) to uint8 frames (B, H, W, 3)."""
+        """Normalised latents (B, C, h, w) to uint8 frames (B, H, W, 3), without what was padded."""
         raw = latents.float() * self._shaped(self.std) + self._shaped(self.mean)
-        return to_frames(self.tokenizer.decode(raw.contiguous(memory_format=torch.channels_last)).float())
+        images = self.tokenizer.decode(raw.contiguous(memory_format=torch.channels_last)).float()
+        if latents.shape[1:] == self.latent_shape:
+            height, width = self.scene.image_size
+            images = images[..., :height, :width]
+        return to_frames(images)
 
     def locate(self, latents: Tensor) -> Located:
         """Positions (B, N, 2) in metres and presence (B, N) from normalised latents (B, C, h, w).
@@ -114,9 +124,14 @@ class Perception(nn.Module):
         return located
 
     def scale_actions(self, actions: Tensor) -> Tensor:
-        """Actions (..., A) in the scene's units, clipped to its bounds and scaled to [-1, 1] as the dynamics wants."""
-        clipped = torch.minimum(torch.maximum(actions.to(self.action_low), self.action_low), self.action_high)
-        return 2 * (clipped - self.action_low) / (self.action_high - self.action_low) - 1
+        """Actions (..., A) in the scene's units, clipped to its bounds and scaled to [-1, 1] as the dynamics wants.
+
+        A dimension whose bounds are equal tells nothing, and is 0.
+        """
+        low, high = self.action_low, self.action_high
+        clipped = torch.minimum(torch.maximum(actions.to(low), low), high)
+        varies = high > low
+        return (2 * (clipped - low) / torch.where(varies, high - low, 1.0) - 1) * varies
 
     @staticmethod
     def _shaped(statistics: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 
 from ..training import FitResult
 
+_UNITS = {"px": "px at 512", "mm": "mm", "latent": "L1 of latents"}
+
 
 def draw_curves(path: str | os.PathLike[str], result: FitResult) -> None:
     """Training loss and validation errors against updates, as a PNG."""
@@ -17,10 +19,10 @@ def draw_curves(path: str | os.PathLike[str], result: FitResult) -> None:
     left.semilogy(updates, [row["loss"] for row in result.curve])
     left.set(title="training loss", xlabel="update")
     for key in result.curve[0]:
-        if key == "error" or key.endswith(("_median", "_rmse")):
+        if key in ("error", "still") or key.endswith(("_median", "_rmse")):
             right.semilogy(updates, [row[key] for row in result.curve], label=key)
     right.axvline(result.best["update"], color="grey", linestyle=":", label="kept")
-    right.set(title="open loop on val (px at 512)", xlabel="update")
+    right.set(title=f"open loop on val ({_UNITS[result.unit]})", xlabel="update")
     right.legend()
     for axis in (left, right):
         axis.grid(alpha=0.3)

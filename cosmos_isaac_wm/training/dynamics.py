@@ -14,7 +14,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from ..borders import own_mode
 from ..data.windows import EncodedEpisodes
 from ..perception import Perception
 from ..perception.readout import Located
@@ -28,7 +30,10 @@ from .losses import PoseJudge, latent_terms, median_latent
 from .optimizer import MovingAverage, new_optimizer
 from .processes import Processes
 from .recipe import FitConfig
-from .validation import validate
+from .validation import unit_of, validate
+from .verdict import Verdict
+
+_RUNS_AWAY = 3  # validations in a row after which dreams that run away will not come back
 
 
 @dataclass
@@ -36,16 +41,19 @@ class FitResult:
     """What `fit_dynamics` returns.
 
     Attributes:
-        curve: Per validation: update, training loss since the last, learning rate, rollout, validation errors in px.
+        curve: Per validation: update, training loss since the last, learning rate, rollout, and what `validate` gave.
         best: The entry of `curve` whose weights were kept.
         seconds: That the training took, validations included, over all resumed runs.
+        unit: Of the validation errors, as of `unit_of`.
     """
 
     curve: list[dict[str, float]]
     best: dict[str, float]
     seconds: float
+    unit: str = "px"
 
 
+@own_mode(gradients=True)
 def fit_dynamics(
     dynamics: nn.Module,
     perception: Perception,
@@ -72,8 +80,8 @@ def fit_dynamics(
         device: "cpu" or "cuda".
 
     Raises:
-        ValueError: If the loss is no longer finite, the checkpoint does not fit, the budget in minutes is too short for
-            a validation, or the batch cannot be shared by the processes.
+        ValueError: If the loss is no longer finite, validation dreams run away, the checkpoint does not fit, the budget
+            in minutes is too short for a validation, or the batch cannot be shared by the processes.
     """
     trainer = _Trainer(dynamics, perception, train, val, config, out, seed, device)
     for update, progress in trainer.logbook.remaining(trainer.budget):
@@ -104,7 +112,7 @@ class _Trainer:
     ):
         self._processes = processes = Processes(device)
         self._config, self._out, self._seed, self._val = config, out, seed, val
-        self._perception = perception.to(processes.device)
+        self._perception, self._unit = perception.to(processes.device), unit_of(perception, val)
         self._dynamics = dynamics.to(processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         processes.begin_alike(dynamics.state_dict().values())
         context_length = int(dynamics.context_length)  # type: ignore[arg-type]
@@ -165,7 +173,19 @@ class _Trainer:
         """Validate what `done` updates have made, on the main process; the others wait for the errors."""
         self.logbook.losses.read()  # says so if there is nothing left to validate
         errors = validate(self._kept, self._perception, self._val) if self._processes.main else {}
-        self.logbook.validated(done, self._lr, self._rollout, self._processes.agreed(errors))
+        errors = self._processes.agreed(errors)
+        self.logbook.validated(done, self._lr, self._rollout, errors)
+        verdict = Verdict.of(errors, self._unit)
+        if self._processes.main:
+            tqdm.write(f"update {done}: {verdict.line()}")
+        before = [Verdict.of(row, self._unit).runs_away for row in self.logbook.curve[-_RUNS_AWAY:]]
+        if len(before) == _RUNS_AWAY and all(before):
+            raise ValueError(
+                f"the dreams run away: at update {done}, and in the {_RUNS_AWAY - 1} validations before, their latents "
+                f"were {errors['growth']:.1f} times as large as real ones. The best weights so far, of update "
+                f"{self.logbook.best['update']:.0f}, are in {self._out}/best.pt; fit again with a lower learning rate "
+                f"(now {self._config.lr:g})"
+            )
 
     def result(self) -> FitResult:
         """Validate the last weights if that has not been done, and leave the best ones in the model."""
@@ -174,7 +194,7 @@ class _Trainer:
             self.validate(logbook.updates.done)
         logbook.finish()
         self._dynamics.load_state_dict(self._kept.state_dict())
-        return FitResult(logbook.curve, logbook.best, logbook.updates.seconds)
+        return FitResult(logbook.curve, logbook.best, logbook.updates.seconds, self._unit)
 
 
 def self_fed_loss(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.dataset import EpisodeDataset
+from ..data.episodes import DatasetError
 from ..data.windows import EncodedEpisodes, encode_dataset, join
 from ..perception import Perception
 
@@ -22,30 +23,47 @@ class Material:
         datasets: Where they come from.
         train: Training episodes.
         val: Validation episodes.
+        unseen: Whether these are no training episodes.
     """
 
     sight: Perception
     datasets: Sequence[EpisodeDataset]
     train: EncodedEpisodes
     val: EncodedEpisodes
+    unseen: bool = True
 
     @classmethod
-    def of(cls, datasets: Sequence[EpisodeDataset], sight: Perception, cache: Path, mirror: bool) -> Material:
+    def of(
+        cls, datasets: Sequence[EpisodeDataset], sight: Perception, cache: Path, mirror: bool, least: int
+    ) -> Material:
         """Encode the train and val splits, or read them from the cache.
+
+        Episodes that are too short are left out, with a word. Where there is nothing to validate on, the training
+        episodes stand in.
 
         Args:
             datasets: One or several.
             sight: What to encode with.
             cache: Folder of encoded episodes.
             mirror: Use training episodes a second time in the mirror, where the scene allows it.
+            least: Frames that an episode must have: the context and one more.
 
         Raises:
-            DatasetError: If a dataset is not of the scene that `sight` was made for.
+            DatasetError: If a dataset is not of the scene that `sight` was made for, or no training episode is long
+                enough.
         """
-        train, val = (
-            encode_split(datasets, split, sight, cache, mirror and split == "train") for split in ("train", "val")
-        )
-        return cls(sight, datasets, train, val)
+        enough = {split: [each.long_enough(split, least) for each in datasets] for split in ("train", "val")}
+        if not any(enough["train"]):
+            names = ", ".join(str(each.path) for each in datasets)
+            raise DatasetError(f"no training episode of {names} has {least} frames, the context and one more")
+        unseen = any(enough["val"])
+        train = encode_split(datasets, "train", sight, cache, mirror)
+        train = train.select(np.flatnonzero(train.lengths.numpy() >= least))
+        if not unseen:
+            print("no episodes to validate on: training episodes stand in, which says what was learned by heart")
+            return cls(sight, datasets, train, train, unseen=False)
+        val = encode_split(datasets, "val", sight, cache, mirror=False)
+        return cls(sight, datasets, train, val.select(np.flatnonzero(val.lengths.numpy() >= least)))
 
     def fewer(self, val: int, train: int | None = None) -> Material:
         """The first so many episodes of each kind; all training episodes when `train` is None."""
@@ -56,11 +74,12 @@ class Material:
 def encode_split(
     datasets: Sequence[EpisodeDataset], split: str, sight: Perception, cache: Path, mirror: bool
 ) -> EncodedEpisodes:
-    """A split of several datasets as one, from the cache where it is there; mirrored too where a scene allows it."""
+    """A split of those datasets that have it as one, from the cache where it is there; mirrored too if asked for."""
     for dataset in datasets:
         dataset.must_fit(sight.scene, "what this model sees with")
     latents = sight.latents_fingerprint()
-    return join([encode_dataset(dataset, split, sight.encode, latents, cache, mirror) for dataset in datasets])
+    having = [dataset for dataset in datasets if dataset.long_enough(split)]
+    return join([encode_dataset(dataset, split, sight.encode, latents, cache, mirror) for dataset in having])
 
 
 def _first_of_each_kind(episodes: EncodedEpisodes, count: int) -> EncodedEpisodes:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
+from ..borders import own_mode
 from ..counter_rng import mixed, normal, uniform
 from ..data.dataset import EpisodeDataset
 from ..data.windows import fits_on
@@ -71,6 +72,7 @@ class TokenizerFitConfig:
             raise ValueError(f"minutes must be above 0, got {self.minutes:g}")
 
 
+@own_mode(gradients=True)
 def fit_tokenizer(
     tokenizer: TinyTokenizer,
     datasets: Sequence[EpisodeDataset],
@@ -119,7 +121,7 @@ class _Trainer:
         processes: Processes,
     ):
         self._processes, self._config, self._key = processes, config, torch.tensor(seed, device=processes.device)
-        self._crops = Crops(datasets, config, seed, processes)
+        self._crops = Crops(datasets, config, seed, processes, tokenizer.compression)
         self._model = tokenizer.to(processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         processes.begin_alike(tokenizer.state_dict().values())
         self._learning = [parameter for parameter in tokenizer.parameters() if parameter.requires_grad]
@@ -213,12 +215,20 @@ class Crops:
         config: The recipe.
         seed: Of the draws.
         processes: Who shares the batch.
+        compression: Pixels along the edge of a latent cell; crops have whole cells.
 
     Attributes:
         slots: This process's crops of a batch, by their numbers in it, (b,).
     """
 
-    def __init__(self, datasets: Sequence[EpisodeDataset], config: TokenizerFitConfig, seed: int, processes: Processes):
+    def __init__(
+        self,
+        datasets: Sequence[EpisodeDataset],
+        config: TokenizerFitConfig,
+        seed: int,
+        processes: Processes,
+        compression: int = 8,
+    ):
         self._config, self._processes = config, processes
         device = processes.device
         own = processes.slots(config.batch_size)
@@ -234,7 +244,7 @@ class Crops:
         counts = masks.sum(dim=(1, 2))
         self._count, self._first = counts.to(device), (counts.cumsum(dim=0) - counts).to(device)
         size = masks.shape[1:]
-        self._crop = tuple(min(config.crop, edge) for edge in size)
+        self._crop = tuple(min(config.crop, edge) // compression * compression for edge in size)
         self._limits = torch.tensor([edge - own for edge, own in zip(size, self._crop, strict=True)], device=device)
 
     def batch(self, update: int) -> tuple[Tensor, Tensor]:

@@ -1,57 +1,194 @@
-"""How good is a dynamics while it is trained? Validation episodes dreamed open loop, each to its own end."""
+"""How good is a dynamics while it is trained? Validation episodes dreamed open loop, each to its own end.
+
+Beside the error stands what needs no dynamics: a picture that stands still, and straight motion. Beside both stands
+what the actions are worth: the same dreams under the opposite ones.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from ..borders import ours
 from ..data.windows import EncodedEpisodes
 from ..perception import Perception
 from ..perception.tracking import REFERENCE_WIDTH
 
+Floats = NDArray[np.floating]
+_RESPONSE_STEPS = 16  # dreamed under opposite actions: later, chaos would have as large a part
+_GOOD = 0.5  # share of a still picture's error up to which a dream is good
 
-@torch.inference_mode()
+
+def unit_of(perception: Perception, episodes: EncodedEpisodes) -> str:
+    """What validation errors are in: "px" at 512, "mm" in a scene without a camera, "latent" without positions."""
+    if perception.readout is None or not episodes.positions.shape[2]:
+        return "latent"
+    return "mm" if perception.scene.camera is None else "px"
+
+
+@dataclass
+class _Dreamed:
+    """E episodes dreamed for T steps.
+
+    Attributes:
+        positions: Of the N markers in metres by the readout, (E, T, N, 2); N is 0 where none are known.
+        off: Mean L1 of the latents, (E, T); only where there are no positions.
+        size: Mean absolute latent, (E, T).
+    """
+
+    positions: Floats
+    off: Floats
+    size: Floats
+
+
+@ours
 def validate(dynamics: nn.Module, perception: Perception, episodes: EncodedEpisodes) -> dict[str, float]:
-    """Open-loop error over whole validation episodes, short or long; positions by the readout, pixels at 512 scale.
+    """Open-loop error over whole validation episodes, short or long, in the unit of `unit_of`.
 
     Returns:
-        `error`, by which the best weights are chosen: the mean over kinds of the mean position error in px (or the
-        mean L1 of the latents, where there are no positions or no camera). Per kind also the RMSE and the median.
+        `error`, by which the best weights are chosen: the mean over kinds of the mean position error of the first
+        marker (or the mean L1 of the latents, where there are no positions). The same of a picture that stands `still`
+        and, with positions, of `constant_velocity`. `response` to the actions, where the model takes some: 1 less the
+        ratio of the error under the recorded actions to that under the opposite ones, so 0 for a model that ignores
+        them. `growth`: the latents' mean size at the dreams' ends as a multiple of the real ones'. `good_steps`, over
+        which the error is half a still picture's or less, of `steps`. With positions, per kind also RMSE and median.
+
+    Raises:
+        ValueError: If the dreams are not finite.
     """
     dynamics.eval()
     length = int(dynamics.context_length)  # type: ignore[arg-type]
-    device = perception.device
-    context, actions = (
-        episodes.latents[:, :length].to(device).float(),
-        perception.scale_actions(episodes.actions.to(device)),
-    )
-    scene = perception.scene
-    with_positions = perception.readout is not None and scene.camera is not None and episodes.positions.shape[2] > 0
-    recorded = (episodes.lengths - length).unsqueeze(1) > torch.arange(int(episodes.lengths.max()) - length)  # (E, T)
-    horizon = recorded.shape[1]
-    dreamed, off = [], []  # they stay on the device: a GPU is waited for once, at the end
-    for step in range(horizon):
+    steps = int(episodes.lengths.max()) - length
+    recorded = ((episodes.lengths - length).unsqueeze(1) > torch.arange(steps)).cpu().numpy()  # (E, T)
+    actions = perception.scale_actions(episodes.actions.to(perception.device))
+    dreamed = _dream(dynamics, perception, episodes, actions, steps)
+    few = min(_RESPONSE_STEPS, steps)
+    opposed = None
+    if dynamics.action_dim:
+        opposed = _dream(dynamics, perception, episodes, -actions, few)
+    dynamics.train()
+    if not np.isfinite(dreamed.size[recorded]).all():
+        raise ValueError("the dreams are not finite any more")
+    kinds = [np.array([own == kind for own in episodes.kinds]) for kind in sorted(set(episodes.kinds))]
+    rows = _errors(perception, episodes, dreamed, length, steps)
+    rows = {name: np.where(recorded, error, np.nan) for name, error in rows.items()}
+    found = {name: float(np.mean([np.nanmean(error[kind]) for kind in kinds])) for name, error in rows.items()}
+    found |= _horizon(rows, kinds)
+    last = recorded.sum(axis=1) - 1
+    real = episodes.latents[:, :length].float().abs().mean()
+    found["growth"] = float(dreamed.size[np.arange(len(last)), last].mean() / real)
+    if opposed is not None:
+        found["response"] = _response(perception, episodes, dreamed, opposed, recorded, length)
+    return found | (_by_kind(rows["error"], episodes, kinds) if dreamed.positions.shape[2] else {})
+
+
+def _dream(
+    dynamics: nn.Module, perception: Perception, episodes: EncodedEpisodes, actions: Tensor, steps: int
+) -> _Dreamed:
+    """The episodes dreamed from their first frames under scaled actions (E, L - 1, A)."""
+    length, device = int(dynamics.context_length), perception.device  # type: ignore[arg-type]
+    context = episodes.latents[:, :length].to(device).float()
+    sees = unit_of(perception, episodes) != "latent"
+    positions, off, size = [], [], []  # they stay on the device: a GPU is waited for once, at the end
+    for step in range(steps):
         latent = dynamics(context, actions[:, length - 1 + step]).latent.float()
         context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
-        if with_positions:
-            dreamed.append(perception.locate(latent).positions[:, 0])
+        size.append(latent.abs().mean(dim=(1, 2, 3)))
+        if sees:
+            positions.append(perception.locate(latent).positions)
         else:
             target = episodes.latents[:, length + step].to(device, non_blocking=True)
             off.append((latent - target.float()).abs().mean(dim=(1, 2, 3)))
-    dynamics.train()
-    if not with_positions:
-        return {"error": float(torch.stack(off, dim=1).cpu()[recorded].mean())}
-    truth = scene.to_pixels(episodes.positions[:, length : length + horizon, 0].numpy())
-    error = np.linalg.norm(scene.to_pixels(torch.stack(dreamed, dim=1).cpu().numpy()) - truth, axis=-1)
-    error = np.where(recorded.numpy(), error * REFERENCE_WIDTH / scene.image_size[1], np.nan)
-    results: dict[str, float] = {}
-    means = []
-    for kind in sorted(set(episodes.kinds)):
-        rows = error[[name == kind for name in episodes.kinds]]
-        means.append(float(np.nanmean(rows)))
-        results[f"{kind}_rmse"] = float(np.sqrt(np.nanmean(rows**2)))
-        results[f"{kind}_median"] = float(np.nanmedian(rows))
-        results[f"{kind}_rmse_at_16"] = float(np.sqrt(np.nanmean(rows[:, :16] ** 2)))
-        results[f"{kind}_rmse_at_32"] = float(np.sqrt(np.nanmean(rows[:, :32] ** 2)))
-    return {"error": float(np.mean(means)), **results}
+    nowhere = context.new_zeros(len(context), steps, 0, 2)
+    return _Dreamed(
+        (torch.stack(positions, dim=1) if sees else nowhere).cpu().numpy(),
+        torch.stack(off, dim=1).cpu().numpy() if off else np.empty((len(context), 0)),
+        torch.stack(size, dim=1).cpu().numpy(),
+    )
+
+
+def _errors(
+    perception: Perception, episodes: EncodedEpisodes, dreamed: _Dreamed, length: int, steps: int
+) -> dict[str, Floats]:
+    """Errors of the dream and of what stands beside it, (E, T) each; all start from what the readout sees."""
+    context = episodes.latents[:, :length].to(perception.device).float()
+    if not dreamed.positions.shape[2]:
+        rows = [
+            (episodes.latents[:, length + step].to(context) - context[:, -1]).abs().mean(dim=(1, 2, 3))
+            for step in range(steps)
+        ]
+        return {"error": dreamed.off, "still": torch.stack(rows, dim=1).cpu().numpy()}
+    scene = perception.scene
+
+    def places(positions: Floats) -> Floats:
+        """Positions (..., 2) in metres in the unit of the errors."""
+        if scene.camera is None:
+            return 1000.0 * positions
+        return scene.to_pixels(positions) * (REFERENCE_WIDTH / scene.image_size[1])
+
+    before, now = (
+        perception.locate(context[:, max(0, length - which)]).positions[:, 0].cpu().numpy() for which in (2, 1)
+    )
+    ahead = np.arange(1, steps + 1)[:, None]
+    straight = now[:, None] + (now - before)[:, None] * ahead
+    straight = straight.clip(np.array(scene.workspace_low), np.array(scene.workspace_high))
+    truth = places(episodes.positions[:, length : length + steps, 0].cpu().numpy())
+    guesses = {
+        "error": dreamed.positions[:, :, 0],
+        "still": np.broadcast_to(now[:, None], straight.shape),
+        "constant_velocity": straight,
+    }
+    return {name: np.linalg.norm(places(guess) - truth, axis=-1) for name, guess in guesses.items()}
+
+
+def _horizon(rows: dict[str, Floats], kinds: list[NDArray[np.bool_]]) -> dict[str, float]:
+    """The steps over which the mean error is at most half a still picture's, and how many there are."""
+
+    def so_far(error: Floats) -> Floats:
+        """Mean error over the first 1, 2, ... steps, mean over kinds."""
+        of_kinds = []
+        for kind in kinds:
+            known = np.isfinite(error[kind])
+            of_kinds.append(np.nansum(error[kind], axis=0).cumsum() / known.sum(axis=0).cumsum().clip(1))
+        return np.asarray(np.mean(of_kinds, axis=0))
+
+    good = np.flatnonzero(so_far(rows["error"]) <= _GOOD * so_far(rows["still"]))
+    return {"good_steps": float(good[-1] + 1) if len(good) else 0.0, "steps": float(rows["error"].shape[1])}
+
+
+def _response(
+    perception: Perception,
+    episodes: EncodedEpisodes,
+    dreamed: _Dreamed,
+    opposed: _Dreamed,
+    recorded: NDArray[np.bool_],
+    length: int,
+) -> float:
+    """1 less the ratio of the errors under recorded and under opposite actions; of the agent, where there is one."""
+    few = opposed.size.shape[1]
+    if not dreamed.positions.shape[2]:
+        right, wrong = (np.where(recorded[:, :few], each.off[:, :few], np.nan) for each in (dreamed, opposed))
+    else:
+        agent = perception.scene.agent_index
+        who = slice(None) if agent is None else slice(agent, agent + 1)
+        truth = episodes.positions[:, length : length + few, who].cpu().numpy()
+        truth = np.where(recorded[:, :few, None, None], truth, np.nan)
+        right, wrong = (np.linalg.norm(each.positions[:, :few, who] - truth, axis=-1) for each in (dreamed, opposed))
+    if not np.isfinite(wrong).any() or not np.nanmean(wrong):
+        return 0.0
+    return float(1 - np.nanmean(right) / np.nanmean(wrong))
+
+
+def _by_kind(error: Floats, episodes: EncodedEpisodes, kinds: list[NDArray[np.bool_]]) -> dict[str, float]:
+    """RMSE and median of every kind."""
+    found: dict[str, float] = {}
+    for kind, rows in zip(sorted(set(episodes.kinds)), (error[kind] for kind in kinds), strict=True):
+        found[f"{kind}_rmse"] = float(np.sqrt(np.nanmean(rows**2)))
+        found[f"{kind}_median"] = float(np.nanmedian(rows))
+        found[f"{kind}_rmse_at_16"] = float(np.sqrt(np.nanmean(rows[:, :16] ** 2)))
+        found[f"{kind}_rmse_at_32"] = float(np.sqrt(np.nanmean(rows[:, :32] ** 2)))
+    return found

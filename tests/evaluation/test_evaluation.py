@@ -6,13 +6,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from cosmos_isaac_wm.contexts import Contexts
 from cosmos_isaac_wm.data import DatasetError, Episode, EpisodeDataset, write_dataset
 from cosmos_isaac_wm.evaluation.evaluation import confidence_interval, draw_episodes, evaluate
 from cosmos_isaac_wm.evaluation.open_loop import rmse
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.protocols import Prediction
 from cosmos_isaac_wm.sims.mujoco import MujocoTable
-from cosmos_isaac_wm.world_model import Contexts, WorldModel
+from cosmos_isaac_wm.world_model import WorldModel
 
 
 class PixelTokenizer(nn.Module):

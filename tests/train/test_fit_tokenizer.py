@@ -83,3 +83,35 @@ def test_a_dataset_without_a_split_is_refused(tmp_path, scene, make_episode, cap
     write_dataset(tmp_path / "data", [make_episode(scene, 0)], scene)
     assert fit_tokenizer.main([f"--data={tmp_path / 'data'}", f"--out={tmp_path / 'p'}", *tiny_perception]) == 1
     assert "assign_splits" in capsys.readouterr().err
+
+
+def test_a_new_tokenizer_begins_with_the_shipped_weights_unless_told_not_to(dataset, tmp_path, capsys):
+    shape = ["--fit.batch_size=2", "--fit.crop=16", "--readout.updates=1", "--device=cpu"]
+
+    def fitted(name, *more):
+        out = tmp_path / name
+        assert fit_tokenizer.main([f"--data={dataset.path}", f"--out={out}", *shape, "--fit.updates=1", *more]) == 0
+        return Perception.load(out).tokenizer.state_dict()
+
+    shipped = Perception.load(WorldModel.load().path).tokenizer.state_dict()
+
+    def distance(weights):
+        return max(float((weights[name] - shipped[name]).abs().max()) for name in shipped)
+
+    assert distance(fitted("from the shipped one")) < 0.01  # an update away
+    assert "round trip" in (said := capsys.readouterr().out)
+    assert " dB" in said
+    assert distance(fitted("from scratch", "--pretrained=scratch")) > 0.05
+
+
+def test_weights_of_another_shape_are_not_taken_and_that_is_said(dataset, tmp_path, capsys, tiny_perception):
+    arguments = [f"--data={dataset.path}", f"--out={tmp_path / 'eyes'}", *tiny_perception]
+    assert fit_tokenizer.main(arguments) == 0
+    assert "the tokenizer of 'default' has another shape: this one learns from scratch" in capsys.readouterr().out
+
+
+def test_what_is_lost_in_the_round_trip_is_said_loudly(dataset, tmp_path, capsys, tiny_perception):
+    arguments = [f"--data={dataset.path}", f"--out={tmp_path / 'eyes'}", *tiny_perception, "--fit.updates=1"]
+    assert fit_tokenizer.main([*arguments, f"--json={tmp_path / 'f.json'}"]) == 0
+    assert "WARNING" in capsys.readouterr().out
+    assert "round_trip_db" in (tmp_path / "f.json").read_text()

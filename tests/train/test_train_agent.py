@@ -1,12 +1,16 @@
+import copy
 import json
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
 from cosmos_isaac_wm.envs import DreamEnv
 from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.policies.evaluations import read_evaluations
-from cosmos_isaac_wm.train import train_agent
+from cosmos_isaac_wm.train import info, train_agent
+from cosmos_isaac_wm.training.verdict import Verdict
+from cosmos_isaac_wm.world_model import WorldModel
 
 QUICK = {
     "ppo": '{"n_steps": 16, "batch_size": 64, "n_epochs": 1}',
@@ -135,3 +139,29 @@ def test_only_the_newest_two_replay_buffers_stay(train, tmp_path):
 def test_unknown_hyperparameters_are_named(train, capsys):
     assert train("--hyperparameters", '{"n_stepz": 3}') is None
     assert "refuses these hyperparameters" in capsys.readouterr().err
+
+
+def test_a_dream_that_teaches_nothing_is_refused_unless_told_otherwise(model, tmp_path, capsys):
+    useless = copy.deepcopy(model)
+    figures = {"error": 80.0, "still": 80.5, "response": 0.01, "growth": 1.0, "good_steps": 0.0, "steps": 97.0}
+    useless.verdict = Verdict(figures, "px")
+    useless.save(tmp_path / "useless")
+    with pytest.warns(UserWarning, match="no better than a still picture and ignores actions"):
+        gym.make("CosmosDream-v0", world_model=tmp_path / "useless")
+    assert info.main(["--world-model", str(tmp_path / "useless")]) == 0
+    assert "is no better than a still picture and ignores actions" in capsys.readouterr().out
+    argv = ["--out", str(tmp_path / "run"), "--world_model", str(tmp_path / "useless"), "--timesteps", "16"]
+    argv += ["--n_envs", "2", "--eval_episodes", "2", "--hyperparameters", '{"n_steps": 8, "batch_size": 8}']
+    assert train_agent.main(argv) == 1
+    assert "--despite_verdict" in capsys.readouterr().err
+    with pytest.warns(UserWarning, match="no better"):
+        assert train_agent.main([*argv, "--despite_verdict"]) == 0
+
+
+def test_a_verdict_survives_the_bundle(model, tmp_path):
+    judged = copy.deepcopy(model)
+    figures = {"error": 8.0, "still": 80.5, "response": 0.9, "growth": 1.0, "good_steps": 40.0, "steps": 97.0}
+    judged.verdict = Verdict(figures, "mm", unseen=False)
+    judged.save(tmp_path / "judged")
+    assert WorldModel.load(tmp_path / "judged").verdict == judged.verdict
+    assert "good to about 40 of 97 steps" in (tmp_path / "judged" / "README.md").read_text()

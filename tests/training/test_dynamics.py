@@ -21,17 +21,19 @@ from cosmos_isaac_wm.dynamics import (
     ResNetRollout,
     ResNetRolloutConfig,
 )
+from cosmos_isaac_wm.dynamics.network import bounded
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.perception.readout import Located, Readout, ReadoutConfig
 from cosmos_isaac_wm.perception.tokenizers import TinyTokenizer, TinyTokenizerConfig
-from cosmos_isaac_wm.protocols import Prediction
+from cosmos_isaac_wm.protocols import LATENT_LIMIT, Prediction
 from cosmos_isaac_wm.training import FitConfig, Stage, dynamics, fit_dynamics
 from cosmos_isaac_wm.training.dreams import Dreams
 from cosmos_isaac_wm.training.dynamics import self_fed_loss
 from cosmos_isaac_wm.training.logbook import Losses
 from cosmos_isaac_wm.training.optimizer import MovingAverage, new_optimizer
 from cosmos_isaac_wm.training.processes import Processes
-from cosmos_isaac_wm.training.validation import validate
+from cosmos_isaac_wm.training.validation import unit_of, validate
+from cosmos_isaac_wm.training.verdict import Verdict
 
 SPEED = 0.02  # metres per step at action 1; latents are decimetres
 CONFIG = FitConfig(
@@ -140,6 +142,88 @@ def test_without_positions_the_validation_error_is_that_of_the_latents(perceptio
     blind = Perception(perception.scene, perception.tokenizer)
     assert validate(Oracle(), blind, walk(2))["error"] < 0.01
     assert validate(Oracle(0.0), blind, walk(2))["error"] > 0.1
+
+
+def test_a_validation_says_what_stands_beside_the_error(perception):
+    episodes = walk(4)
+    good, still, ignoring = (validate(model, perception, episodes) for model in (Oracle(), Oracle(0.0), Ignorant()))
+    assert still["still"] == pytest.approx(still["error"], rel=1e-3)  # it is one
+    assert good["still"] == pytest.approx(still["error"], rel=0.02)
+    assert good["error"] < good["still"] < good["constant_velocity"]  # of a random walk
+    assert good["response"] > 0.95
+    assert still["response"] == pytest.approx(0, abs=1e-6)
+    assert ignoring["response"] == pytest.approx(0, abs=1e-6)
+    assert good["good_steps"] == good["steps"] == 26
+    assert still["good_steps"] == 0
+    assert good["growth"] == pytest.approx(1, abs=0.3)
+    assert Verdict.of(good, "px").words().startswith("good to about 26 of 26 steps")
+    assert Verdict.of(still, "px").faults == ["is no better than a still picture", "ignores actions"]
+
+
+class Ignorant(Oracle):
+    """Moves, whatever it is told."""
+
+    def forward(self, context: Tensor, action: Tensor) -> Prediction:
+        return Prediction(context[:, -1] + self.gain * 0.01)
+
+
+class Runaway(Oracle):
+    """Doubles its latents with every step, within what a dynamics may."""
+
+    def forward(self, context: Tensor, action: Tensor) -> Prediction:
+        return Prediction(bounded(context[:, -1] * (2 * self.gain)))
+
+
+def test_without_positions_latents_are_compared_with_those_of_a_still_picture(perception):
+    blind = Perception(perception.scene, perception.tokenizer)
+    good, still = (validate(model, blind, walk(3)) for model in (Oracle(), Oracle(0.0)))
+    assert unit_of(blind, walk(3)) == "latent"
+    assert good["error"] < 0.05 * good["still"]
+    assert still["error"] == pytest.approx(still["still"])
+    assert good["response"] > 0.9
+    assert "constant_velocity" not in good
+
+
+def test_positions_without_a_camera_are_validated_in_millimetres(perception):
+    scene = dataclasses.replace(perception.scene, camera=None)
+    unseen = Perception(scene, perception.tokenizer, perception.readout)
+    episodes = walk(3)
+    moved = episodes.positions[:, 4:, 0] - episodes.positions[:, 3:4, 0]
+    assert unit_of(unseen, episodes) == "mm"
+    error = validate(Oracle(0.0), unseen, episodes)["error"]
+    assert error == pytest.approx(1000 * moved.norm(dim=-1).mean().item(), rel=0.02)
+
+
+def test_dreams_that_run_away_end_the_fit_with_a_word(perception, tmp_path):
+    config = dataclasses.replace(CONFIG, lr=0.0, ema=0.0, position_weight=0.0)
+    assert validate(Runaway(), perception, walk(2))["growth"] > 4
+    with pytest.raises(
+        ValueError, match=r"the dreams run away: at update 12.*best\.pt; fit again with a lower"
+    ):
+        fit_dynamics(Runaway(), perception, walk(4), walk(2), config, tmp_path, 0)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda: ResNetRollout(ResNetRolloutConfig(action_dim=2, width=16, blocks=1, blend=True)),
+        lambda: ResNetRollout(ResNetRolloutConfig(action_dim=2, width=16, blocks=1)),
+        lambda: ProbabilisticPlus(ProbabilisticPlusConfig(action_dim=2, width=16, blocks=2)),
+        lambda: LatentUNet(LatentUNetConfig(context_length=4, action_dim=2, width=16, multipliers=(1, 2), blocks=1)),
+    ],
+)
+def test_no_dream_runs_away_whatever_the_weights(network):
+    torch.manual_seed(0)
+    wild = network().eval()
+    for parameter in wild.parameters():
+        parameter.data.mul_(30)
+    context, action = torch.randn(2, 4, 16, 8, 8), torch.ones(2, 2)
+    with torch.no_grad():
+        for _ in range(10_000 if isinstance(wild, ResNetRollout) else 200):
+            latent = wild(context, action).latent
+            context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
+    assert context.isfinite().all()
+    assert context.abs().max() <= LATENT_LIMIT
 
 
 def test_dreams_start_from_true_contexts_and_their_actions_lead_to_their_targets():

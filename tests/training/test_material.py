@@ -12,7 +12,7 @@ def material(tmp_path, scene, make_episode, world_model):
     """Of eight episodes of two kinds."""
     episodes = [make_episode(scene, seed, kind=("push", "slide")[seed % 2]) for seed in range(8)]
     write_dataset(tmp_path / "data", episodes, scene, ["train"] * 4 + ["val"] * 4)
-    return Material.of([EpisodeDataset(tmp_path / "data")], world_model.perception, tmp_path, mirror=True)
+    return Material.of([EpisodeDataset(tmp_path / "data")], world_model.perception, tmp_path, mirror=True, least=5)
 
 
 def test_training_episodes_alone_are_mirrored(material):
@@ -21,7 +21,7 @@ def test_training_episodes_alone_are_mirrored(material):
 
 def test_it_is_read_from_the_cache_the_second_time(material, monkeypatch):
     monkeypatch.setattr(material.sight, "encode", lambda frames: pytest.fail("encoded again"))
-    again = Material.of(material.datasets, material.sight, material.datasets[0].path.parent, mirror=True)
+    again = Material.of(material.datasets, material.sight, material.datasets[0].path.parent, mirror=True, least=5)
     assert torch.equal(again.train.latents, material.train.latents)
 
 
@@ -37,4 +37,4 @@ def test_a_dataset_of_another_scene_is_refused(tmp_path, scene, make_episode, wo
     other = dataclasses.replace(scene, control_hz=50.0)
     write_dataset(tmp_path / "faster", [make_episode(other, 0)], other, ["train"])
     with pytest.raises(DatasetError, match="control_hz"):
-        Material.of([EpisodeDataset(tmp_path / "faster")], world_model.perception, tmp_path, mirror=False)
+        Material.of([EpisodeDataset(tmp_path / "faster")], world_model.perception, tmp_path, mirror=False, least=5)

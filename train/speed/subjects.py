@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from cosmos_isaac_wm.contexts import Contexts
 from cosmos_isaac_wm.dynamics import ResNetRollout, to_seed_state_dict
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.precision import FastModule
 from cosmos_isaac_wm.protocols import Prediction
-from cosmos_isaac_wm.world_model import Contexts, WorldModel
+from cosmos_isaac_wm.world_model import WorldModel
 
 
 class SeedForm(nn.Module):

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ...borders import how_to_convert
 from ...scene import Scene
 from ...storage.paths import user_path
 from ..episodes import DatasetError, Episode
@@ -136,14 +137,15 @@ class IsaacFile:
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] not in (3, 4):
             raise DatasetError(
                 f"{self.keys.frames!r} of {self.path} is {frames.dtype} {frames.shape}; expected uint8 (T, H, W, 3): "
-                "record the camera's rgb without normalising it"
+                f"record the camera's rgb without normalising it{how_to_convert(frames.dtype, frames.shape)}"
             )
         return int(frames.shape[1]), int(frames.shape[2])
 
     @property
     def action_dim(self) -> int:
         """Number of action dimensions, A."""
-        return int(self._group(next(iter(self.lengths)))[self.keys.actions].shape[-1])
+        actions = self._group(next(iter(self.lengths)))[self.keys.actions]
+        return int(actions.shape[-1]) if actions.ndim > 1 else 1  # a number a step is an action of one dimension
 
     def episodes(self, scene: Scene, kind: str = "episode") -> Iterator[Episode]:
         """All episodes.
@@ -164,6 +166,11 @@ class IsaacFile:
     def _episode(self, name: str, scene: Scene, kind: str) -> Episode:
         group, keys, where = self._group(name), self.keys, f"{name} of {self.path}"
         actions = np.asarray(group[keys.actions], np.float32)
+        actions = actions[:, None] if actions.ndim == 1 else actions
+        if actions.shape[1:] != (scene.action_dim,):
+            raise DatasetError(
+                f"{where} has actions of shape {actions.shape}, the first one of (T, {scene.action_dim})"
+            )
         first, beyond = self._unknown()
 
         def moments(key: str) -> NDArray[Any]:

@@ -14,6 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...storage.paths import user_path
+
+_PROBE = 64  # pixels along the edge of the picture that files are tried with
+
 
 class CosmosTokenizer(nn.Module):
     """Adapter to a pair of TorchScript modules.
@@ -31,17 +35,10 @@ class CosmosTokenizer(nn.Module):
     def __init__(self, encoder: str, decoder: str, video: bool = False, temporal_compression: int = 8):
         super().__init__()
         self.video, self.temporal_compression = video, temporal_compression
-        self._paths = (Path(encoder), Path(decoder))
+        self._paths = (user_path(encoder), user_path(decoder))
         self.encoder, self.decoder = (self._load(path) for path in self._paths)
-        try:
-            probe = self.encode(torch.zeros(1, 3, 64, 64))
-        except Exception as error:
-            raise ValueError(
-                f"{encoder} does not encode images of shape (1, 3, 64, 64): {error}. "
-                f"Is it {'an image' if video else 'a video'} tokenizer? Then set video={not video}."
-            ) from error
-        self.channels = int(probe.shape[1])
-        self.compression = 64 // int(probe.shape[-1])
+        self._encoder_dtype, self._decoder_dtype = map(_dtype, (self.encoder, self.decoder))
+        self.channels, self.compression = self._probed()
 
     @staticmethod
     def _load(path: Path) -> Any:
@@ -52,14 +49,55 @@ class CosmosTokenizer(nn.Module):
         except RuntimeError as error:
             raise ValueError(f"{path} is not a TorchScript module or is truncated: {error}") from error
 
+    def _probed(self) -> tuple[int, int]:
+        """Channels and compression, from a grey picture's way through both files.
+
+        Raises:
+            ValueError: If they do not take each other's output, or the latents are codes of a discrete tokenizer.
+        """
+        encoder, decoder = self._paths
+        grey = torch.zeros(1, 3, _PROBE, _PROBE)
+        try:
+            with torch.no_grad():
+                latent = self.encoder(self._prepared(grey))
+        except Exception as error:
+            raise ValueError(
+                f"{encoder} does not encode images of shape {tuple(grey.shape)}: {_last_line(error)}. "
+                f"Is it {'an image' if self.video else 'a video'} tokenizer? Then set video={not self.video}."
+            ) from error
+        if not _first(latent).is_floating_point():
+            raise ValueError(
+                f"{encoder} is a discrete tokenizer (DI, DV): it gives indices of codes, and dreams need continuous "
+                "latents; use a continuous one (CI8x8, CI16x16, CV4x8x8, ...)"
+            )
+        channels, size = int(_first(latent).shape[1]), int(_first(latent).shape[-1])
+        try:
+            with torch.no_grad():
+                decoded = self.decode(self.encode(grey))
+        except Exception as error:
+            raise ValueError(
+                f"{decoder} does not decode latents of shape (1, {channels}, {size}, {size}), which {encoder} gives: "
+                f"{_last_line(error)}. Are they of one tokenizer?"
+            ) from error
+        if decoded.shape != grey.shape or _PROBE % size:
+            raise ValueError(
+                f"{decoder} makes pictures of shape {tuple(decoded.shape)} of what {encoder} makes of "
+                f"{tuple(grey.shape)}: they are not of one tokenizer"
+            )
+        return channels, _PROBE // size
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) as the encoder wants them."""
+        images = images.to(self._encoder_dtype)
+        return images.unsqueeze(2) if self.video else images
+
     def encode(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1] to latents (B, C, h, w), each picture on its own."""
-        if not self.video:
-            return _first(self.encoder(images))
-        return self.encode_video(images.unsqueeze(2)).squeeze(2)
+        """Images (B, 3, H, W) in [-1, 1] to float32 latents (B, C, h, w), each picture on its own."""
+        latents = _first(self.encoder(self._prepared(images))).float()
+        return latents.squeeze(2) if self.video else latents
 
     def encode_video(self, clips: Tensor) -> Tensor:
-        """Clips (B, 3, T, H, W) in [-1, 1] to latents (B, C, 1 + (T - 1) / temporal_compression, h, w).
+        """Clips (B, 3, T, H, W) in [-1, 1] to float32 latents (B, C, 1 + (T - 1) / temporal_compression, h, w).
 
         Raises:
             ValueError: If T is not 1 + n * temporal_compression, or this is an image tokenizer.
@@ -71,13 +109,13 @@ class CosmosTokenizer(nn.Module):
                 f"a causal video tokenizer takes (B, 3, T, H, W) with T = 1 + {self.temporal_compression} n frames, "
                 f"got {tuple(clips.shape)}"
             )
-        return _first(self.encoder(clips))
+        return _first(self.encoder(clips.to(self._encoder_dtype))).float()
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (B, C, h, w) to images (B, 3, H, W) in [-1, 1]."""
-        if self.video:
-            return _first(self.decoder(latents.unsqueeze(2))).squeeze(2).clamp(-1.0, 1.0)
-        return _first(self.decoder(latents)).clamp(-1.0, 1.0)
+        """Latents (B, C, h, w) to float32 images (B, 3, H, W) in [-1, 1]."""
+        latents = latents.to(self._decoder_dtype)
+        images = _first(self.decoder(latents.unsqueeze(2) if self.video else latents)).float()
+        return (images.squeeze(2) if self.video else images).clamp(-1.0, 1.0)
 
     def config(self) -> dict[str, str | bool | int]:
         """The arguments that make this adapter again."""
@@ -100,3 +138,14 @@ class CosmosTokenizer(nn.Module):
 def _first(output: Any) -> Tensor:
     """NVIDIA's encoders return a tuple that starts with the latent."""
     return output[0] if isinstance(output, tuple | list) else output
+
+
+def _dtype(module: Any) -> torch.dtype:
+    """The type that a file's weights have, which it wants to be fed with: NVIDIA's are bfloat16."""
+    kinds = {tensor.dtype for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()}
+    return torch.bfloat16 if torch.bfloat16 in kinds else torch.float16 if torch.float16 in kinds else torch.float32
+
+
+def _last_line(error: Exception) -> str:
+    """What a TorchScript error says in the end, without its traceback."""
+    return str(error).strip().splitlines()[-1]

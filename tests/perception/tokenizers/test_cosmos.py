@@ -149,3 +149,55 @@ def test_a_bundle_refuses_a_decoder_that_has_changed(world_model, image_files, t
     script(Path(image_files[0]).parent, ImageEncoder(8), ImageDecoder(8))
     with pytest.raises(BundleError, match="fingerprint"):
         WorldModel.load(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("video", [False, True], ids=["image", "video"])
+def test_files_are_fed_in_the_type_that_they_hold(tmp_path, dtype, video):
+    """NVIDIA's own hold bfloat16, to judge by their loaders."""
+    pair = (VideoEncoder(), VideoDecoder()) if video else (ImageEncoder(8), ImageDecoder(8))
+    files = script(tmp_path / "files", *(module.to(dtype) for module in pair))
+    tokenizer = CosmosTokenizer(*files, video=video)
+    latents = tokenizer.encode(torch.zeros(2, 3, 64, 64))
+    assert latents.dtype == torch.float32
+    assert latents.shape == (2, 16, 8, 8)
+    images = tokenizer.decode(latents)
+    assert images.dtype == torch.float32
+    assert images.shape == (2, 3, 64, 64)
+
+
+class DiscreteEncoder(nn.Module):
+    """Like DI8x8: (indices, codes, loss)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 8, stride=8)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        codes = self.conv(x)
+        return codes.argmax(1).to(torch.int32), codes, torch.zeros(1)
+
+
+def test_discrete_tokenizers_are_refused_with_a_word(tmp_path):
+    with pytest.raises(ValueError, match=r"discrete tokenizer \(DI, DV\).*CI8x8"):
+        CosmosTokenizer(*script(tmp_path / "DI8x8", DiscreteEncoder(), ImageDecoder(8)))
+
+
+@pytest.mark.parametrize(("encoder", "decoder"), [(8, 16), (16, 8)])
+def test_encoder_and_decoder_must_be_of_one_tokenizer(tmp_path, encoder, decoder):
+    with pytest.raises(ValueError, match=r"not of one tokenizer"):
+        CosmosTokenizer(*script(tmp_path / "mixed", ImageEncoder(encoder), ImageDecoder(decoder)))
+
+
+def test_a_decoder_for_other_channels_is_refused_in_one_line(tmp_path):
+    class Other(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.ConvTranspose2d(6, 3, 8, stride=8)
+
+        def forward(self, z: Tensor) -> Tensor:
+            return self.conv(z)
+
+    with pytest.raises(ValueError, match=r"does not decode latents of shape \(1, 16, 8, 8\)") as refusal:
+        CosmosTokenizer(*script(tmp_path / "other", ImageEncoder(8), Other()))
+    assert "\n" not in str(refusal.value)
