@@ -183,7 +183,9 @@ class Compare:
             return known
         dataset, model = EpisodeDataset(self.data), WorldModel.load(self._bundle(name), self.device)
         truths = _truths(self.data, self.seed, first)
-        evaluation = evaluate(model, dataset, dataset.indices("test"), seed=self.seed, first=first, truths=truths)
+        evaluation = evaluate(
+            model, dataset, dataset.held_out("test", _FRAMES), seed=self.seed, first=first, truths=truths
+        )
         folder.mkdir(parents=True, exist_ok=True)
         write_metrics(folder, evaluation)
         shutil.copy(folder / "tracking_metrics.txt", self.out / f"tracking_metrics_{name}.txt")

@@ -10,6 +10,7 @@ from typing import Literal
 
 from cosmos_isaac_wm.data import EpisodeDataset
 from cosmos_isaac_wm.evaluation.evaluation import draw_episodes, evaluate
+from cosmos_isaac_wm.evaluation.open_loop import first_dreamed
 from cosmos_isaac_wm.reporting.table import error_table
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
@@ -43,7 +44,7 @@ class Evaluate:
         """Measure, and print the table; its figures."""
         model = WorldModel.load(self.world_model, self.device)
         dataset = model.held_out() if self.data is None else EpisodeDataset(self.data)
-        chosen = draw_episodes(dataset, self.split, self.episodes, self.seed)
+        chosen = draw_episodes(dataset, self.split, self.episodes, self.seed, first_dreamed(model) + 1)
         evaluation = evaluate(model, dataset, chosen, self.horizon, self.seed, self.dtype)
         print(error_table(evaluation))
         return evaluation.numbers()

@@ -206,7 +206,7 @@ def draw_contexts(dataset: EpisodeDataset, encoded: EncodedEpisodes, length: int
     With the simulator state of their last frame where it is known.
     """
     rng = np.random.default_rng(seed)
-    available = min(len(dataset.indices("train")), len(encoded))
+    available = min(len(dataset.long_enough("train", length + 1)), len(encoded))
     rows = np.sort(rng.choice(available, min(count, available), replace=False))
     indices = encoded.sources[rows].tolist()
     starts = [int(rng.integers(0, int(encoded.lengths[row]) - length)) for row in rows]

@@ -62,6 +62,7 @@ class EpisodeDataset:
             int(attribute.get("seed") if attribute.get("seed") is not None else -1) for attribute in attributes
         ]
         self._splits = [str(attribute.get("split", "")) for attribute in attributes]
+        self._told: set[tuple[str, int]] = set()
         self.lengths = [int(attribute["total_steps"]) for attribute in attributes]
 
     def __len__(self) -> int:
@@ -169,11 +170,14 @@ class EpisodeDataset:
         raise DatasetError(f"{self.path} has no episode of {least} frames or more")
 
     def long_enough(self, split: str, least: int = 0) -> list[int]:
-        """Episodes of a split with so many frames, maybe none; a word says which were left out."""
-        self.must_be_split()
-        members = [i for i, own in enumerate(self._splits) if own == split]
+        """Episodes of a split, or of "all", with so many frames, maybe none; a word says once which were left out."""
+        if split != "all":
+            self.must_be_split()
+        members = [i for i, own in enumerate(self._splits) if split in ("all", own)]
         enough = [i for i in members if self.lengths[i] + 1 >= least]
-        if short := sorted(set(members) - set(enough)):
+        short = sorted(set(members) - set(enough))
+        if short and (split, least) not in self._told:
+            self._told.add((split, least))
             _say(f"{self.path}: {split} episodes {_listed(short)} have fewer than {least} frames and are left out")
         return enough
 

@@ -204,13 +204,15 @@ def confidence_interval(errors: Floats, statistic: Callable[[Floats], float], se
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def draw_episodes(dataset: EpisodeDataset, split: str, count: int | None, seed: int) -> list[int]:
-    """Numbers of `count` episodes of a split, drawn with the seed, or of all of them.
+def draw_episodes(dataset: EpisodeDataset, split: str, count: int | None, seed: int, least: int = 0) -> list[int]:
+    """Numbers of `count` episodes of a split with at least so many frames, drawn with the seed, or of all of them.
 
     Raises:
         DatasetError: If the split is unknown or empty, or smaller than `count`.
     """
-    indices = dataset.indices(split)
+    dataset.indices(split)  # says so if there is no such split
+    if not (indices := dataset.long_enough(split, least)):
+        raise DatasetError(f"split {split!r} of {dataset.path} has no episode of {least} frames or more")
     if count is None:
         return indices
     if not 1 <= count <= len(indices):

@@ -197,9 +197,7 @@ def test_positions_without_a_camera_are_validated_in_millimetres(perception):
 def test_dreams_that_run_away_end_the_fit_with_a_word(perception, tmp_path):
     config = dataclasses.replace(CONFIG, lr=0.0, ema=0.0, position_weight=0.0)
     assert validate(Runaway(), perception, walk(2))["growth"] > 4
-    with pytest.raises(
-        ValueError, match=r"the dreams run away: at update 12.*best\.pt; fit again with a lower"
-    ):
+    with pytest.raises(ValueError, match=r"the dreams run away: at update 12.*best\.pt; fit again with a lower"):
         fit_dynamics(Runaway(), perception, walk(4), walk(2), config, tmp_path, 0)
 
 
