@@ -7,8 +7,9 @@ Every public call that computes with torch is `ours`; every array or tensor of t
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -24,8 +25,9 @@ _Result = TypeVar("_Result")
 def own_mode(gradients: bool = False) -> Iterator[None]:
     """Compute alike whatever torch is set to around it; also a decorator.
 
-    Inside there is no inference mode (whose tensors nobody could use again outside of it) and no autocast, there are
-    gradients only where they are asked for, and tensors are float32 and on the processor where nothing is said.
+    Inside there is no inference mode (whose tensors nobody could use again outside of it), no autocast, and there are
+    gradients only where they are asked for. These are a thread's own. Torch's default type and device are not: our
+    tensors say both.
 
     Args:
         gradients: Whether they are recorded.
@@ -37,13 +39,35 @@ def own_mode(gradients: bool = False) -> Iterator[None]:
         for kind in ("cpu", "cuda"):
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
-        if torch.get_default_device().type != "cpu":
-            stack.enter_context(torch.device("cpu"))
-        theirs = torch.get_default_dtype()
-        if theirs != torch.float32:
-            stack.callback(torch.set_default_dtype, theirs)
-            torch.set_default_dtype(torch.float32)
         yield
+
+
+@contextmanager
+def training_mode() -> Iterator[None]:
+    """`own_mode` with gradients in which tensors are float32 and on the processor where nothing is said.
+
+    For what trains, and its optimisers, which ask for both: the default type is the whole process's, so train in one
+    thread.
+    """
+    theirs = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with own_mode(gradients=True), torch.device("cpu") if _elsewhere() else nullcontext():
+            yield
+    finally:
+        torch.set_default_dtype(theirs)
+
+
+@contextmanager
+def own_draws() -> Iterator[None]:
+    """Make networks whose weights are read from a file: on the processor, with no draw from the caller's generator."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu") if _elsewhere() else nullcontext():
+        yield
+
+
+def _elsewhere() -> bool:
+    """Whether tensors are made on another device than the processor where nothing is said."""
+    return torch.get_default_device().type != "cpu"
 
 
 def ours(call: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
@@ -74,9 +98,11 @@ def array_of(values: ArrayLike | Tensor, name: str, dtype: Any = None) -> NDArra
         given = detached(values).cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
         if given.dtype.kind not in "biuf":
             raise TypeError(f"these are of type {given.dtype}")
-        with np.errstate(over="ignore"):  # what is too large for the type becomes infinite, and is refused as that
+        if given.dtype.kind == "f" and given.dtype.itemsize > 8:  # which torch does not know
+            given = given.astype(np.float64)
+        with np.errstate(all="ignore"):  # what is too large for the type becomes infinite, and is refused as that
             return np.array(given, dtype=dtype or given.dtype.newbyteorder("="), order="C")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last is of tensors that are sparse, or on "meta"
         raise ValueError(f"{name}: expected numbers, in an array of regular shape; {error}") from error
 
 
@@ -93,8 +119,24 @@ def tensor_of(values: ArrayLike | Tensor, name: str, dtype: torch.dtype, device:
         ValueError: If they are not numbers in a regular shape.
     """
     if isinstance(values, Tensor):
+        if values.is_complex() or values.layout != torch.strided or values.is_quantized:
+            raise ValueError(f"{name}: expected a dense tensor of real numbers, got {values.dtype} ({values.layout})")
         return detached(values).to(device or values.device, dtype)
     return torch.from_numpy(array_of(values, name)).to(device or torch.device("cpu"), dtype)
+
+
+def integer(value: Any, name: str) -> int:
+    """A whole number of the caller's, Python's or NumPy's.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}: expected a whole number, got {value!r}") from None
 
 
 def how_to_convert(dtype: Any, shape: tuple[int, ...]) -> str:

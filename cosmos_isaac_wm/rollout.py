@@ -93,7 +93,7 @@ class DreamEngine:
         self._stored = 0 if starts is None else len(starts)
         first = length * self._stored  # row of the rings: a block of B for each of their K places
         _check_room(num_dreams, length * math.prod(shape) * torch.float32.itemsize, device)
-        self._latents = torch.zeros(first + length * num_dreams, *shape, device=device)
+        self._latents = torch.zeros(first + length * num_dreams, *shape, dtype=torch.float32, device=device)
         if starts is not None:
             self._latents[:first] = starts.to(self._latents).flatten(0, 1)
         self._first = first + torch.arange(num_dreams, device=device)  # rows of the rings' first places, (B,)

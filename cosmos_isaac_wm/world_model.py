@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .borders import ours
+from .borders import ours, own_draws
 from .contexts import Contexts
 from .data.dataset import EpisodeDataset
 from .dynamics import DYNAMICS, DynamicsNetwork
@@ -88,6 +88,13 @@ class WorldModel(nn.Module):
                 f"the start contexts have latents of shape {tuple(contexts.latents.shape[1:])}, expected {expected}"
             )
 
+    def train(self, mode: bool = True) -> WorldModel:
+        """Stay as it is: a bundle dreams, without dropout, also as a part of something that is being trained.
+
+        To train its dynamics call `train` on that.
+        """
+        return super().train(False)
+
     @property
     def scene(self) -> Scene:
         """What the bundle's data says about its world."""
@@ -106,6 +113,7 @@ class WorldModel(nn.Module):
         """Normalised latents (B, C, h, w) to uint8 frames (B, H, W, 3)."""
         return self.perception.decode(latents)
 
+    @ours
     def locate(self, latents: Tensor) -> Located:
         """Positions in metres of the scene's markers, in order."""
         return self.perception.locate(latents)
@@ -145,7 +153,7 @@ class WorldModel(nn.Module):
         Raises:
             FileExistsError: If the folder exists: a bundle is never overwritten.
         """
-        folder = user_path(folder)
+        folder = user_path(folder).absolute()
         if folder.exists() and any(folder.iterdir()):
             raise FileExistsError(
                 f"{folder} exists and is not empty; a bundle is never overwritten, choose another name"
@@ -203,7 +211,8 @@ class WorldModel(nn.Module):
             raise BundleError(f"{folder}: unknown dynamics {kind!r}; expected one of {sorted(DYNAMICS)}")
         model_class, config_class = DYNAMICS[kind]
         try:
-            dynamics = model_class(config_class(**described["config"]))
+            with own_draws():
+                dynamics = model_class(config_class(**described["config"])).float()
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{folder}/config.yaml describes no dynamics: {error!r}") from error
         load_weights(dynamics, folder / "dynamics.safetensors")
@@ -223,7 +232,8 @@ class WorldModel(nn.Module):
             metrics,
             verdict,
         )
-        model.path, model.name = folder, os.fspath(name)
+        folder = folder.absolute()
+        model.path, model.name = folder, str(folder) if user_path(name).is_dir() else os.fspath(name)
         dynamics.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval().requires_grad_(False).to(choose_device(device))
 

@@ -135,6 +135,9 @@ class LatentEnvironment(Protocol):
     def context(self) -> Tensor:
         """See above."""
 
+    def must_have_started(self) -> None:
+        """Raise Gymnasium's `ResetNeeded` before the first reset."""
+
 
 @runtime_checkable
 class DreamEnvironment(LatentEnvironment, Protocol):

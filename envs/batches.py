@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -44,6 +45,25 @@ def to_numpy(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: to_numpy(value) for key, value in tree.items()}
     return tuple(to_numpy(value) for value in tree) if isinstance(tree, tuple) else tree
+
+
+def refuse_ended(ended: Tensor) -> None:
+    """Raise `ResetNeeded` if there is an environment in the mask (B,), which has ended and was not reset."""
+    if late := ended.nonzero().flatten().tolist():
+        raise ResetNeeded(f"dreams {late} have ended: call reset(options={{'reset_mask': ...}})")
+
+
+def as_gymnasium_has_it(results: Any) -> Any:
+    """A step of tensors as arrays; the last observations one by one, or nothing of them where there are none."""
+    arrays = to_numpy(results)
+    info = arrays[-1]
+    if "final_obs" in info:
+        if info["_final_obs"].any():
+            info["final_obs"] = one_by_one(info["final_obs"], info["_final_obs"])
+        else:
+            for key in ("final_obs", "_final_obs", "final_info", "_final_info"):
+                del info[key]
+    return arrays
 
 
 def one_by_one(observation: Any, ended: NDArray[np.bool_]) -> NDArray[np.object_]:

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..borders import ours
+from ..borders import integer, ours
 from ..precision import Precision
 from ..rollout import DreamEngine
 from ..world_model import WorldModel
@@ -150,6 +150,10 @@ class DreamEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
         """The newest K latents, oldest first, (K, C, h, w); what a planner starts from."""
         return self._core.context[0]
 
+    def must_have_started(self) -> None:
+        """Raise `ResetNeeded` before the first reset."""
+        self._core.must_have_started()
+
     @property
     def engine(self) -> DreamEngine:
         """What advances the dream."""
@@ -174,6 +178,7 @@ class DreamEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
         Raises:
             ValueError: If an option is unknown or impossible; the message says what there is.
         """
+        seed = None if seed is None else integer(seed, "seed")
         super().reset(seed=seed)
         return unbatch(*self._core.reset(seed=seed, options=options))
 
@@ -184,6 +189,7 @@ class DreamEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
         Raises:
             ValueError: If the action is not finite or out of bounds.
         """
+        self.must_have_started()
         results = self._core.advance(self._core.task.check_actions(one_action(action)))
         batch, rewards, terminated, truncated, infos = to_numpy(results)
         observation, info = unbatch(batch, infos)

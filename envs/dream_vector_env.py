@@ -14,13 +14,13 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..borders import ours
+from ..borders import integer, ours
 from ..counter_rng import mixed, normal
 from ..precision import Compile, FastCall, Precision
 from ..rollout import DreamEngine, pieces
 from ..world_model import WorldModel
 from ..worlds import Infos, Observation, Task
-from .batches import for_all, masked, one_by_one, selected, to_numpy
+from .batches import as_gymnasium_has_it, for_all, masked, refuse_ended, selected, to_numpy
 from .spec import InMemory, WithSpec, loaded
 from .starts import START_OPTIONS, Starts, asked_contexts, check_options, default_kind, one_seed_each, reset_mask
 from .table_task import TableOptions
@@ -99,6 +99,7 @@ class DreamVectorEnv(WithSpec, VectorEnv[Any, NDArray[np.float32], NDArray[Any]]
         sample: bool = False,
         **options: Unpack[TableOptions],
     ):
+        num_envs = integer(num_envs, "num_envs")
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
         if render_mode not in (None, "rgb_array"):
@@ -161,10 +162,22 @@ class DreamVectorEnv(WithSpec, VectorEnv[Any, NDArray[np.float32], NDArray[Any]]
         if not (self._started or which.all()):
             raise ResetNeeded("the first reset must be of all dreams, without a reset_mask")
         mask = torch.from_numpy(which).to(self._done.device)
+        before = self._keys.clone(), self._episodes.clone()
         for slot in np.flatnonzero(which).tolist():
             if (own := seeds[slot]) is not None:
                 self._keys[slot], self._episodes[slot] = own % 2**62, 0
-        keys = self._new_episodes(mask)
+        try:
+            self._start(mask, self._new_episodes(mask), options)
+        except ValueError:  # what is refused changes nothing
+            self._keys, self._episodes = before
+            raise
+        self._done &= ~mask
+        self._started = True
+        shown = self.task.observe(self.engine.newest), masked(self._infos(), mask)
+        return shown if self.to_torch else to_numpy(shown)
+
+    def _start(self, mask: Tensor, keys: Tensor, options: dict[str, Any]) -> None:
+        """Start a mask (B,) of dreams with the keys of their episodes (B,), as the options ask."""
         asked = asked_contexts(self.world_model, self._kind, options, self.num_envs, keys)
         if asked is None:
             self._restart(mask, keys, options)
@@ -172,10 +185,6 @@ class DreamVectorEnv(WithSpec, VectorEnv[Any, NDArray[np.float32], NDArray[Any]]
             asked, slots = asked.to(self._done.device), mask.nonzero().flatten()
             self.task.start(mask, self.task.glimpse(asked), mixed(keys, _GOAL), options)
             self.engine.reset(asked[slots], slots)
-        self._done &= ~mask
-        self._started = True
-        observation, info = self.task.observe(self.engine.newest), masked(self._infos(), mask)
-        return (observation, info) if self.to_torch else (to_numpy(observation), to_numpy(info))
 
     @ours
     def step(self, actions: NDArray[np.float32] | Tensor) -> Step:
@@ -189,13 +198,12 @@ class DreamVectorEnv(WithSpec, VectorEnv[Any, NDArray[np.float32], NDArray[Any]]
             ValueError: If an action is not finite or out of bounds; names the environment. See "Tensors" above.
             ResetNeeded: Before the first `reset`, or if an ended dream was not reset with autoreset disabled.
         """
-        if not self._started:
-            raise ResetNeeded("call reset() before the first step")
+        self.must_have_started()
         restarting = self._done if self.autoreset_mode == AutoresetMode.NEXT_STEP else None
         if not (self.to_torch and isinstance(actions, Tensor)):
             checked = self.task.check_actions(actions, restarting)
             if self.autoreset_mode == AutoresetMode.DISABLED:
-                self._refuse_ended(self._done)
+                refuse_ended(self._done)
         else:
             self._unchecked += 1
             if self._unchecked > _CHECKED_EVERY:
@@ -203,17 +211,12 @@ class DreamVectorEnv(WithSpec, VectorEnv[Any, NDArray[np.float32], NDArray[Any]]
             checked, wrong = self.task.bound_actions(actions)
             self._wrong |= wrong if restarting is None else wrong & ~restarting
         results = self._fast_step(checked)
-        if self.to_torch:
-            return results
-        arrays: Step = to_numpy(results)
-        info = arrays[-1]
-        if "final_obs" in info:
-            if info["_final_obs"].any():
-                info["final_obs"] = one_by_one(info["final_obs"], info["_final_obs"])
-            else:
-                for key in ("final_obs", "_final_obs", "final_info", "_final_info"):
-                    del info[key]
-        return arrays
+        return results if self.to_torch else as_gymnasium_has_it(results)
+
+    def must_have_started(self) -> None:
+        """Raise `ResetNeeded` before the first reset: there is nothing yet to go on from."""
+        if not self._started:
+            raise ResetNeeded("call reset() before the first step")
 
     @ours
     def check(self) -> None:
@@ -226,13 +229,8 @@ class DreamVectorEnv(WithSpec, VectorEnv[Any, NDArray[np.float32], NDArray[Any]]
         steps, wrong, late = self._unchecked, self._wrong.clone(), self._late.clone()
         self._unchecked = 0
         self._wrong.zero_(), self._late.zero_()
-        self._refuse_ended(late)
+        refuse_ended(late)
         self.task.refuse_actions(wrong, steps)
-
-    def _refuse_ended(self, ended: Tensor) -> None:
-        """Raise `ResetNeeded` if there is a dream in the mask (B,)."""
-        if late := ended.nonzero().flatten().tolist():
-            raise ResetNeeded(f"dreams {late} have ended: call reset(options={{'reset_mask': ...}})")
 
     def _step(self, actions: Tensor) -> TensorStep:
         """One step of every dream and the restarts that it brings, in tensors of static shape."""
@@ -296,5 +294,6 @@ class DreamVectorEnv(WithSpec, VectorEnv[Any, NDArray[np.float32], NDArray[Any]]
         """The decoded newest latent of every dream with its goal marked, B frames (H, W, 3); None without a mode."""
         if self.render_mode is None:
             return None
+        self.must_have_started()
         frames = self.world_model.decode(self.engine.newest).cpu().numpy()
         return tuple(self.task.annotate(frames))

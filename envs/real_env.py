@@ -10,10 +10,11 @@ from typing import Any, Unpack
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..borders import ours
+from ..borders import integer, ours
 from ..protocols import Simulator, SupportsClose
 from ..scene import KINDS, TABLE, Scene
 from ..sims import SIMULATORS, SimulatorName, new_simulator
@@ -25,6 +26,8 @@ from .spec import InMemory, WithSpec, loaded
 from .starts import check_options, default_kind, matching_contexts
 from .table_task import TableOptions
 from .tasks import new_task
+
+_STORED = ("episode", "start")  # reset options that name a stored context
 
 
 def own_simulator(world_model: WorldModel) -> SimulatorName:
@@ -130,13 +133,20 @@ class RealEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
         self.render_mode = render_mode
         self.metadata = self.metadata | {"render_fps": round(self._scene.control_hz)}
         self.action_space, self.observation_space = self.task.action_space, self.task.observation_space
-        self._context = torch.zeros(1, model.dynamics.context_length, *model.perception.latent_shape)
+        shape = (1, model.dynamics.context_length, *model.perception.latent_shape)
+        self._context, self._started = torch.zeros(shape, dtype=torch.float32, device=model.device), False
         self.frame = np.zeros((*self._scene.image_size, 3), np.uint8)
 
     @property
+    @ours
     def context(self) -> Tensor:
         """The latents of the newest K real frames, oldest first, (K, C, h, w); what a planner starts from."""
-        return self._context[0]
+        return self._context[0].clone()
+
+    def must_have_started(self) -> None:
+        """Raise `ResetNeeded` before the first reset: there is nothing yet to go on from."""
+        if not self._started:
+            raise ResetNeeded("call reset() before the first step")
 
     @property
     def compute_reward(self) -> Callable[..., Tensor | NDArray[np.float64]]:
@@ -158,12 +168,15 @@ class RealEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
             ValueError: If an option is unknown or impossible; the message says what there is.
             OpenGLError: If no pictures can be drawn here.
         """
+        seed = None if seed is None else integer(seed, "seed")
         super().reset(seed=seed)
-        options = check_options(options, ("episode", "start", *self.task.reset_options))
+        options = check_options(options, (*_STORED, *self.task.reset_options))
         if "episode" in options or "start" in options:
-            self._context = self._restore(options.get("episode"), options.get("start"))
+            episode, start = (None if options.get(key) is None else integer(options[key], key) for key in _STORED)
+            self._context = self._restore(episode, start)
         else:
             self._context = self._begin()
+        self._started = True
         key = torch.from_numpy(self.np_random.integers(2**62, size=1)).to(self._context.device)
         every = torch.ones(1, dtype=torch.bool, device=self._context.device)
         self.task.start(every, self.task.glimpse(self._context), key, options)
@@ -176,6 +189,7 @@ class RealEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
         Raises:
             ValueError: If the action is not finite or out of bounds.
         """
+        self.must_have_started()
         checked = self.task.check_actions(one_action(action))
         self.simulator.step(checked[0].cpu().numpy())
         self.frame = self.simulator.render()
@@ -187,7 +201,10 @@ class RealEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
 
     def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
         """The camera's picture with the goal marked, uint8 (H, W, 3); None without a render mode."""
-        return self.task.annotate(self.frame[None])[0] if self.render_mode else None
+        if self.render_mode is None:
+            return None
+        self.must_have_started()
+        return self.task.annotate(self.frame[None])[0]
 
     def close(self) -> None:
         """Free the simulator's OpenGL context."""

@@ -27,7 +27,7 @@ class Sight:
     def __init__(self, perception: Perception, num_envs: int):
         self._perception = perception
         self.names = perception.scene.marker_names if perception.readout is not None else ()
-        self.positions = torch.zeros(num_envs, len(self.names), 2, device=perception.device)
+        self.positions = torch.zeros(num_envs, len(self.names), 2, dtype=torch.float32, device=perception.device)
         self.seen = torch.zeros(num_envs, len(self.names), dtype=torch.bool, device=perception.device)
         self._previous = torch.zeros_like(self.positions)
 

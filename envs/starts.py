@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ..borders import array_of, how_to_convert, tensor_of
+from ..borders import array_of, how_to_convert, integer, tensor_of
 from ..contexts import Contexts
 from ..counter_rng import uniform
 from ..perception import Perception
@@ -26,8 +26,10 @@ def check_options(options: Mapping[str, Any] | None, known: Collection[str]) -> 
     Raises:
         ValueError: If one of them is unknown.
     """
+    if options is not None and not isinstance(options, Mapping):
+        raise ValueError(f"options: expected a dict, got {options!r}")
     options = dict(options or {})
-    if unknown := sorted(set(options) - set(known)):
+    if unknown := sorted(map(str, set(options) - set(known))):
         raise ValueError(f"unknown reset options {unknown}; expected some of {sorted(known)}")
     return options
 
@@ -54,9 +56,13 @@ def one_seed_each(seed: int | Sequence[int | None] | None, num_envs: int) -> Seq
     Raises:
         ValueError: If there are not B, or one is below 0.
     """
-    seeds = [None] * num_envs if seed is None else seed
-    if isinstance(seeds, int | np.integer):
-        seeds = [int(seeds) + i for i in range(num_envs)]
+    if seed is None:
+        return [None] * num_envs
+    given: Any = seed.tolist() if isinstance(seed, np.ndarray | np.generic | Tensor) else seed
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        seeds = [None if own is None else integer(own, "seed") for own in given]
+    else:
+        seeds = [integer(given, "seed") + i for i in range(num_envs)]
     if len(seeds) != num_envs:
         raise ValueError(f"expected one seed or {num_envs} of them, got {len(seeds)}")
     if any(own is not None and own < 0 for own in seeds):
@@ -182,15 +188,27 @@ def asked_contexts(
         return encode_frames(perception, options["frames"], length, num_envs)
     if not stored_one:
         return None
-    asked = [
-        np.broadcast_to(options[key], num_envs).tolist() if key in options else [None] * num_envs
-        for key in ("episode", "start")
-    ]
+    asked = [_one_each(options.get(key), key, num_envs) for key in ("episode", "start")]
     wanted = list(zip(*asked, strict=True))
     choices = {which: matching_contexts(stored, kind, *which) for which in set(wanted)}  # one look-up serves all alike
     shares = uniform(keys).tolist()
     drawn = [choices[which][int(share * len(choices[which]))] for which, share in zip(wanted, shares, strict=True)]
-    return stored.latents[torch.tensor(drawn)].float()
+    return stored.latents[torch.tensor(drawn, device="cpu")].float()
+
+
+def _one_each(value: Any, name: str, num_envs: int) -> list[int | None]:
+    """A number for each of B environments from one or B of them; None where it is not said.
+
+    Raises:
+        ValueError: If they are no whole numbers, or others than one or B.
+    """
+    if value is None:
+        return [None] * num_envs
+    name = f'options["{name}"]'
+    numbers = array_of(value, name)
+    if numbers.shape not in ((), (num_envs,)):
+        raise ValueError(f"{name}: expected a number, or {num_envs} of them; got shape {numbers.shape}")
+    return [integer(own, name) for own in np.broadcast_to(numbers, num_envs).tolist()]
 
 
 class Starts:

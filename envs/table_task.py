@@ -15,7 +15,7 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ..borders import ours, tensor_of
+from ..borders import integer, ours, tensor_of
 from ..perception import Perception
 from ..perception.readout import Located
 from ..protocols import LATENT_LIMIT
@@ -91,7 +91,7 @@ class TableTask:
         for name, value, known in (("obs_type", obs_type, OBS_TYPES), ("reward_type", reward_type, REWARD_TYPES)):
             if value not in known:
                 raise ValueError(f"unknown {name} {value!r}; expected one of {known}")
-        if max_episode_steps is not None and max_episode_steps < 1:
+        if max_episode_steps is not None and integer(max_episode_steps, "max_episode_steps") < 1:
             raise ValueError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
         self._sight = Sight(perception, num_envs)
         sees = bool(self._sight.names)
@@ -103,7 +103,7 @@ class TableTask:
         self.perception, self.obs_type, self.reward_type, self.reward_fn = perception, obs_type, reward_type, reward_fn
         self.max_episode_steps = max_episode_steps or scene.episode_steps
         self.device, self._to_torch = perception.device, to_torch
-        self.goals = torch.zeros(num_envs, 2, device=self.device)
+        self.goals = torch.zeros(num_envs, 2, dtype=torch.float32, device=self.device)
         self.steps = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
         self._workspace = Workspace(scene, self.device) if sees else None
         actions = spaces.Box(np.array(scene.action_low, np.float32), np.array(scene.action_high, np.float32))
@@ -222,6 +222,11 @@ class TableTask:
         """
         named = (("achieved_goal", achieved_goal), ("desired_goal", desired_goal))
         achieved, desired = (tensor_of(goal, name, torch.float64, self.device) for name, goal in named)
+        if achieved.shape != desired.shape or achieved.shape[-1:] != (2,):
+            raise ValueError(
+                f"expected achieved and desired goals of one shape (..., 2), got {tuple(achieved.shape)} and "
+                f"{tuple(desired.shape)}"
+            )
         rewards = self._reward(achieved, desired)
         return rewards if isinstance(achieved_goal, Tensor) else rewards.cpu().numpy()[()]
 
@@ -266,7 +271,7 @@ class TableTask:
         goals = None if self._workspace is None else self.goals.clone()
         shown = actions, self._sight.by_name(), before, goals
         actions, now, before, goals = shown if self._to_torch else to_numpy(shown)
-        return Outcome(latents, actions, now, before, goals, self.perception.decode)
+        return Outcome(latents.clone(), actions, now, before, goals, self.perception.decode)
 
     def _achieved(self) -> Tensor:
         """Where the object is, kept within the bounds of the observation, (B, 2)."""

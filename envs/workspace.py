@@ -33,7 +33,7 @@ class Workspace:
         if scene.workspace_low is None or scene.workspace_high is None:
             raise ValueError(f"the scene {scene.name!r} says nothing of its workspace, so it can have no goals")
         self._scene, self._device = scene, device
-        low, high = (torch.tensor(ends, dtype=torch.float64) for ends in (scene.workspace_low, scene.workspace_high))
+        low, high = (torch.from_numpy(np.array(end, np.float64)) for end in (scene.workspace_low, scene.workspace_high))
         edge = EDGE * (high - low)
         self._low, self._high = low.to(device), high.to(device)
         self._table = (low - edge).to(device), (high + edge).to(device)
@@ -77,7 +77,7 @@ class Workspace:
         apart = distance(candidates, away_from.double().unsqueeze(1))
         far = apart >= 2 * self._scene.goal_radius
         # The first that is far enough; the farthest where none is.
-        rank = torch.where(far, 1e3 - torch.arange(_CANDIDATES, device=self._device), apart)
+        rank = torch.where(far, 1e3 - torch.arange(_CANDIDATES, dtype=apart.dtype, device=self._device), apart)
         best = rank.argmax(dim=1).view(-1, 1, 1).expand(-1, 1, 2)
         return candidates.gather(1, best).squeeze(1).float()
 

@@ -18,7 +18,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from .. import __version__
-from ..borders import ours
+from ..borders import ours, own_draws
 from ..perception import BundleError
 from ..storage.atomic import replacing
 from ..storage.bundle import find_bundle
@@ -144,13 +144,14 @@ class Agent:
             raise AgentError(f"no agent {str(name)!r}: {folder} has no {' and no '.join(missing)}")
         try:
             described = yaml.safe_load((folder / "agent.yaml").read_text())
-            policy = new_policy(
-                described["algorithm"],
-                described["policy"],
-                described["policy_kwargs"],
-                deserialize_space(described["observation_space"]),
-                deserialize_space(described["action_space"]),
-            )
+            with own_draws():
+                policy = new_policy(
+                    described["algorithm"],
+                    described["policy"],
+                    described["policy_kwargs"],
+                    deserialize_space(described["observation_space"]),
+                    deserialize_space(described["action_space"]),
+                ).float()
             load_model(policy, folder / "policy.safetensors")
         except Exception as error:
             raise AgentError(f"{folder} is damaged or of another version ({error}); train it again") from error

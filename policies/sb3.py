@@ -43,7 +43,7 @@ class DreamVecEnv(VecEnv):
         env: Made with `autoreset_mode="SameStep"`, which is how Stable-Baselines3 restarts environments.
 
     Raises:
-        ValueError: If `env` has another autoreset mode.
+        ValueError: If `env` has another autoreset mode, or hands out tensors.
     """
 
     def __init__(self, env: DreamVectorEnv):
@@ -52,6 +52,8 @@ class DreamVecEnv(VecEnv):
                 f"Stable-Baselines3 restarts environments in the step that ends them: expected a DreamVectorEnv with "
                 f"autoreset_mode={AutoresetMode.SAME_STEP.value!r}, got {env.autoreset_mode.value!r}"
             )
+        if env.to_torch:
+            raise ValueError("Stable-Baselines3 works with arrays: make the DreamVectorEnv with to_torch=False")
         self.env = env
         self._actions: NDArray[np.float32] | None = None
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
@@ -188,7 +190,8 @@ def make_vec_env(env_id: str, n_envs: int, seed: int | None = None, frame_stack:
         else:
             with one_thread_each(), spawning():
                 env = VecMonitor(SubprocVecEnv(makers, start_method="spawn"))  # a fork would inherit threads' locks
-        env.seed(seed)
+        if seed is not None:  # SB3 would draw one from NumPy's global generator
+            env.seed(seed)
     else:
         raise ValueError(f"unknown environment {env_id!r}; expected 'CosmosDream-v0' or 'CosmosReal-v0'")
     picture = env_kwargs.get("obs_type") == "rgb"

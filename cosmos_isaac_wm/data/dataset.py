@@ -20,6 +20,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
+from ..borders import integer
 from ..scene import Scene
 from ..storage.paths import user_path
 from .episodes import DatasetError, Episode
@@ -182,11 +183,15 @@ class EpisodeDataset:
         return enough
 
     def __getitem__(self, index: int) -> Episode:
-        """Read one episode.
+        """Read one episode; negative numbers count from the end.
 
         Raises:
+            IndexError: If there is no such episode.
             DatasetError: If the HDF5 file is damaged at this episode.
         """
+        if not -len(self) <= integer(index, "episode") < len(self):
+            raise IndexError(f"{self.path} has episodes 0 to {len(self) - 1}, not {index}")
+        index = int(index) % len(self)
         try:
             data = next(iter(self._storage.get_episodes([index])))
         except (OSError, KeyError) as error:

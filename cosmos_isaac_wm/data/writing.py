@@ -5,6 +5,7 @@ Frames are lossless: Minari's raw images, in gzip chunks that run along time, wh
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from ..borders import how_to_convert
 from ..scene import Scene
 from ..storage.paths import user_path
-from .dataset import METADATA_KEY, EpisodeDataset
+from .dataset import METADATA_KEY, SPLITS, EpisodeDataset
 from .episodes import DatasetError, Episode
 
 
@@ -46,11 +47,13 @@ def write_dataset(
 
     Raises:
         FileExistsError: If `path` already holds a dataset.
-        DatasetError: If an episode's shapes do not fit the scene.
+        DatasetError: If there is no episode, an episode's shapes do not fit the scene, or splits or metadata are not
+            what they should be.
     """
     path = user_path(path)
     if (path / "data").exists():
         raise FileExistsError(f"{path} already holds a dataset; choose another folder")
+    _check_beside(splits, metadata)
     path.mkdir(parents=True, exist_ok=True)
     temporary = path.resolve() / f".writing-{os.getpid()}"  # Minari joins a relative path to itself
     shutil.rmtree(temporary, ignore_errors=True)
@@ -63,8 +66,14 @@ def write_dataset(
             data_format="hdf5",
             jpeg_encoding=False,
         )
+        count = 0
         for index, episode in enumerate(episodes):
+            if splits is not None and index >= len(splits):
+                raise DatasetError(f"there are more episodes than the {len(splits)} splits")
             _append(storage, index, episode, shape, "" if splits is None else splits[index])
+            count += 1
+        if not count or (splits is not None and count != len(splits)):
+            raise DatasetError(f"expected {'an episode' if splits is None else len(splits)}, got {count} episodes")
         storage.update_metadata(
             {
                 "dataset_id": dataset_id,
@@ -127,6 +136,22 @@ def _append(storage: MinariStorage, index: int, episode: Episode, shape: tuple[i
     storage.update_episode_metadata([{"kind": episode.kind, "split": split}], [index])
 
 
+def _check_beside(splits: Sequence[str] | None, metadata: dict[str, Any] | None) -> None:
+    """Refuse, before the work, splits and metadata that could not be stored.
+
+    Raises:
+        DatasetError: If a split is unknown, or metadata is no JSON or says what the scene says.
+    """
+    if isinstance(splits, str) or not set(splits or ()) <= {*SPLITS, ""}:
+        raise DatasetError(f"splits are one of {SPLITS} for each episode, got {splits!r}")
+    try:
+        json.dumps(metadata)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"metadata must be JSON values: {error}") from error
+    if "scene" in (metadata or {}):
+        raise DatasetError("metadata has a 'scene'; that is stored from the argument of this name")
+
+
 def _checked(
     storage: MinariStorage, index: int, episode: Episode, shape: tuple[int, ...]
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
@@ -135,11 +160,12 @@ def _checked(
     Raises:
         DatasetError: If something is of another shape or type than expected.
     """
-    steps, actions = len(episode), episode.actions
-    if episode.frames.shape != (steps + 1, *shape) or episode.frames.dtype != np.uint8:
+    steps, actions = len(episode), np.asarray(episode.actions)
+    frames = np.asarray(episode.frames)
+    if frames.shape != (steps + 1, *shape) or frames.dtype != np.uint8 or not steps:
         raise DatasetError(
-            f"episode {index} has frames {episode.frames.dtype} {episode.frames.shape} and {steps} actions; "
-            f"expected uint8 {(steps + 1, *shape)}{how_to_convert(episode.frames.dtype, episode.frames.shape)}"
+            f"episode {index} has frames {frames.dtype} {frames.shape} and {steps} actions; "
+            f"expected uint8 {(steps + 1, *shape)}, and an action at least{how_to_convert(frames.dtype, frames.shape)}"
         )
     if actions.ndim == 1 and storage.action_space.shape == (1,):
         actions = actions[:, None]
@@ -151,10 +177,18 @@ def _checked(
     headings = {
         f"{name}_heading": values for name, values in episode.headings.items() if f"{name}_pose" not in episode.infos
     }
-    infos = {**positions, **headings, **episode.infos}
+    if actions.dtype.kind not in "biuf" or not np.isfinite(actions).all():
+        raise DatasetError(f"episode {index} has actions that are not finite numbers ({actions.dtype})")
+    infos = {name: np.asarray(values) for name, values in {**positions, **headings, **episode.infos}.items()}
     for name, values in infos.items():
-        if len(values) != steps + 1:
+        expected = (steps + 1, 2) if name in positions else (steps + 1, *values.shape[1:])
+        if values.shape != expected or values.dtype.kind not in "biuf":
             raise DatasetError(
-                f"episode {index} has {name!r} of shape {values.shape}; expected one row per frame, {steps + 1}"
+                f"episode {index} has {name!r} {values.dtype} of shape {values.shape}; expected numbers, one row per "
+                f"frame, {steps + 1}{' of (x, y)' if name in positions else ''}"
             )
+    for name in ("rewards", "terminations", "truncations"):
+        told = getattr(episode, name)
+        if told is not None and np.shape(told) != (steps,):
+            raise DatasetError(f"episode {index} has {name} of shape {np.shape(told)}; expected {(steps,)}")
     return actions, infos

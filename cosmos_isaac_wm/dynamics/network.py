@@ -74,8 +74,8 @@ def input_planes(
     if model.action_dim:
         planes.append(action.to(dtype)[:, :, None, None].expand(-1, -1, *x.shape[-2:]))
     if coordinates:
-        rows = torch.linspace(-1, 1, x.shape[-2], device=x.device)
-        columns = torch.linspace(-1, 1, x.shape[-1], device=x.device)
+        rows = torch.linspace(-1, 1, x.shape[-2], dtype=torch.float32, device=x.device)
+        columns = torch.linspace(-1, 1, x.shape[-1], dtype=torch.float32, device=x.device)
         grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).to(dtype)
         planes.append(grid.expand(batch, -1, -1, -1))
     return torch.cat(planes, dim=1).contiguous(memory_format=torch.channels_last)

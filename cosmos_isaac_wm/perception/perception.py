@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..borders import array_of, how_to_convert, ours
+from ..borders import array_of, how_to_convert, ours, own_draws, tensor_of
 from ..scene import Scene
 from ..storage.bundle import BundleError, read_yaml
 from ..storage.paths import user_path
@@ -88,7 +88,7 @@ class Perception(nn.Module):
         """
         if not isinstance(frames, Tensor):
             frames = torch.from_numpy(array_of(frames, "frames"))
-        if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.numel():
             raise ValueError(
                 f"expected uint8 RGB frames of shape (B, H, W, 3), got {str(frames.dtype).removeprefix('torch.')} "
                 f"{tuple(frames.shape)}{how_to_convert(frames.dtype, tuple(frames.shape))}"
@@ -101,7 +101,12 @@ class Perception(nn.Module):
 
     @ours
     def decode(self, latents: Tensor) -> Tensor:
-        """Normalised latents (B, C, h, w) to uint8 frames (B, H, W, 3), without what was padded."""
+        """Normalised latents (B, C, h, w) to uint8 frames (B, H, W, 3), without what was padded.
+
+        Raises:
+            ValueError: If the latents have another shape.
+        """
+        latents = self._checked(latents)
         raw = latents.float() * self._shaped(self.std) + self._shaped(self.mean)
         images = self.tokenizer.decode(raw.contiguous(memory_format=torch.channels_last)).float()
         if latents.shape[1:] == self.latent_shape:
@@ -113,15 +118,30 @@ class Perception(nn.Module):
         """Positions (B, N, 2) in metres and presence (B, N) from normalised latents (B, C, h, w).
 
         Raises:
-            ValueError: If there is no readout, because the training data had no positions.
+            ValueError: If there is no readout, because the training data had no positions, or the latents have
+                another shape.
         """
         if self.readout is None:
             raise ValueError(
                 f"the bundle of scene {self.scene.name!r} has no readout: its training data had no positions. "
                 'Use obs_type="latent" or "rgb" and a reward function of latents or frames.'
             )
-        located: Located = self.readout(latents)
+        located: Located = self.readout(self._checked(latents))
         return located
+
+    def _checked(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, h, w) as a tensor where the perception is, whose history stays.
+
+        Raises:
+            ValueError: If they have another shape.
+        """
+        if not isinstance(latents, Tensor):
+            latents = tensor_of(latents, "latents", torch.float32, self.device)
+        if latents.ndim != 4 or latents.shape[1] != self.tokenizer.channels or latents.is_complex():
+            raise ValueError(
+                f"expected latents of shape (B, {self.tokenizer.channels}, h, w), got {tuple(latents.shape)}"
+            )
+        return latents
 
     def scale_actions(self, actions: Tensor) -> Tensor:
         """Actions (..., A) in the scene's units, clipped to its bounds and scaled to [-1, 1] as the dynamics wants.
@@ -189,7 +209,8 @@ class Perception(nn.Module):
         folder = user_path(folder)
         config = read_yaml(folder / "perception.yaml")
         try:
-            perception = _build(config)
+            with own_draws():
+                perception = _build(config).float()
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{folder}/perception.yaml describes no perception: {error!r}") from error
         tokenizer, described = perception.tokenizer, config["tokenizer"]

@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from ..borders import array_of
 from ..evaluation import Evaluation
 from ..evaluation.baselines import floor_errors, restarted
 from ..evaluation.ground_truth import Floats, Reference, detect_all, hold_from_centre, with_baselines
@@ -118,12 +119,13 @@ class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.flo
         recording = self._recording
         if recording is None:
             raise gym.error.ResetNeeded("call reset() before the first step and after an episode's end")
+        action = array_of(action, "action", np.float32)
         dreamed, real = self._dream.step(action), self._real.step(action)
         names = self.world_model.scene.marker_names
         true_m = np.stack([np.broadcast_to(real[4].get(f"{name}_position", np.nan), 2) for name in names])
         true_m = true_m.astype(np.float64)
         recording.add(self._dreaming.context[-1], self._simulating.frame, self._detected()[0], true_m)
-        self._actions.append(np.asarray(action, np.float32))
+        self._actions.append(action)
         seen, other = (dreamed, real) if self._sees == "dream" else (real, dreamed)
         paid, other_paid = float(seen[1]), np.nan if self._other_ended else float(other[1])  # nothing after its end
         self._other_ended |= other[2] or other[3]

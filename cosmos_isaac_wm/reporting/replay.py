@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..borders import array_of
 from ..data.episodes import Episode
 from ..evaluation import Evaluation
 from ..evaluation.ground_truth import reference
@@ -77,7 +78,7 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
             )
         noise = np.random.default_rng(number)
         self._truth = reference(self.world_model.scene, episode, self._first, None, simulator, noise)
-        self._recording = self._new_recording()
+        self._recording, self._started = self._new_recording(), False
         self.evaluation: Evaluation | None = None
 
     @property
@@ -98,6 +99,7 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
         log = self.out / CSV_NAME
         write_csv(log, rows_of_others(log, self.number))
         frames = self.episode.frames[self._first - self.world_model.dynamics.context_length : self._first]
+        self._started = True
         return self.env.reset(seed=seed, options={**(options or {}), "frames": frames})
 
     def step(self, action: NDArray[np.float32]) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -107,7 +109,10 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
             ValueError: If `action` is not the recorded one.
         """
         recording, truth = self._recording, self._truth
-        if not np.allclose(action, self.next_action, atol=1e-6):
+        if not self._started:
+            raise gym.error.ResetNeeded("call reset() before the first step")
+        action = array_of(action, "action", np.float32)
+        if action.shape != self.next_action.shape or not np.allclose(action, self.next_action, atol=1e-6):
             raise ValueError(
                 f"step {len(recording) + 1} of the replay expects the recorded action {self.next_action}, "
                 f"got {action}; pass recorder.next_action"

@@ -40,13 +40,22 @@ def find_bundle(name: str | os.PathLike[str]) -> Path:
     Raises:
         BundleError: If there is none; names the shipped ones.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise BundleError(f"a world model is a shipped name, a folder or hf://owner/repository, not {name!r}")
     text = os.fspath(name)
     if text.startswith("hf://"):
         from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError
 
-        return Path(snapshot_download(text.removeprefix("hf://")))
-    if (user_path(text) / "config.yaml").is_file():
-        return user_path(text)
+        try:
+            return Path(snapshot_download(text.removeprefix("hf://")))
+        except HFValidationError as error:
+            raise BundleError(f"{text!r} is no hf://owner/repository: {error}") from error
+    try:
+        if (user_path(text) / "config.yaml").is_file():
+            return user_path(text)
+    except OSError as error:  # such as a name that is too long for one
+        raise BundleError(f"no world model bundle {text[:80]!r}: {error.strerror}") from error
     with as_file(files("cosmos_isaac_wm.weights")) as weights:
         shipped = sorted(path.parent.name for path in weights.glob("*/config.yaml"))
         if text in shipped:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..borders import own_mode
+from ..borders import training_mode
 from ..data.windows import EncodedEpisodes
 from ..perception import Perception
 from ..perception.readout import Located
@@ -53,7 +53,7 @@ class FitResult:
     unit: str = "px"
 
 
-@own_mode(gradients=True)
+@training_mode()
 def fit_dynamics(
     dynamics: nn.Module,
     perception: Perception,

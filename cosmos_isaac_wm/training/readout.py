@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..borders import own_mode
+from ..borders import training_mode
 from ..perception.readout import Located, Readout
 
 
@@ -49,7 +49,7 @@ class ReadoutFitConfig:
     latent_noise: float = 0.1
 
 
-@own_mode(gradients=True)
+@training_mode()
 def fit_readout(
     readout: Readout,
     latents: Tensor,

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-from ..borders import own_mode
+from ..borders import training_mode
 from ..counter_rng import mixed, normal, uniform
 from ..data.dataset import EpisodeDataset
 from ..data.windows import fits_on
@@ -72,7 +72,7 @@ class TokenizerFitConfig:
             raise ValueError(f"minutes must be above 0, got {self.minutes:g}")
 
 
-@own_mode(gradients=True)
+@training_mode()
 def fit_tokenizer(
     tokenizer: TinyTokenizer,
     datasets: Sequence[EpisodeDataset],

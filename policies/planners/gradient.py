@@ -60,7 +60,7 @@ class GradientPlanner(Planner):
                 best, best_cost = sequences.detach()[index].clone(), float(costs[index].detach())
             if iteration < self.search.iterations:
                 # Not backward(), which would also leave gradients in whatever networks the cost is made of.
-                (sequences.grad,) = torch.autograd.grad(_differentiable(costs).sum(), [sequences])
+                sequences.grad = _gradient(costs, sequences)
                 optimizer.step()
                 sequences.data.clamp_(-1, 1)
         return best
@@ -82,15 +82,18 @@ class GradientPlanner(Planner):
         return self._imagined(torch.stack(latents, dim=1), actions, positions, presence)
 
 
-def _differentiable(costs: Tensor) -> Tensor:
-    """The same costs.
+def _gradient(costs: Tensor, sequences: Tensor) -> Tensor:
+    """Of the costs with respect to the action sequences.
 
     Raises:
-        ValueError: If no gradient leads back from them.
+        ValueError: If there is none.
     """
-    if not costs.requires_grad:
+    gradient = None
+    if costs.requires_grad:
+        (gradient,) = torch.autograd.grad(costs.sum(), [sequences], allow_unused=True)
+    if gradient is None:
         raise ValueError(
             "the cost has no gradient with respect to the actions: compute it from the tensors it is shown, without "
             "detaching them, or search with a Planner, which needs no gradient"
         )
-    return costs
+    return gradient

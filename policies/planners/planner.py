@@ -12,7 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...borders import detached, ours, tensor_of
+from ...borders import detached, integer, ours, tensor_of
 from ...precision import Compile, Precision
 from ...rollout import DreamEngine
 from ...worlds import LatentEnvironment
@@ -58,6 +58,7 @@ class Planner:
         if not (isinstance(core, gym.Env) and isinstance(core, LatentEnvironment)):
             raise ValueError(f"a planner needs one CosmosDream-v0 or CosmosReal-v0 to plan for, not {core}")
         self._env: LatentEnvironment = core
+        horizon, replan = integer(horizon, "horizon"), integer(replan, "replan")
         if not 1 <= replan <= horizon:
             raise ValueError(f"expected 1 <= replan <= horizon, got replan {replan} and horizon {horizon}")
         if isinstance(search, str):
@@ -68,10 +69,11 @@ class Planner:
         self.cost: Cost = cost or PushCost(self._model.scene)
         self.search: Search = search or ICEM()
         self.horizon, self.replan = horizon, replan
-        self._generator = torch.Generator().manual_seed(seed)
-        low, high = (torch.tensor(ends) for ends in (self._model.scene.action_low, self._model.scene.action_high))
+        self._generator = torch.Generator().manual_seed(integer(seed, "seed"))
+        scene = self._model.scene
+        low, high = (torch.from_numpy(np.array(ends, np.float32)) for ends in (scene.action_low, scene.action_high))
         self._middle, self._reach = (low + high) / 2, (high - low) / 2
-        self._plan = torch.zeros(horizon, len(low))
+        self._plan = low.new_zeros(horizon, len(low))
         self._used = horizon
         self.dreamed_steps, self.seconds = 0, 0.0
         self.engine = self._new_engine(dtype, compile)
@@ -88,6 +90,7 @@ class Planner:
             episode_start: Ignored: the environment knows.
             deterministic: Ignored.
         """
+        self._env.must_have_started()
         if int(self._env.task.steps[0]) == 0:  # a new episode: what was planned for the last one is worth nothing
             self._plan, self._used = torch.zeros_like(self._plan), self.horizon
         if self._used >= self.replan:
@@ -112,7 +115,7 @@ class Planner:
             sequences = self.search.sample(self._generator)
             costs = detached(self._costs(self._imagine(sequences))).float().cpu()
             finite = costs[costs.isfinite()]
-            worse = finite.max() + 1 if len(finite) else torch.tensor(0.0)
+            worse = finite.max() + 1 if len(finite) else costs.new_zeros(())
             self.search.update(sequences, torch.where(costs.isfinite(), costs, worse))  # than all that did not break
         return self.search.plan()
 
@@ -139,7 +142,7 @@ class Planner:
             actions,
             torch.stack(positions, dim=1) if positions else nothing.unsqueeze(-1),
             torch.stack(presence, dim=1) if presence else nothing,
-            self._env.task.goals[0],
+            self._env.task.goals[0].clone(),
         )
 
     def _costs(self, imagined: Imagined) -> Tensor:
@@ -148,7 +151,7 @@ class Planner:
         Raises:
             ValueError: If it is not one number for each.
         """
-        given = self.cost(imagined)
+        given = self.cost(imagined)  # which may be a network, and write into what it is shown
         costs = given if isinstance(given, Tensor) else tensor_of(given, "what the cost returned", torch.float32)
         if costs.shape != (len(imagined.latents),):
             raise ValueError(f"a cost is one number for each of {len(imagined.latents)} futures, got {costs.shape}")
@@ -160,6 +163,8 @@ class Planner:
 
     def _is_batch(self, observation: Any) -> bool:
         space = self._env.task.observation_space
+        if observation is None:
+            return False
         if isinstance(space, spaces.Dict):
             key = next(iter(space.spaces))
             space, observation = space[key], observation[key]

@@ -47,7 +47,7 @@ class _Gaussian:
             raise ValueError(f"a search needs 2 sequences and 1 iteration or more, got {population} and {iterations}")
         self.population, self.iterations = population, iterations
         self._initial, self._beta = std, beta
-        self._mean = self._std = torch.zeros(0, 0)
+        self._mean = self._std = torch.zeros(0, 0, dtype=torch.float32, device="cpu")
 
     def begin(self, mean: Tensor) -> None:
         """See `Search`."""
@@ -56,8 +56,9 @@ class _Gaussian:
     def sample(self, generator: torch.Generator) -> Tensor:
         """See `Search`; the first is the mean."""
         steps, dim = self._mean.shape
-        white = torch.randn(self.population, dim, 2 * steps, generator=generator)
-        frequencies = torch.fft.rfftfreq(2 * steps)
+        shape, cpu = (self.population, dim, 2 * steps), torch.device("cpu")
+        white = torch.randn(shape, generator=generator, dtype=torch.float32, device=cpu)
+        frequencies = torch.fft.rfftfreq(2 * steps, dtype=torch.float32, device=cpu)
         frequencies[0] = frequencies[1]  # the slowest has a finite share
         coloured = torch.fft.irfft(torch.fft.rfft(white) * frequencies ** (-self._beta / 2), n=2 * steps)[..., :steps]
         noise = (coloured / coloured.std()).transpose(1, 2)
@@ -120,7 +121,7 @@ class ICEM(CEM):
         if not 1 <= kept < population:
             raise ValueError(f"1 or more of the population of {population} are kept, not {kept}")
         self._kept = kept
-        self._elites = torch.zeros(0, 0, 0)
+        self._elites = torch.zeros(0, 0, 0, dtype=torch.float32, device="cpu")
 
     def begin(self, mean: Tensor) -> None:
         """See `Search`."""

@@ -48,3 +48,13 @@ def test_the_fingerprint_tells_datasets_apart(folder, dataset):
     assert before == EpisodeDataset(folder).fingerprint() != dataset.fingerprint()
     assign_splits(folder, seed=0)
     assert EpisodeDataset(folder).fingerprint() != before
+
+
+def test_episodes_are_counted_as_in_a_list(dataset):
+    assert len(list(dataset)) == len(dataset)
+    assert np.array_equal(dataset[-1].frames, dataset[len(dataset) - 1].frames)
+    assert np.array_equal(dataset[np.int64(2)].frames, dataset[2].frames)
+    with pytest.raises(IndexError, match="has episodes 0 to 9, not 99"):
+        dataset[99]
+    with pytest.raises(ValueError, match="episode: expected a whole number"):
+        dataset["first"]

@@ -106,3 +106,39 @@ def test_the_first_held_out_episodes_of_each_kind_are_shipped(tmp_path, scene, m
     assert shipped.metadata["sources"] == [4, 6, 5, 7]
     assert (shipped.metadata["simulator"], shipped.scene) == ("toy", scene)
     same(shipped[2], episodes[5])
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda e: dataclasses.replace(e, frames=e.frames[:1], actions=e.actions[:0]), "an action at least"),
+        (lambda e: dataclasses.replace(e, rewards=np.zeros(3)), "rewards of shape"),
+        (lambda e: dataclasses.replace(e, terminations=np.array([True])), "terminations of shape"),
+        (lambda e: dataclasses.replace(e, actions=e.actions * np.nan), "not finite"),
+        (lambda e: dataclasses.replace(e, actions=e.actions.astype(str)), "not finite numbers"),
+        (lambda e: dataclasses.replace(e, positions={"cube": np.zeros((17, 3))}), r"of \(x, y\)"),
+        (lambda e: dataclasses.replace(e, infos={"note": np.array(["a"] * 17)}), "expected numbers"),
+    ],
+)
+def test_what_could_not_be_read_back_is_refused(tmp_path, scene, make_episode, change, word):
+    with pytest.raises(DatasetError, match=word):
+        write_dataset(tmp_path / "data", [make_episode(scene, 0), change(make_episode(scene, 1))], scene)
+    assert not (tmp_path / "data" / "data").exists()
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"splits": ["train", "validation"]},
+        {"splits": "train"},
+        {"splits": ["train"]},
+        {"splits": ["train"] * 3},
+        {"metadata": {"scene": "x"}},
+        {"metadata": {"x": np.float32(1)}},
+    ],
+)
+def test_splits_and_metadata_are_checked(tmp_path, scene, make_episode, beside):
+    with pytest.raises(DatasetError):
+        write_dataset(tmp_path / "data", [make_episode(scene, seed) for seed in (0, 1)], scene, **beside)
+    with pytest.raises(DatasetError, match="an episode"):
+        write_dataset(tmp_path / "none", [], scene)

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 from torch import nn
 
@@ -311,3 +312,163 @@ def test_forked_processes_of_a_parent_that_has_computed_do_not_hang(tmp_path, fo
     script.write_text(textwrap.dedent(FORKED.format(folder=str(folder), name=name)))
     run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
     assert run.stdout.strip() == "(2,)", run.stderr
+
+
+def test_threads_under_another_default_type_do_not_meet(model):
+    """The default type is the whole process's: nothing of ours may change it, even for a moment."""
+    failed, seen = [], set()
+
+    def work(seed):
+        try:
+            env = DreamEnv(model)
+            env.reset(seed=seed)
+            for _ in range(5):
+                env.step(STILL)
+        except Exception as error:
+            failed.append(error)
+
+    try:
+        torch.set_default_dtype(torch.float64)
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            seen.add(torch.zeros(1).dtype)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert not failed
+    assert seen <= {torch.float64}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_dreamed_before_a_reset(make, kind):
+    env = make(kind, render_mode="rgb_array")
+    planner = Planner(env, CEM(4, 1, elites=2), horizon=3, replan=2)
+    for call in (lambda: env.step(STILL), env.render, lambda: planner.predict(None)):
+        with pytest.raises(ResetNeeded):
+            call()
+
+
+def test_a_world_model_in_a_policy_that_trains_goes_on_dreaming_alike(make_world_model):
+    world_model = make_world_model()
+    policy = nn.ModuleDict({"world": world_model, "head": nn.Dropout(0.5)})
+    policy.train()
+    assert policy["head"].training
+    assert not any(module.training for module in world_model.modules())
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        np.random.SeedSequence(0).generate_state(2),
+        np.array([3, 4], np.int32),
+        [np.int32(3), np.uint8(4)],
+        torch.tensor([3, 4], dtype=torch.int32),
+        np.int32(3),
+        np.array(3),
+        (3, None),
+    ],
+    ids=str,
+)
+def test_seeds_may_be_numpys(model, seed):
+    env = DreamVectorEnv(2, model)
+    observation, _ = env.reset(seed=seed)
+    if np.ndim(seed) == 0:
+        assert same(observation, env.reset(seed=int(seed))[0])
+        assert same(DreamEnv(model).reset(seed=np.int64(3))[0], DreamEnv(model).reset(seed=3)[0])
+
+
+@pytest.mark.parametrize("seed", [[1.5, 2.5], [np.nan, 1], 1.0, "12", ["a", "b"], True, [1, 2, 3]])
+def test_what_is_no_seed_is_refused(model, seed):
+    with pytest.raises(ValueError, match="seed"):
+        DreamVectorEnv(2, model).reset(seed=seed)
+
+
+def test_a_refused_reset_changes_nothing(model):
+    env, undisturbed = DreamVectorEnv(2, model), DreamVectorEnv(2, model)
+    for each in (env, undisturbed):
+        each.reset(seed=0)
+    for refused in ({"goal": [9, 9]}, {"episode": 99}):
+        with pytest.raises(ValueError, match=r"goals|episode"):
+            env.reset(seed=7, options=refused)
+    assert same(env.reset()[0], undisturbed.reset()[0])
+
+
+def test_loading_draws_nothing_from_the_callers_generator(folder):
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    gym.make("CosmosDream-v0", world_model=folder)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_bundle_by_a_relative_path_survives_another_working_directory(world_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    world_model.save("mine")
+    env = gym.make("CosmosDream-v0", world_model=WorldModel.load("mine"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    gym.make(env.spec).reset(seed=0)
+    env.unwrapped.world_model.save_metrics()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_what_functions_of_the_callers_are_shown_is_theirs(model):
+    def paid(outcome):
+        outcome.latents.zero_()
+        return np.zeros(1)
+
+    env = DreamEnv(model, obs_type="latent", reward_fn=paid)
+    env.reset(seed=0)
+    assert np.abs(env.step(STILL)[0]).max() > 0
+    posed = DreamEnv(model)
+    posed.reset(seed=0)
+    goal = posed.task.goals.clone()
+    Planner(posed, CEM(4, 1, elites=2), 3, 2, cost=lambda seen: seen.goal.add_(1).sum() + seen.positions[:, -1, 0, 0])
+    planner = Planner(
+        posed, CEM(4, 1, elites=2), 3, 2, cost=lambda seen: seen.goal.add_(1)[0] * 0 + seen.presence[:, -1, 0]
+    )
+    planner.predict(None)
+    assert torch.equal(posed.task.goals, goal)
+
+
+def test_latents_may_be_arrays_and_their_shape_is_checked(model, make_episode):
+    latents = model.encode(make_episode(model.scene, 0).frames[:2])
+    assert torch.equal(model.decode(latents.numpy()), model.decode(latents))
+    assert torch.equal(model.locate(latents.tolist()).positions, model.locate(latents).positions)
+    for wrong in (latents[:, :8], latents[None], latents[0]):
+        for call in (model.decode, model.locate):
+            with pytest.raises(ValueError, match=r"expected latents of shape \(B, 16, h, w\)"):
+                call(wrong)
+    with pytest.raises(ValueError, match="expected uint8 RGB frames"):
+        model.encode(np.zeros((0, 32, 32, 3), np.uint8))
+    with pytest.raises(ValueError, match="goals of one shape"):
+        DreamEnv(model).compute_reward(np.zeros((5, 2)), np.zeros((4, 2)), {})
+
+
+@pytest.mark.parametrize(
+    "options", [{"episode": [0, 1]}, {"episode": []}, {"episode": {}}, {"episode": 1.5}, {"a": 1, 2: 3}, 5]
+)
+def test_reset_options_of_another_form_are_refused(model, options):
+    with pytest.raises(ValueError, match="option"):
+        DreamEnv(model).reset(options=options)
+
+
+@pytest.mark.parametrize("arguments", [{"num_envs": 2.0}, {"num_envs": "4"}, {"max_episode_steps": 2.5}])
+def test_numbers_that_are_not_whole_are_refused(model, arguments):
+    with pytest.raises(ValueError, match="expected a whole number"):
+        DreamVectorEnv(world_model=model, **arguments)
+
+
+def test_stable_baselines3_is_not_given_tensors(model):
+    with pytest.raises(ValueError, match="to_torch=False"):
+        make_dream_vec_env(2, world_model=model, to_torch=True)
+
+
+def test_a_cost_network_that_never_sees_the_actions_is_refused(model):
+    judge = nn.Linear(2, 1)
+    env = DreamEnv(model)
+    env.reset(seed=0)
+    cost = lambda seen: judge(seen.positions[:, -1, 0].detach()).squeeze(1)  # noqa: E731
+    with pytest.raises(ValueError, match="no gradient"):
+        GradientPlanner(env, cost=cost, horizon=3, iterations=1).predict(None)
