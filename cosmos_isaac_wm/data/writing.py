@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,25 +66,30 @@ def write_dataset(
             data_format="hdf5",
             jpeg_encoding=False,
         )
-        count = 0
-        for index, episode in enumerate(episodes):
-            if splits is not None and index >= len(splits):
-                raise DatasetError(f"there are more episodes than the {len(splits)} splits")
-            _append(storage, index, episode, shape, "" if splits is None else splits[index])
-            count += 1
-        if not count or (splits is not None and count != len(splits)):
-            raise DatasetError(f"expected {'an episode' if splits is None else len(splits)}, got {count} episodes")
-        storage.update_metadata(
-            {
-                "dataset_id": dataset_id,
-                "minari_version": minari.__version__,
-                METADATA_KEY: {"scene": scene.to_dict(), **(metadata or {})},
-            }
-        )
+        for index, (episode, split) in enumerate(_with_splits(episodes, splits)):
+            _append(storage, index, episode, shape, split)
+        ours = {"scene": scene.to_dict(), **(metadata or {})}
+        storage.update_metadata({"dataset_id": dataset_id, "minari_version": minari.__version__, METADATA_KEY: ours})
         temporary.rename(path / "data")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return path
+
+
+def _with_splits(episodes: Iterable[Episode], splits: Sequence[str] | None) -> Iterator[tuple[Episode, str]]:
+    """Each episode with its split, "" where there are none.
+
+    Raises:
+        DatasetError: If there are none at all, or not as many as splits.
+    """
+    count = 0
+    for episode in episodes:
+        if splits is not None and count >= len(splits):
+            raise DatasetError(f"there are more episodes than the {len(splits)} splits")
+        yield episode, "" if splits is None else splits[count]
+        count += 1
+    if not count or (splits is not None and count != len(splits)):
+        raise DatasetError(f"expected {'an episode' if splits is None else len(splits)}, got {count} episodes")
 
 
 def ship(dataset: EpisodeDataset, folder: Path, count: int) -> None:

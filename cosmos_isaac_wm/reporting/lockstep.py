@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from ..borders import array_of
+from ..borders import array_of, integer
 from ..evaluation import Evaluation
 from ..evaluation.baselines import floor_errors, restarted
 from ..evaluation.ground_truth import Floats, Reference, detect_all, hold_from_centre, with_baselines
@@ -93,8 +93,8 @@ class LockstepRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.flo
         known = (~contexts.states.isnan()).any(dim=1).numpy()
         known &= np.array([kind in (None, own) for own in contexts.kinds])
         for key, held in (("episode", contexts.episodes), ("start", contexts.starts)):
-            if key in options:
-                known &= held.numpy() == options.pop(key)
+            if (wanted := options.pop(key, None)) is not None:
+                known &= held.numpy() == integer(wanted, key)
         if not known.any():
             raise ValueError("the bundle stores no such context with a simulator state, so both cannot start alike")
         self._start = int(self._rng.choice(np.flatnonzero(known)))

@@ -43,6 +43,8 @@ class _Gaussian:
     """
 
     def __init__(self, population: int, iterations: int, std: float, beta: float):
+        if not std > 0:
+            raise ValueError(f"the standard deviation must be above 0, got {std}")
         if population < 2 or iterations < 1:
             raise ValueError(f"a search needs 2 sequences and 1 iteration or more, got {population} and {iterations}")
         self.population, self.iterations = population, iterations
@@ -166,6 +168,8 @@ class MPPI(_Gaussian):
         beta: float = 2.0,
     ):
         super().__init__(population, iterations, std, beta)
+        if not temperature > 0:
+            raise ValueError(f"the temperature must be above 0, got {temperature}")
         self._temperature = temperature
 
     def update(self, actions: Tensor, costs: Tensor) -> None:

@@ -424,7 +424,6 @@ def test_what_functions_of_the_callers_are_shown_is_theirs(model):
     posed = DreamEnv(model)
     posed.reset(seed=0)
     goal = posed.task.goals.clone()
-    Planner(posed, CEM(4, 1, elites=2), 3, 2, cost=lambda seen: seen.goal.add_(1).sum() + seen.positions[:, -1, 0, 0])
     planner = Planner(
         posed, CEM(4, 1, elites=2), 3, 2, cost=lambda seen: seen.goal.add_(1)[0] * 0 + seen.presence[:, -1, 0]
     )
