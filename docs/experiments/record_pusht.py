@@ -26,7 +26,7 @@ SCENE = Scene(
     action_low=(0.0, 0.0),  # where the agent shall go, in the environment's units
     action_high=(BOARD, BOARD),
     markers=(
-        Marker("block", hue=(200.0, 218.0), min_saturation=0.12, symmetry=1),
+        Marker("block", hue=(150.0, 222.0), min_saturation=0.1, symmetry=1),
         Marker("agent", hue=(219.0, 235.0)),
     ),
     agent="agent",
