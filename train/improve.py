@@ -41,6 +41,7 @@ class Improve:
         algorithm: Of the agents.
         timesteps: Of each agent's training; its YAML's when not given.
         measured: Episodes in each world that an agent is measured by.
+        despite_verdict: Train agents even in a model that has learned nothing, as of `cosmos-wm train-agent`.
         workers: Simulator processes, as of `cosmos-wm collect`.
         device: "auto", "cpu" or "cuda", for the model.
         seed: Of everything.
@@ -56,6 +57,7 @@ class Improve:
     algorithm: Literal["ppo", "sac", "td3", "sac_her"] = "ppo"
     timesteps: int | None = None
     measured: int = 100
+    despite_verdict: bool = False
     workers: int | None = None
     device: str = "auto"
     seed: int = 0
@@ -139,7 +141,14 @@ class Improve:
         if not (out / "finished.json").exists():
             shipped = cli.recipe(TrainAgent, "train-agent", f"{self.algorithm}.yaml")
             timesteps = shipped.timesteps if self.timesteps is None else self.timesteps
-            agent = replace(shipped, out=out, world_model=bundle, timesteps=timesteps, seed=self.seed)
+            agent = replace(
+                shipped,
+                out=out,
+                world_model=bundle,
+                timesteps=timesteps,
+                despite_verdict=self.despite_verdict,
+                seed=self.seed,
+            )
             cli.write_json(out / "finished.json", agent.run())
 
     def _measure(self, number: int, bundle: str) -> dict[str, float]:

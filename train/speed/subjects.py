@@ -73,6 +73,8 @@ class SeedLoop:
 class Still(nn.Module):
     """Nothing ever moves."""
 
+    action_dim = 0
+
     def __init__(self, context_length: int):
         super().__init__()
         self.context_length = context_length
