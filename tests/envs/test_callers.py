@@ -433,8 +433,9 @@ def test_what_functions_of_the_callers_are_shown_is_theirs(model):
 
 def test_latents_may_be_arrays_and_their_shape_is_checked(model, make_episode):
     latents = model.encode(make_episode(model.scene, 0).frames[:2])
-    assert torch.equal(model.decode(latents.numpy()), model.decode(latents))
-    assert torch.equal(model.locate(latents.tolist()).positions, model.locate(latents).positions)
+    drawn, again = (model.decode(each).int() for each in (latents.numpy(), latents))
+    assert (drawn - again).abs().max() <= 1  # a layout of its own may round otherwise
+    assert torch.allclose(model.locate(latents.tolist()).positions, model.locate(latents).positions, atol=1e-5)
     for wrong in (latents[:, :8], latents[None], latents[0]):
         for call in (model.decode, model.locate):
             with pytest.raises(ValueError, match=r"expected latents of shape \(B, 16, h, w\)"):
