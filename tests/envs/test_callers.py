@@ -221,17 +221,6 @@ def test_a_copy_goes_on_from_where_it_is(make, kind, copied):
     assert same(env.reset(seed=1)[0], twin.reset(seed=1)[0])
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"])
-def test_a_batch_that_has_compiled_itself_can_be_copied(model, copied):
-    env = DreamVectorEnv(2, model, compile=True)
-    env.reset(seed=0)
-    actions = np.zeros((2, 2), np.float32)
-    env.step(actions)
-    twin = copied(env)
-    expected, seen = env.step(actions)[0], twin.step(actions)[0]
-    assert all(np.allclose(expected[key], seen[key], atol=1e-5) for key in expected)
-
-
 def test_a_spec_names_the_model_and_the_time_limit(folder):
     loaded = WorldModel.load(folder)
     env = gym.make("CosmosDream-v0", world_model=loaded)

@@ -1,5 +1,7 @@
 """A step on the device: one graph, and nothing of it a matter of the host."""
 
+import copy
+import pickle
 import warnings
 from collections import Counter
 
@@ -11,6 +13,7 @@ from gymnasium.vector import AutoresetMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cosmos_isaac_wm.envs import DreamVectorEnv
+from cosmos_isaac_wm.precision import FastCall
 
 N = 5
 
@@ -69,6 +72,10 @@ def test_a_compiled_step_dreams_what_a_plain_one_does(model, obs_type, tolerance
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="the dreams go on without compilation")
         assert_alike(plain, compiled, tolerance)
+    for copied in (copy.deepcopy, lambda envs: pickle.loads(pickle.dumps(envs))):  # no compiled code goes with it
+        twin = copied(compiled)
+        twin._fast_step = FastCall(twin._step, N, False)  # nor is it compiled here, which takes half a minute
+        assert_alike(plain, twin, tolerance)
 
 
 def assert_alike(plain, compiled, tolerance):
