@@ -132,7 +132,18 @@ class FastCall:
                 warnings.warn(f"the dreams go on without compilation: {why(error)}", RuntimeWarning, stacklevel=2)
         elif self._whole and self._calls == self._compile_at + 2 and arguments[0].is_cuda:
             self._call = _Replayed(self._call, *arguments)
-        return self._call(*arguments)
+        return self._call(*arguments) if self._call is self._original else self._compiled_call(*arguments)
+
+    def _compiled_call(self, *arguments: Any) -> Any:
+        """The compiled call; it is compiled anew where torch has been set otherwise since, which may not work."""
+        from torch._dynamo.exc import TorchDynamoException
+
+        try:
+            return self._call(*arguments)
+        except TorchDynamoException as error:  # raised before anything was computed
+            warnings.warn(f"the dreams go on without compilation: {why(error)}", RuntimeWarning, stacklevel=3)
+            self._call = self._original
+            return self._call(*arguments)
 
 
 class _Replayed:

@@ -136,3 +136,27 @@ def test_a_reset_that_fails_leaves_the_episode_as_it_was(model):
 def test_the_options_of_the_task_are_known_by_name(model):
     with pytest.raises(TypeError, match="unexpected keyword argument 'obs_typ'; did you mean 'obs_type'"):
         DreamVectorEnv(N, world_model=model, obs_typ="pose")
+
+
+def test_what_cannot_be_compiled_anew_goes_on_as_it_was(monkeypatch):
+    """As where `torch.set_default_device` is called between two steps."""
+    from torch._dynamo.exc import Unsupported
+
+    calls = []
+
+    def compiled(call, whole):
+        def once(*arguments):
+            calls.append(arguments)
+            if len(calls) > 1:
+                raise Unsupported("torch is set otherwise")
+            return call(*arguments)
+
+        return once
+
+    monkeypatch.setattr("cosmos_isaac_wm.precision._compiled", compiled)
+    double = FastCall(lambda x: 2 * x, 1, True)
+    assert double(torch.ones(())) == 2
+    with pytest.warns(RuntimeWarning, match="go on without compilation: torch is set otherwise"):
+        assert double(torch.ones(())) == 2
+    assert double(torch.ones(())) == 2
+    assert len(calls) == 2
