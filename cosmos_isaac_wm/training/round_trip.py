@@ -91,7 +91,8 @@ def round_trip(perception: Perception, datasets: Sequence[EpisodeDataset]) -> Ro
         found = np.linalg.norm(again[there] - before[there], axis=1) <= pixels  # NaN where it is not there any more
         figures[f"{marker.name}_seen"] = float(found.mean())
         size = float(np.median(pixels)) * _millimetres(scene)
-        figures[f"{marker.name}_size_mm"] = size
+        if np.isfinite(size):
+            figures[f"{marker.name}_size_mm"] = size
         if error is not None and np.isfinite(error[:, index]).any():
             figures[f"{marker.name}_read_mm"] = 1000 * float(np.nanmedian(error[:, index]))
         if found.mean() < _SEEN or figures.get(f"{marker.name}_read_mm", 0.0) > size:

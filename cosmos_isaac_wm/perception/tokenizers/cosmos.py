@@ -8,6 +8,8 @@ like image tokenizers; T must be 1 + n * temporal compression, and NVIDIA's code
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,28 +59,22 @@ class CosmosTokenizer(nn.Module):
         """
         encoder, decoder = self._paths
         grey = torch.zeros(1, 3, _PROBE, _PROBE)
-        try:
-            with torch.no_grad():
-                latent = self.encoder(self._prepared(grey))
-        except Exception as error:
-            raise ValueError(
-                f"{encoder} does not encode images of shape {tuple(grey.shape)}: {_last_line(error)}. "
-                f"Is it {'an image' if self.video else 'a video'} tokenizer? Then set video={not self.video}."
-            ) from error
-        if not _first(latent).is_floating_point():
+        with _refusing(
+            f"{encoder} does not encode images of shape {tuple(grey.shape)}",
+            f"Is it {'an image' if self.video else 'a video'} tokenizer? Then set video={not self.video}.",
+        ):
+            latent = _first(self.encoder(self._prepared(grey)))
+        if not latent.is_floating_point():
             raise ValueError(
                 f"{encoder} is a discrete tokenizer (DI, DV): it gives indices of codes, and dreams need continuous "
                 "latents; use a continuous one (CI8x8, CI16x16, CV4x8x8, ...)"
             )
-        channels, size = int(_first(latent).shape[1]), int(_first(latent).shape[-1])
-        try:
-            with torch.no_grad():
-                decoded = self.decode(self.encode(grey))
-        except Exception as error:
-            raise ValueError(
-                f"{decoder} does not decode latents of shape (1, {channels}, {size}, {size}), which {encoder} gives: "
-                f"{_last_line(error)}. Are they of one tokenizer?"
-            ) from error
+        channels, size = int(latent.shape[1]), int(latent.shape[-1])
+        with _refusing(
+            f"{decoder} does not decode latents of shape (1, {channels}, {size}, {size}), which {encoder} gives",
+            "Are they of one tokenizer?",
+        ):
+            decoded = self.decode(latent.squeeze(2) if self.video else latent)
         if decoded.shape != grey.shape or _PROBE % size:
             raise ValueError(
                 f"{decoder} makes pictures of shape {tuple(decoded.shape)} of what {encoder} makes of "
@@ -146,6 +142,15 @@ def _dtype(module: Any) -> torch.dtype:
     return torch.bfloat16 if torch.bfloat16 in kinds else torch.float16 if torch.float16 in kinds else torch.float32
 
 
-def _last_line(error: Exception) -> str:
-    """What a TorchScript error says in the end, without its traceback."""
-    return str(error).strip().splitlines()[-1]
+@contextmanager
+def _refusing(what: str, advice: str) -> Iterator[None]:
+    """Try a file, without gradients; TorchScript's error, less its traceback, becomes a line.
+
+    Raises:
+        ValueError: If it fails.
+    """
+    try:
+        with torch.no_grad():
+            yield
+    except Exception as error:
+        raise ValueError(f"{what}: {str(error).strip().splitlines()[-1]}. {advice}") from error
