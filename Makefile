@@ -18,7 +18,7 @@ test-isaac: ## Run what needs it.
 GPU_OUT ?= gpu-out
 GPU_DEVICE ?= cuda
 GPU_WORKERS ?= 16
-GPU_EPISODES ?= 1200
+GPU_EPISODES ?= 800
 GPU_MINUTES ?= 5
 
 .PHONY: gpu

@@ -26,7 +26,9 @@ def mixed(key: Tensor, part: Tensor | int) -> Tensor:
     Returns:
         int64, every bit of which depends on every bit of both.
     """
-    step = _GOLDEN * (part + 1)
+    # part + 1 times the constant, as -(part + 1) times its negative. A compiler folds "+ 1" and the constant into the
+    # arithmetic of its indices, which is 32 bits wide on a GPU; it takes "~" as it is.
+    step = -_GOLDEN * ~part
     return _avalanche(key + (step if isinstance(step, Tensor) else (step + 2**63) % 2**64 - 2**63))
 
 

@@ -163,9 +163,11 @@ class _Replayed:
 
 
 def why(error: Exception) -> str:
-    """One line of what a compiler has to say: the first that is not just an announcement of the next."""
-    lines = [line for line in str(error).splitlines() if line.strip() and not line.rstrip().endswith(":")]
-    return lines[0].strip() if lines else type(error).__name__
+    """One line of what a compiler has to say: the first that does not just announce another, or a traceback's last."""
+    told, _, traceback = str(error).partition("Traceback (most recent call last):\n")
+    lines = [line for line in (traceback or told).splitlines() if line.strip() and not line.rstrip().endswith(":")]
+    ends = [line for line in lines if not line.startswith(" ")] if traceback else lines  # what is indented led there
+    return ends[0].strip() if ends else type(error).__name__
 
 
 def _compiled(call: Callable[..., Any], whole: bool) -> Callable[..., Any]:

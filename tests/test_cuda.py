@@ -13,8 +13,14 @@ from cosmos_isaac_wm.rollout import DreamEngine
 from cosmos_isaac_wm.training import FitConfig, Stage, fit_dynamics
 from cosmos_isaac_wm.world_model import WorldModel
 
-pytestmark = pytest.mark.cuda
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.filterwarnings("error:the dreams go on without"),  # a fallback is right elsewhere, and a fault here
+    pytest.mark.filterwarnings("error:training goes on without"),
+    pytest.mark.filterwarnings("error:updates are not recorded"),
+]
 N = 16
+SAME = 1e-3  # metres: convolutions of float32 are done in TF32 on a GPU, as PyTorch has it
 
 
 def pair(**more):
@@ -28,8 +34,8 @@ def pair(**more):
 def test_the_same_seeds_start_the_same_dreams_on_both():
     starts = [envs.reset(seed=0) for envs in pair()]
     for key, value in starts[0][0].items():
-        assert np.allclose(value, starts[1][0][key], atol=1e-5)
-    assert np.array_equal(starts[0][1]["goal"], starts[1][1]["goal"])
+        assert np.allclose(value, starts[1][0][key], atol=SAME)
+    assert np.allclose(starts[0][1]["goal"], starts[1][1]["goal"], atol=1e-6)
 
 
 def test_a_dream_on_a_gpu_is_that_of_the_processor_for_97_steps():
@@ -65,18 +71,33 @@ def test_more_dreams_than_a_gpu_holds_are_refused_with_what_would_fit():
         DreamEngine(WorldModel.load("default", "cuda"), 10**8)
 
 
-def test_training_on_a_gpu_goes_on_where_it_was(dataset, world_model, tmp_path):
+CONFIG = FitConfig(updates=12, batch_size=8, stages=(Stage(1), Stage(2, 0.5)), validate_every=6, mirror=False)
+
+
+@pytest.fixture
+def fit(dataset, world_model, tmp_path):
+    """Fits a small network; its result."""
     sight = world_model.perception
     train, val = (encode_dataset(dataset, split, sight.encode, "", None) for split in ("train", "val"))
-    config = FitConfig(updates=12, batch_size=8, stages=(Stage(1), Stage(2, 0.5)), validate_every=6, mirror=False)
 
-    def fit(folder, updates):
+    def run(folder, **more):
         torch.manual_seed(0)
         network = ResNetRollout(ResNetRolloutConfig(action_dim=2, width=16, blocks=1, blend=True))
-        budget = dataclasses.replace(config, updates=updates)
-        return fit_dynamics(network, sight, train, val, budget, tmp_path / folder, 0, "cuda")
+        config = dataclasses.replace(CONFIG, **more)
+        return fit_dynamics(network, sight, train, val, config, tmp_path / folder, 0, "cuda")
 
-    fit("resumed", 6)
-    resumed = fit("resumed", 12)
+    return run
+
+
+def test_training_on_a_gpu_goes_on_where_it_was(fit):
+    fit("resumed", updates=6)
+    resumed = fit("resumed")
     assert [row["update"] for row in resumed.curve] == [6, 12]
     assert np.isfinite(resumed.best["error"])
+
+
+def test_recorded_updates_teach_what_launched_ones_do(fit):
+    launched, recorded = fit("launched", precision="fp32"), fit("recorded", precision="fp32", compile=True)
+    for one, other in zip(launched.curve, recorded.curve, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-2)
+        assert one["error"] == pytest.approx(other["error"], rel=1e-2)

@@ -1,17 +1,21 @@
 """Does training call the network as it is, or compiled? Compiled on a GPU, when the fit is long enough to wait for it.
 
-On the processor a compiled update was not faster (docs/experiments/performance.md).
+There the host, which launches some thousand small kernels an update, is slower than the GPU that computes them. So what
+an update computes is recorded as well, and replayed as one launch. On the processor a compiled update was not faster
+(docs/experiments/performance.md).
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from ..precision import Compile, autocast, why
 from .clock import Budget
+from .dreams import Dreams
 
 _LONG_FIT, _LONG_TIME = 5000, 5.0  # updates, minutes: a compiler takes up to one
 
@@ -48,3 +52,34 @@ def compiled(network: nn.Module, example: tuple[Tensor, ...], precision: str) ->
         called = network
     network.zero_grad()
     return called
+
+
+class Recorded:
+    """Losses and gradients of one rollout length, recorded as a CUDA graph: every further update is a single launch.
+
+    Gradients have to stay in the tensors where they are now, so they are zeroed, not dropped.
+
+    Args:
+        compute: Advances the dreams, adds to the gradients, and returns the loss; has been called before.
+        dreams: The batch that it advances.
+    """
+
+    def __init__(self, compute: Callable[[], Tensor], dreams: Dreams):
+        begin = dreams.place, dreams.context, dreams.alive
+        self._place, self._context = dreams.place, dreams.context = dreams.place.clone(), dreams.context.clone()
+        self._graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(self._graph):  # records, but does not compute
+                self._loss = compute()
+            self._advanced = dreams.context, dreams.alive
+        finally:
+            dreams.place, dreams.context, dreams.alive = begin
+
+    def __call__(self, dreams: Dreams) -> Tensor:
+        """The loss of this update; as `compute` of these dreams."""
+        self._place.copy_(dreams.place)
+        self._context.copy_(dreams.context)
+        self._graph.replay()
+        context, alive = self._advanced
+        dreams.place, dreams.context, dreams.alive = self._place.clone(), context.clone(), alive.clone()
+        return self._loss.clone()

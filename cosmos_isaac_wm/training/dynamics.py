@@ -9,6 +9,7 @@ Episodes, dreams and losses stay on the device; the host learns of them only whe
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,10 @@ from ..borders import training_mode
 from ..data.windows import EncodedEpisodes
 from ..perception import Perception
 from ..perception.readout import Located
-from ..precision import autocast
+from ..precision import autocast, why
 from ..storage.checkpoint import Stateful
 from .clock import Budget, trapezoid
-from .compilation import compiled, pays
+from .compilation import Recorded, compiled, pays
 from .dreams import Dreams
 from .logbook import Logbook
 from .losses import PoseJudge, latent_terms, median_latent
@@ -33,6 +34,7 @@ from .recipe import FitConfig
 from .validation import unit_of, validate
 from .verdict import Verdict
 
+_WARM_UPS = 2  # updates of a rollout length before one is recorded
 _RUNS_AWAY = 3  # validations in a row after which dreams that run away will not come back
 
 
@@ -129,7 +131,12 @@ class _Trainer:
         updates = max(config.updates, config.epochs * windows // config.batch_size)
         self.budget = self._with_validation(Budget(updates, config.minutes))
         self._lr, self._rollout = 0.0, 0
-        self._called = self._compiled() if pays(config.compile, self.budget, processes.device) else dynamics
+        pays_here = pays(config.compile, self.budget, processes.device)
+        self._called = self._compiled() if pays_here else dynamics
+        resident = processes.device.type == "cuda" and train.latents.is_cuda and processes.count == 1
+        self._record_at = _WARM_UPS if pays_here and resident else -1
+        self._recorded: Recorded | None = None
+        self._updates_alike = 0  # since the rollout's length last changed
 
     def _compiled(self) -> nn.Module:
         """The network as updates call it."""
@@ -154,20 +161,36 @@ class _Trainer:
         torch.manual_seed(self._seed + number + (processes.rank << 32))
         stage = config.stage(progress)
         self._dreams.prepare(stage, number)
-        loss = self_fed_loss(
-            self._called, self._perception, self._dreams, self._background, config, stage.rollout, processes
-        )
+        loss = self._loss(stage.rollout)
         processes.add_gradients(self._dynamics.parameters())
         nn.utils.clip_grad_norm_(self._dynamics.parameters(), config.clip)
         self._lr = config.lr * trapezoid(progress, 1 / self.budget.updates, config.warmup, config.cooldown)
         for group in self._optimizer.param_groups:
             group["lr"] = self._lr
         self._optimizer.step()
-        self._optimizer.zero_grad()
+        self._optimizer.zero_grad(set_to_none=self._record_at < 0)
         if self._average is not None:
             self._average.follow(self._dynamics, number)
-        self._rollout = stage.rollout
         self.logbook.losses.note(number, loss)
+
+    def _loss(self, rollout: int) -> Tensor:
+        """The loss of the dreams' next `rollout` steps, whose gradients are added; recorded where that pays."""
+
+        def compute() -> Tensor:
+            return self_fed_loss(
+                self._called, self._perception, self._dreams, self._background, self._config, rollout, self._processes
+            )
+
+        if rollout != self._rollout:
+            self._rollout, self._recorded, self._updates_alike = rollout, None, 0
+        if self._updates_alike == self._record_at:
+            try:
+                self._recorded = Recorded(compute, self._dreams)
+            except RuntimeError as error:
+                warnings.warn(f"updates are not recorded as CUDA graphs: {why(error)}", RuntimeWarning, stacklevel=2)
+                self._record_at = -1
+        self._updates_alike += 1
+        return compute() if self._recorded is None else self._recorded(self._dreams)
 
     def validate(self, done: int) -> None:
         """Validate what `done` updates have made, on the main process; the others wait for the errors."""
