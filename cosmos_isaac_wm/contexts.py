@@ -7,11 +7,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .storage.bundle import BundleError
+from .storage.weights import load_tensors, save_tensors
 
 
 @dataclass
@@ -39,21 +38,26 @@ class Contexts:
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
-        tensors = {f.name: getattr(self, f.name).contiguous() for f in dataclasses.fields(self) if f.name != "kinds"}
-        save_file(tensors, path, metadata={"kinds": json.dumps(self.kinds)})
+        tensors = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "kinds"}
+        save_tensors(path, tensors, {"kinds": json.dumps(self.kinds)})
 
     @classmethod
-    def load(cls, path: Path) -> Contexts:
-        """Read what `save` wrote.
+    def load(cls, folder: Path, name: str = "contexts.safetensors") -> Contexts:
+        """Read what `save` wrote into a bundle's folder.
 
         Raises:
-            BundleError: If the file is missing or truncated.
+            BundleError: If the file is missing, damaged, or holds something else.
         """
-        if not path.is_file():
-            raise BundleError(f"no {path.name} in {path.parent}; the bundle is incomplete, copy or fit it again")
+        tensors, metadata = load_tensors(folder, name)
         try:
-            with safe_open(path, framework="pt") as file:
-                kinds = json.loads(file.metadata()["kinds"])
-            return cls(**load_file(path), kinds=kinds)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"{path} is truncated or damaged ({error}); copy or fit the bundle again") from error
+            kinds = json.loads(metadata["kinds"])
+            contexts = cls(**tensors, kinds=kinds)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{folder / name} is truncated or damaged ({error}); copy or fit it again") from error
+        rows = {len(tensor) if tensor.ndim else -1 for tensor in tensors.values()} | {len(contexts.kinds)}
+        known = all(isinstance(kind, str) for kind in contexts.kinds)
+        if len(rows) != 1 or contexts.latents.ndim != 5 or contexts.positions.ndim != 4 or not (known and rows.pop()):
+            raise BundleError(
+                f"{folder / name} holds no start contexts as they should be; copy or fit the bundle again"
+            )
+        return contexts

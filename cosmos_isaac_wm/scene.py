@@ -13,6 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .storage.structured import shaped
+
+_LARGEST = 8192  # rows or columns of a picture
+
 
 @dataclass(frozen=True)
 class Marker:
@@ -158,23 +162,19 @@ class Scene:
         Raises:
             ValueError: If a key is unknown or a required one is missing; the message names it.
         """
-
-        def tuples(value: Any) -> Any:
-            return tuple(tuples(item) for item in value) if isinstance(value, list | tuple) else value
-
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(data) - known):
-            raise ValueError(f"unknown scene keys {unknown}; expected some of {sorted(known)}")
-        values = {key: tuples(value) for key, value in data.items() if key not in ("markers", "camera")}
-        values["markers"] = tuple(
-            Marker(**{key: tuples(value) for key, value in marker.items()}) for marker in data.get("markers", ())
-        )
-        if data.get("camera") is not None:
-            values["camera"] = Camera(**{key: tuples(value) for key, value in data["camera"].items()})
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError(f"incomplete scene description: {error}") from error
+        scene = shaped(data, cls, "the scene")
+        if (
+            not all(np.isfinite(number) for number in (*scene.image_size, scene.control_hz))
+            or min(scene.image_size) < 1
+        ):
+            raise ValueError(f"the scene has pictures of {scene.image_size} at {scene.control_hz} Hz")
+        if len(scene.action_low) != len(scene.action_high) or not scene.action_low:
+            raise ValueError("the scene's action_low and action_high are of different lengths, or empty")
+        if max(scene.image_size) > _LARGEST:
+            raise ValueError(f"the scene has pictures of {scene.image_size}; expected at most {_LARGEST} rows")
+        if scene.agent is not None and scene.agent not in scene.marker_names:
+            raise ValueError(f"the scene's agent {scene.agent!r} is none of its markers {list(scene.marker_names)}")
+        return scene
 
 
 # Our table, as everyone sees it; what only its simulators need is in sims/dimensions.py.

@@ -13,16 +13,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .borders import ours, own_draws
@@ -33,10 +32,11 @@ from .perception import BundleError, Perception
 from .perception.readout import Located
 from .precision import choose_device
 from .scene import Scene
-from .storage.atomic import replacing
-from .storage.bundle import find_bundle, read_yaml
+from .storage.atomic import replacing_folder, write
+from .storage.bundle import find_bundle, part, seal
 from .storage.paths import user_path
-from .storage.weights import fingerprint, load_weights
+from .storage.structured import as_yaml, read, shaped
+from .storage.weights import fingerprint, load_weights, must_be_buildable, save_tensors
 from .training.verdict import Verdict
 
 FORMAT = 1
@@ -122,19 +122,6 @@ class WorldModel(nn.Module):
         """A hash of all weights."""
         return fingerprint(self)
 
-    def save_metrics(self) -> None:
-        """Write the figures, and the model card made from them, into the bundle's folder.
-
-        Raises:
-            BundleError: If it is in no folder.
-        """
-        if self.path is None:
-            raise BundleError("the world model is in no folder yet; save it first")
-        with replacing(self.path / "metrics.json") as path:
-            path.write_text(json.dumps(self.metrics, indent=2) + "\n")
-        with replacing(self.path / "README.md") as path:
-            path.write_text(model_card(self))
-
     def held_out(self) -> EpisodeDataset:
         """The held-out episodes shipped with the bundle.
 
@@ -147,25 +134,25 @@ class WorldModel(nn.Module):
             )
         return EpisodeDataset(self.path / "episodes")
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
+    def save(self, folder: str | os.PathLike[str], beside: Callable[[Path], object] = lambda folder: None) -> Path:
         """Write the bundle, all or nothing.
+
+        Args:
+            folder: Of the bundle.
+            beside: Puts further files, such as held-out episodes, into the folder that it is given before that takes
+                its name.
 
         Raises:
             FileExistsError: If the folder exists: a bundle is never overwritten.
         """
         folder = user_path(folder).absolute()
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise FileExistsError(
                 f"{folder} exists and is not empty; a bundle is never overwritten, choose another name"
             )
-        temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
-        temporary.mkdir(parents=True)
-        try:
-            self.perception.save(temporary)
-            save_file(
-                {name: tensor.contiguous() for name, tensor in self.dynamics.state_dict().items()},
-                temporary / "dynamics.safetensors",
-            )
+        with replacing_folder(folder) as temporary:
+            self.perception.save_into(temporary)
+            save_tensors(temporary / "dynamics.safetensors", self.dynamics.state_dict())
             self.contexts.save(temporary / "contexts.safetensors")
             kind = next(name for name, (cls, _) in DYNAMICS.items() if type(self.dynamics) is cls)
             config = {
@@ -175,16 +162,28 @@ class WorldModel(nn.Module):
                 "verdict": None if self.verdict is None else dataclasses.asdict(self.verdict),
                 "provenance": self.provenance,
             }
-            (temporary / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-            (temporary / "metrics.json").write_text(json.dumps(self.metrics, indent=2) + "\n")
-            (temporary / "README.md").write_text(model_card(self))
-            if folder.exists():
-                folder.rmdir()
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            write(temporary / "config.yaml", as_yaml(config))
+            self._write_metrics(temporary)
+            beside(temporary)
+            seal(temporary)
         self.path, self.name = folder, os.fspath(folder)
         return folder
+
+    def save_metrics(self) -> None:
+        """Write the figures, and the model card made from them, into the bundle's folder, all of it in one step.
+
+        Raises:
+            BundleError: If it is in no folder.
+        """
+        if self.path is None:
+            raise BundleError("the world model is in no folder yet; save it first")
+        with replacing_folder(self.path, keep=True) as temporary:
+            self._write_metrics(temporary)
+            seal(temporary)
+
+    def _write_metrics(self, folder: Path) -> None:
+        write(folder / "metrics.json", json.dumps(self.metrics, indent=2) + "\n")
+        write(folder / "README.md", model_card(self))
 
     @classmethod
     @ours
@@ -200,42 +199,57 @@ class WorldModel(nn.Module):
             BundleError: If there is no such bundle, or it is damaged, or its parts do not fit together.
         """
         folder = find_bundle(name)
-        config = read_yaml(folder / "config.yaml")
-        if config.get("format") != FORMAT:
-            raise BundleError(f"{folder} has bundle format {config.get('format')}; this version reads format {FORMAT}")
-        if "provenance" not in config:  # written last: without it, what stands before may have lost keys as well
-            raise BundleError(f"{folder}/config.yaml is truncated; copy or fit the bundle again")
-        described = config.get("dynamics") or {}
-        kind = described.get("type")
-        if kind not in DYNAMICS:
-            raise BundleError(f"{folder}: unknown dynamics {kind!r}; expected one of {sorted(DYNAMICS)}")
-        model_class, config_class = DYNAMICS[kind]
-        try:
-            with own_draws():
-                dynamics = model_class(config_class(**described["config"])).float()
-        except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"{folder}/config.yaml describes no dynamics: {error!r}") from error
-        load_weights(dynamics, folder / "dynamics.safetensors")
-        try:
-            verdict = Verdict(**config["verdict"]) if config.get("verdict") else None
-        except TypeError as error:
-            raise BundleError(f"{folder}/config.yaml holds no verdict as it should be: {error}") from error
-        try:
-            metrics = json.loads((folder / "metrics.json").read_text())
-        except (OSError, ValueError) as error:
-            raise BundleError(f"{folder}/metrics.json is missing or damaged: {error}") from error
+        described = read(folder / "config.yaml", _Described, BundleError, part(folder, "config.yaml"))
+        if described.format != FORMAT:
+            raise BundleError(f"{folder} has bundle format {described.format}; this version reads format {FORMAT}")
         model = cls(
             Perception.load(folder),
-            dynamics,
-            Contexts.load(folder / "contexts.safetensors"),
-            config.get("provenance"),
-            metrics,
-            verdict,
+            _dynamics(described.dynamics, folder),
+            Contexts.load(folder),
+            described.provenance,
+            read(folder / "metrics.json", dict[str, float], BundleError, part(folder, "metrics.json")),
+            described.verdict,
         )
         folder = folder.absolute()
         model.path, model.name = folder, str(folder) if user_path(name).is_dir() else os.fspath(name)
-        dynamics.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval().requires_grad_(False).to(choose_device(device))
+
+
+@dataclass
+class _Network:
+    """A dynamics network as config.yaml describes it."""
+
+    type: str
+    config: dict[str, Any]
+
+
+@dataclass
+class _Described:
+    """What config.yaml holds. Provenance is written last: without it, what stands before may have lost keys as well."""
+
+    format: int
+    dynamics: _Network
+    provenance: dict[str, Any]
+    package_version: str = ""
+    verdict: Verdict | None = None
+
+
+def _dynamics(described: _Network, folder: Path) -> DynamicsNetwork:
+    """The network of a bundle."""
+    where = f"{folder}/config.yaml"
+    if described.type not in DYNAMICS:
+        raise BundleError(f"{where}: unknown dynamics {described.type!r}; expected one of {sorted(DYNAMICS)}")
+    model_class, config_class = DYNAMICS[described.type]
+    config = shaped(described.config, config_class, f"{where}, dynamics", BundleError)
+    try:
+        must_be_buildable(config, lambda: model_class(config), folder / "dynamics.safetensors")
+        with own_draws():
+            dynamics = model_class(config).float()
+    except ValueError as error:
+        raise BundleError(f"{where} describes no dynamics: {error}") from error
+    load_weights(dynamics, folder, "dynamics.safetensors")
+    dynamics.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return dynamics
 
 
 def model_card(model: WorldModel) -> str:

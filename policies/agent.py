@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import os
 import warnings
 from dataclasses import dataclass, field
@@ -9,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import yaml
 from minari.serialization import deserialize_space, serialize_space
 from numpy.typing import NDArray
 from safetensors.torch import load_model, save_model
@@ -20,9 +21,10 @@ from stable_baselines3.common.policies import BasePolicy
 from .. import __version__
 from ..borders import ours, own_draws
 from ..perception import BundleError
-from ..storage.atomic import replacing
-from ..storage.bundle import find_bundle
+from ..storage.atomic import replacing, replacing_folder, write
+from ..storage.bundle import find_bundle, part, seal
 from ..storage.paths import user_path
+from ..storage.structured import as_yaml, read
 from ..storage.weights import fingerprint
 from .extractors import LatentExtractor, PoseExtractor
 
@@ -105,9 +107,6 @@ class Agent:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write `policy.safetensors` and `agent.yaml` into a folder."""
         folder = user_path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "policy.safetensors") as temporary:
-            save_model(self.policy, str(temporary))  # parts of a policy share their feature extractor
         described = {
             "algorithm": self.algorithm,
             "policy": self.policy_name,
@@ -118,8 +117,11 @@ class Agent:
             "observation_space": serialize_space(self.policy.observation_space),
             "action_space": serialize_space(self.policy.action_space),
         }
-        with replacing(folder / "agent.yaml") as temporary:
-            temporary.write_text(yaml.safe_dump(described, sort_keys=False))
+        with replacing_folder(folder, keep=True) as temporary:
+            with replacing(temporary / _FILES[1]) as file:
+                save_model(self.policy, str(file))  # parts of a policy share their feature extractor
+            write(temporary / _FILES[0], as_yaml(described))
+            seal(temporary, _FILES)
         return folder
 
     @classmethod
@@ -140,32 +142,70 @@ class Agent:
                 raise AgentError(f"no agent {str(name)!r}: no such folder, and {error}") from error
         if (folder / "agent").is_dir() and not (folder / _FILES[0]).is_file():
             folder = folder / "agent"
-        if missing := [file for file in _FILES if not (folder / file).is_file()]:
+        if missing := [file for file in _FILES if not (folder / file).exists()]:
             raise AgentError(f"no agent {str(name)!r}: {folder} has no {' and no '.join(missing)}")
         try:
-            described = yaml.safe_load((folder / "agent.yaml").read_text())
+            path = folder / _FILES[0]
+            described = read(path, _Described, AgentError, part(folder, _FILES[0]))
+            _must_be_of_size(described.policy_kwargs, len(part(folder, _FILES[1])))
+            spaces = (_space(described.observation_space), _space(described.action_space))
             with own_draws():
-                policy = new_policy(
-                    described["algorithm"],
-                    described["policy"],
-                    described["policy_kwargs"],
-                    deserialize_space(described["observation_space"]),
-                    deserialize_space(described["action_space"]),
-                ).float()
-            load_model(policy, folder / "policy.safetensors")
+                policy = new_policy(described.algorithm, described.policy, described.policy_kwargs, *spaces).float()
+            load_model(policy, folder / _FILES[1])
+            if not all(weight.isfinite().all() for weight in policy.parameters()):
+                raise ValueError(f"{_FILES[1]} holds NaN or infinite weights")
         except Exception as error:
-            raise AgentError(f"{folder} is damaged or of another version ({error}); train it again") from error
+            about = " ".join(str(error).split())[:300]
+            raise AgentError(f"{folder} is damaged or of another version ({about}); train it again") from error
         policy.set_training_mode(False)
-        return cls(
-            policy,
-            described["algorithm"],
-            described["policy"],
-            described["policy_kwargs"],
-            described["env_kwargs"],
-            described["frame_stack"],
-            described["trained"],
-            folder,
-        )
+        known = {field.name: getattr(described, field.name) for field in dataclasses.fields(described)}
+        kept = ("algorithm", "policy_kwargs", "env_kwargs", "frame_stack", "trained")
+        return cls(policy, policy_name=described.policy, path=folder, **{name: known[name] for name in kept})
+
+
+@dataclass
+class _Described:
+    """What agent.yaml holds; spaces as Minari writes them."""
+
+    algorithm: str
+    policy: str
+    observation_space: str
+    action_space: str
+    policy_kwargs: dict[str, Any]
+    env_kwargs: dict[str, Any]
+    frame_stack: int
+    trained: dict[str, Any]
+
+
+def _must_be_of_size(policy_kwargs: dict[str, Any], held: int) -> None:
+    """Refuse layers that the file of the weights cannot fill, before memory is asked for.
+
+    Raises:
+        ValueError: If there are more than `held` bytes have room for.
+    """
+    pending: list[Any] = [policy_kwargs]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+            widths = [width for width in value if isinstance(width, int)]
+            weights = sum(one * other for one, other in itertools.pairwise(widths)) + sum(widths)
+            if weights > held or len(value) > held:
+                raise ValueError(f"its layers have more weights than {_FILES[1]}, {weights:,} and more")
+
+
+def _space(text: str) -> gym.Space[Any]:
+    """A space of actions or observations, never anything else.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        return deserialize_space(text)
+    except Exception as error:  # whatever a damaged description makes Gymnasium raise
+        raise ValueError(f"a space is damaged: {error}") from error
 
 
 def new_policy(

@@ -14,7 +14,8 @@ FOLDERS = {"envs": "cosmos_isaac_wm.envs", "policies": "cosmos_isaac_wm.policies
 # The floors of the house, from the ground up; a unit is a file or a room (folder) of the package. A file imports from
 # floors beneath its own, and from its own room.
 FLOORS = [
-    {"configs", "weights", "protocols", "scene", "precision", "counter_rng", "borders", "storage", "executors"},
+    {"configs", "weights", "protocols", "precision", "counter_rng", "borders", "storage", "executors"},
+    {"scene"},
     {"perception", "dynamics", "data", "sims", "contexts"},
     {"training"},
     {"world_model"},
@@ -33,7 +34,7 @@ ONLY = {
     "data": {"scene", "storage", "executors", "borders"},
     "dynamics": {"protocols"},
     "storage": set(),
-    "scene": set(),
+    "scene": {"storage"},  # how it is read
     "protocols": set(),
     "precision": set(),
     "counter_rng": set(),

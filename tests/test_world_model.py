@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from cosmos_isaac_wm.contexts import Contexts
 from cosmos_isaac_wm.dynamics import ResNetRollout, ResNetRolloutConfig
 from cosmos_isaac_wm.perception import BundleError, Perception
 from cosmos_isaac_wm.rollout import DreamEngine
+from cosmos_isaac_wm.storage.bundle import SUMS, seal, verify
 from cosmos_isaac_wm.world_model import WorldModel
 
 
@@ -24,6 +26,7 @@ def edit(path, change):
     content = yaml.safe_load(path.read_text())
     change(content)
     path.write_text(yaml.safe_dump(content))
+    seal(path.parent)
 
 
 def test_a_saved_bundle_loads_as_the_same_model(world_model, bundle):
@@ -51,7 +54,7 @@ def test_provenance_and_metrics_travel_with_the_bundle_and_its_card(make_world_m
 
 
 def test_nothing_in_a_bundle_is_a_pickle(bundle):
-    assert {path.suffix for path in bundle.iterdir()} == {".yaml", ".safetensors", ".json", ".md"}
+    assert {path.suffix for path in bundle.iterdir()} == {".yaml", ".safetensors", ".json", ".md", ""}
 
 
 def test_a_bundle_is_never_overwritten(world_model, bundle):
@@ -88,12 +91,63 @@ def test_a_truncated_file_is_named(saved, name, kept):
         WorldModel.load(saved)
 
 
+@pytest.mark.parametrize("name", [*FILES, "metrics.json"])
+def test_no_bit_of_a_bundle_changes_unnoticed(saved, name):
+    content = bytearray((saved / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (saved / name).write_bytes(content)
+    with pytest.raises(BundleError, match=f"{saved / name} is damaged"):
+        WorldModel.load(saved)
+    with pytest.raises(BundleError, match=f"{saved / name} is damaged"):
+        verify(saved)
+    seal(saved)  # what it says now is meant
+    assert verify(saved) == 7
+
+
+def test_a_bundle_from_before_checksums_is_read(saved):
+    (saved / SUMS).unlink()
+    assert verify(saved) == 0
+    WorldModel.load(saved)
+
+
+@pytest.mark.parametrize("name", ["perception.yaml", "metrics.json", "dynamics.safetensors"])
+def test_links_out_of_a_bundle_and_what_is_no_file_are_refused(saved, tmp_path, name):
+    (saved / name).rename(tmp_path / "elsewhere")
+    (saved / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match="leads out of its folder"):
+        WorldModel.load(saved)
+    (saved / name).unlink()
+    os.mkfifo(saved / name)
+    with pytest.raises(BundleError, match=f"{name} is no regular file"):
+        WorldModel.load(saved)
+
+
+def test_figures_replace_a_bundle_in_one_step(saved):
+    model, inode = WorldModel.load(saved), (saved / "dynamics.safetensors").stat().st_ino
+    model.metrics = {"push_cube_rmse_px512": 12.5}
+    model.save_metrics()
+    assert WorldModel.load(saved).metrics == model.metrics
+    assert "12.5" in (saved / "README.md").read_text()
+    assert (saved / "dynamics.safetensors").stat().st_ino == inode  # not written again
+    assert {path.name for path in saved.parent.iterdir()} == {saved.name}
+
+
+def test_everybody_may_read_a_bundle_as_the_umask_says(world_model, tmp_path):
+    before = os.umask(0o022)
+    try:
+        world_model.save(tmp_path / "bundle")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "bundle").iterdir()} == {0o644}
+
+
 @pytest.mark.parametrize("name", ["dynamics.safetensors", "perception.safetensors"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(saved, name, value):
     state = load_file(saved / name)
     state[next(iter(state))].view(-1)[0] = value
     save_file(state, saved / name)
+    seal(saved)
     with pytest.raises(BundleError, match=f"{name} holds NaN or infinite weights"):
         WorldModel.load(saved)
 
@@ -104,10 +158,18 @@ def test_weights_that_are_not_finite_are_refused(saved, name, value):
         (lambda c: c.update(format=99), "bundle format 99; this version reads format 1"),
         (lambda c: c["dynamics"].update(type="warp_drive"), r"unknown dynamics 'warp_drive'; expected one of .*resnet"),
         (lambda c: c["dynamics"]["config"].update(widht=8), "widht"),
+        (lambda c: c["dynamics"]["config"].update(width="64"), r"Expected `int`, got `str` - at `\$\.width`"),
+        (lambda c: c["dynamics"]["config"].update(width=30_000), "width 30000 is out of reason"),
+        (lambda c: c["dynamics"]["config"].update(blocks=10**7), "blocks 10000000 is out of reason"),
+        (
+            lambda c: c["dynamics"]["config"].update(width=8000),
+            r"weights are described, but .*dynamics\.safetensors has",
+        ),
+        (lambda c: c.update(provenance=[1]), "provenance"),
         (lambda c: c["dynamics"]["config"].update(width=32), r"dynamics\.safetensors does not fit"),
         (lambda c: c["dynamics"]["config"].update(context_length=8), r"dynamics\.safetensors does not fit"),
-        (lambda c: c.pop("dynamics"), "unknown dynamics None"),
-        (lambda c: c["dynamics"].pop("config"), r"config\.yaml.*'config'"),
+        (lambda c: c.pop("dynamics"), "required field `dynamics`"),
+        (lambda c: c["dynamics"].pop("config"), r"config\.yaml.*`config`"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused(saved, change, message):
@@ -120,11 +182,11 @@ def test_a_configuration_that_does_not_fit_is_refused(saved, change, message):
     ("change", "message"),
     [
         (lambda c: c["tokenizer"].update(fingerprint="0123"), r"made with 0123\. Use the tokenizer it was fitted with"),
-        (lambda c: c["tokenizer"].update(type="vqgan"), "unknown tokenizer type 'vqgan'"),
+        (lambda c: c["tokenizer"].update(type="vqgan"), "enum value 'vqgan'"),
         (lambda c: c["tokenizer"]["config"].update(chanels=4), r"perception\.yaml.*chanels"),
         (lambda c: c["scene"].update(workspace_low=None), "workspace bounds"),
         (lambda c: c["scene"].update(contrl_hz=5.0), r"perception\.yaml.*contrl_hz"),
-        (lambda c: c.pop("scene"), r"perception\.yaml.*'scene'"),
+        (lambda c: c.pop("scene"), r"perception\.yaml.*`scene`"),
         (
             lambda c: c["scene"].update(image_size=[64, 64]),
             r"latents of shape \(4, 16, 4, 4\), expected \(4, 16, 8, 8\)",
@@ -142,6 +204,7 @@ def test_changed_tokenizer_weights_are_a_fingerprint_mismatch(saved):
     state = load_file(saved / "perception.safetensors")
     name = next(name for name in state if name.startswith("tokenizer."))
     save_file({**state, name: state[name] + 1e-3}, saved / "perception.safetensors")
+    seal(saved)
     with pytest.raises(BundleError, match="fingerprint"):
         WorldModel.load(saved)
 

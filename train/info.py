@@ -11,6 +11,7 @@ from torch import nn
 
 from cosmos_isaac_wm.data import EpisodeDataset
 from cosmos_isaac_wm.perception import BundleError
+from cosmos_isaac_wm.storage.bundle import find_bundle, seal, verify
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
 
@@ -19,19 +20,27 @@ from cosmos_isaac_wm.world_model import WorldModel
 class Info:
     """Print a bundle's scene, shapes, parameters, provenance, figures, start contexts and shipped episodes.
 
+    Every file, and every shipped episode, is held to its checksum before.
+
     Attributes:
         world_model: A shipped bundle's name, a folder, or "hf://owner/repository".
+        seal: Write the checksums anew, after a change of your own.
         seed: Not used; every command takes it.
     """
 
     world_model: str = "default"
+    seal: bool = False
     seed: int = 0
 
     def run(self) -> dict[str, float]:
         """Print it; its sizes and figures."""
+        folder = find_bundle(self.world_model)
+        if self.seal:
+            seal(folder)
+        verified = verify(folder)
         model = WorldModel.load(self.world_model, "cpu")
         shipped = _shipped(model)
-        numbers = _sizes(model, shipped)
+        numbers = _sizes(model, shipped) | {"verified_files": verified}
         for title, entries in _sections(model, shipped, numbers).items():
             print(title)
             for key, value in entries.items():
@@ -74,7 +83,14 @@ def _sections(
     tokenizer = perception.tokenizer
     channels, height, width = perception.latent_shape
     return {
-        "bundle": {"folder": model.path, "fingerprint": model.fingerprint(), **model.provenance},
+        "bundle": {
+            "folder": model.path,
+            "fingerprint": model.fingerprint(),
+            "checksums": f"{numbers['verified_files']} files are as they were written"
+            if numbers["verified_files"]
+            else "none: this bundle is from before they were written",
+            **model.provenance,
+        },
         "scene": {
             "name": scene.name,
             "pictures": f"{scene.image_size[0]} x {scene.image_size[1]} at {scene.control_hz:g} Hz",

@@ -24,10 +24,11 @@ from ..borders import integer
 from ..scene import Scene
 from ..storage.paths import user_path
 from .episodes import DatasetError, Episode
-from .stored import heading, image_space, read_actions
+from .stored import digest_of, heading, image_space, read_actions, read_metadata
 
 SPLITS = ("train", "val", "test")
 METADATA_KEY = "cosmos_isaac_wm"  # under which Minari's metadata holds ours
+DIGEST = "blake2b"  # of an episode, among its attributes, and of our metadata
 
 
 class EpisodeDataset:
@@ -49,22 +50,22 @@ class EpisodeDataset:
         self.path = user_path(path)
         data = self.path / "data" if (self.path / "data").is_dir() else self.path
         try:
+            self.metadata = _without_digest(read_metadata(data).get(METADATA_KEY, {}), self.path)
             self._dataset = minari.MinariDataset(data.resolve())  # Minari joins a relative path to itself
             self._storage = self._dataset.storage
             attributes = list(self._storage.get_episode_metadata(range(self._dataset.total_episodes)))
-        except (ValueError, KeyError, OSError, AssertionError) as error:
+            self.kinds = [str(attribute.get("kind", "episode")) for attribute in attributes]
+            seeds = [attribute.get("seed") for attribute in attributes]
+            self.seeds = [-1 if seed is None else int(seed) for seed in seeds]
+            self._splits = [str(attribute.get("split", "")) for attribute in attributes]
+            self._digests = [attribute.get(DIGEST) for attribute in attributes]
+            self.lengths = [int(attribute["total_steps"]) for attribute in attributes]
+        except Exception as error:  # Minari meets what others have written with whatever Python raises
             raise DatasetError(
-                f"no readable Minari dataset at {self.path}: {error}. "
+                f"no readable Minari dataset at {self.path}: {' '.join(str(error).split())[:300]}. "
                 "Expected the folder that `cosmos-wm collect --out` wrote, with data/metadata.json inside."
             ) from error
-        self.metadata: dict[str, Any] = self._storage.metadata.get(METADATA_KEY, {})
-        self.kinds = [str(attribute.get("kind", "episode")) for attribute in attributes]
-        self.seeds = [
-            int(attribute.get("seed") if attribute.get("seed") is not None else -1) for attribute in attributes
-        ]
-        self._splits = [str(attribute.get("split", "")) for attribute in attributes]
         self._told: set[tuple[str, int]] = set()
-        self.lengths = [int(attribute["total_steps"]) for attribute in attributes]
 
     def __len__(self) -> int:
         return len(self.kinds)
@@ -98,7 +99,10 @@ class EpisodeDataset:
     def _scene(self) -> Scene:
         """The scene as it was recorded."""
         if "scene" in self.metadata:
-            return Scene.from_dict(self.metadata["scene"])
+            try:
+                return Scene.from_dict(self.metadata["scene"])
+            except ValueError as error:
+                raise DatasetError(f"{self.path} has no scene as it should be: {error}") from error
         actions, images = self._storage.action_space, image_space(self._storage.observation_space, self.path)[1]
         if not isinstance(actions, Box) or len(actions.shape) != 1:
             raise DatasetError(f"{self.path} has actions {actions}; expected a one-dimensional Box")
@@ -194,8 +198,12 @@ class EpisodeDataset:
         index = int(index) % len(self)
         try:
             data = next(iter(self._storage.get_episodes([index])))
-        except (OSError, KeyError) as error:
+            told = self._digests[index]
+            same = told is None or told == digest_of(data, self.kinds[index], self.seeds[index])
+        except Exception as error:  # as above
             raise DatasetError(f"episode {index} of {self.path} is damaged: {error}") from error
+        if not same:
+            raise DatasetError(f"episode {index} of {self.path} is damaged: it is not what was written")
         key, _ = image_space(self._storage.observation_space, self.path)
         infos = dict(data["infos"] or {})
         positions = {
@@ -258,6 +266,29 @@ def open_datasets(folders: Sequence[Path] | Path) -> list[EpisodeDataset]:
     for other in datasets[1:]:
         other.must_fit(datasets[0].scene, str(datasets[0].path))
     return datasets
+
+
+def with_digest(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Our metadata as it is stored, with a hash of itself."""
+    return {**metadata, DIGEST: _hash(metadata)}
+
+
+def _without_digest(stored: Any, path: Path) -> dict[str, Any]:
+    """Our metadata as it was, if it is what was stored.
+
+    Raises:
+        DatasetError: If it is not.
+    """
+    if not isinstance(stored, dict):
+        raise DatasetError(f"{path} has damaged metadata: {METADATA_KEY} is no mapping")
+    metadata = {key: value for key, value in stored.items() if key != DIGEST}
+    if stored.get(DIGEST) not in (None, _hash(metadata)):
+        raise DatasetError(f"{path} has damaged metadata: {METADATA_KEY} in data/metadata.json is not what was written")
+    return metadata
+
+
+def _hash(metadata: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(metadata, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _say(what: str) -> None:

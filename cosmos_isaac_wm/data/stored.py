@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,38 @@ from minari.dataset.minari_storage import MinariStorage
 from numpy.typing import NDArray
 
 from ..borders import how_to_convert
+from ..storage.structured import read
 from .episodes import DatasetError
+
+_MOST = 10**9  # episodes or steps
+_HASHED = ("actions", "observations", "rewards", "terminations", "truncations")
+
+
+def read_metadata(data: Path) -> dict[str, Any]:
+    """The metadata of a dataset, before Minari sees it: without both spaces Minari makes the environment that it names.
+
+    Args:
+        data: The folder with metadata.json.
+
+    Raises:
+        DatasetError: If it is missing or damaged, has no spaces, or names data that would be unpickled.
+    """
+    path = data / "metadata.json"
+    metadata = read(path, dict[str, Any], DatasetError)
+    if missing := [name for name in ("observation_space", "action_space") if not isinstance(metadata.get(name), str)]:
+        raise DatasetError(
+            f"{path} has no {' and no '.join(missing)}: an environment would have to be made from what the file names, "
+            "which might be anything. Write the dataset again with its spaces (Minari does by itself)"
+        )
+    if metadata.get("data_format", "hdf5") not in ("hdf5", "arrow"):
+        raise DatasetError(f"{path} has data_format {metadata['data_format']!r}; expected 'hdf5' or 'arrow'")
+    for name in ("total_episodes", "total_steps"):
+        if not isinstance(count := metadata.get(name, 0), int) or not 0 <= count <= _MOST:
+            raise DatasetError(f"{path} has {name} {count!r}; expected a number")
+    main = data / "main_data.hdf5"
+    if main.exists() and not main.is_file():
+        raise DatasetError(f"{main} is no regular file")
+    return metadata
 
 
 def read_actions(storage: MinariStorage, lengths: Sequence[int], dim: int, path: Path) -> list[NDArray[np.float32]]:
@@ -33,6 +65,7 @@ def read_actions(storage: MinariStorage, lengths: Sequence[int], dim: int, path:
     try:
         if file.is_file():  # without the pictures beside them
             with h5py.File(file, "r") as groups:
+                must_stay_inside(groups, path)
                 found = [np.asarray(groups[f"episode_{index}/actions"]) for index in range(len(lengths))]
         else:
             found = [np.asarray(data["actions"]) for data in storage.get_episodes(range(len(lengths)))]
@@ -49,6 +82,35 @@ def read_actions(storage: MinariStorage, lengths: Sequence[int], dim: int, path:
                 "the dataset again without it"
             )
     return [np.asarray(values, np.float32).reshape(-1, dim) for values in found]
+
+
+def digest_of(data: Mapping[str, Any], kind: str, seed: int) -> str:
+    """A hash of an episode as Minari stores it: arrays, kind and seed, whatever types numbers are stored as."""
+    digest = hashlib.blake2b(f"{kind} {seed}".encode(), digest_size=16)
+    infos = {f"infos/{name}": values for name, values in (data["infos"] or {}).items()}
+    for name, values in sorted({**{name: data[name] for name in _HASHED}, **infos}.items()):
+        array = np.asarray(values)
+        wide = {"f": np.float64, "i": np.int64, "u": np.int64}.get(array.dtype.kind, array.dtype)
+        array = np.ascontiguousarray(array if array.dtype == np.uint8 else array.astype(wide))
+        digest.update(f"{name} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def must_stay_inside(group: h5py.Group, path: Path) -> None:
+    """Refuse what leads to other files: HDF5 can link to them, and read them as an array.
+
+    Raises:
+        DatasetError: If something below the group does.
+    """
+    for name in group:
+        if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+            raise DatasetError(f"{path}: {group.name}/{name} leads to another file; copy the data itself")
+        member = group[name]
+        if isinstance(member, h5py.Group):
+            must_stay_inside(member, path)
+        elif member.external or member.is_virtual:
+            raise DatasetError(f"{path}: {member.name} lies in another file; copy the data itself")
 
 
 def heading(poses: NDArray[Any]) -> NDArray[np.float32]:

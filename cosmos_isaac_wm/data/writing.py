@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,11 @@ from numpy.typing import NDArray
 
 from ..borders import how_to_convert
 from ..scene import Scene
+from ..storage.atomic import replacing_folder
 from ..storage.paths import user_path
-from .dataset import METADATA_KEY, SPLITS, EpisodeDataset
+from .dataset import DIGEST, METADATA_KEY, SPLITS, EpisodeDataset, with_digest
 from .episodes import DatasetError, Episode
+from .stored import digest_of
 
 
 def write_dataset(
@@ -55,10 +56,8 @@ def write_dataset(
         raise FileExistsError(f"{path} already holds a dataset; choose another folder")
     _check_beside(splits, metadata)
     path.mkdir(parents=True, exist_ok=True)
-    temporary = path.resolve() / f".writing-{os.getpid()}"  # Minari joins a relative path to itself
-    shutil.rmtree(temporary, ignore_errors=True)
     shape = (*scene.image_size, 3)
-    try:
+    with replacing_folder(path.resolve() / "data") as temporary:  # Minari joins a relative path to itself
         storage = MinariStorage.new(
             temporary,
             observation_space=Box(0, 255, shape, np.uint8),
@@ -68,11 +67,8 @@ def write_dataset(
         )
         for index, (episode, split) in enumerate(_with_splits(episodes, splits)):
             _append(storage, index, episode, shape, split)
-        ours = {"scene": scene.to_dict(), **(metadata or {})}
+        ours = with_digest({"scene": scene.to_dict(), **(metadata or {})})
         storage.update_metadata({"dataset_id": dataset_id, "minari_version": minari.__version__, METADATA_KEY: ours})
-        temporary.rename(path / "data")
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return path
 
 
@@ -122,23 +118,17 @@ def _append(storage: MinariStorage, index: int, episode: Episode, shape: tuple[i
             compression="gzip",
             compression_opts=6,
         )
-    storage.update_episodes(
-        [
-            EpisodeBuffer(
-                id=index,
-                seed=episode.seed if episode.seed >= 0 else None,
-                observations=episode.frames,  # type: ignore[arg-type]  # any sequence of frames is written alike
-                actions=actions,  # type: ignore[arg-type]
-                rewards=[0.0] * steps if episode.rewards is None else list(episode.rewards),
-                terminations=[False] * steps if episode.terminations is None else list(episode.terminations),
-                truncations=[False] * (steps - 1) + [True]
-                if episode.truncations is None
-                else list(episode.truncations),
-                infos=infos,
-            )
-        ]
-    )
-    storage.update_episode_metadata([{"kind": episode.kind, "split": split}], [index])
+    data: dict[str, Any] = {
+        "observations": episode.frames,
+        "actions": actions,
+        "rewards": [0.0] * steps if episode.rewards is None else list(episode.rewards),
+        "terminations": [False] * steps if episode.terminations is None else list(episode.terminations),
+        "truncations": [False] * (steps - 1) + [True] if episode.truncations is None else list(episode.truncations),
+        "infos": infos,
+    }
+    storage.update_episodes([EpisodeBuffer(id=index, seed=episode.seed if episode.seed >= 0 else None, **data)])
+    about = {"kind": episode.kind, "split": split, DIGEST: digest_of(data, episode.kind, episode.seed)}
+    storage.update_episode_metadata([about], [index])
 
 
 def _check_beside(splits: Sequence[str] | None, metadata: dict[str, Any] | None) -> None:

@@ -11,7 +11,7 @@ from .unet import LatentUNet, LatentUNetConfig
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-DYNAMICS: dict[str, tuple[Callable[..., DynamicsNetwork], Callable[..., "DataclassInstance"]]] = {
+DYNAMICS: dict[str, tuple[Callable[..., DynamicsNetwork], type["DataclassInstance"]]] = {
     "resnet_rollout": (ResNetRollout, ResNetRolloutConfig),
     "probabilistic_plus": (ProbabilisticPlus, ProbabilisticPlusConfig),
     "unet": (LatentUNet, LatentUNetConfig),

@@ -9,20 +9,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..borders import array_of, how_to_convert, ours, own_draws, tensor_of
 from ..scene import Scene
-from ..storage.bundle import BundleError, read_yaml
+from ..storage.atomic import replacing_folder, write
+from ..storage.bundle import BundleError, from_hub, part, seal
 from ..storage.paths import user_path
-from ..storage.weights import load_weights
+from ..storage.structured import as_yaml, read, shaped
+from ..storage.weights import load_weights, must_be_buildable, save_tensors
 from .pictures import padded, padded_size, to_frames, to_images
 from .readout import Located, Readout, ReadoutConfig
 from .tokenizers import CosmosTokenizer, TinyTokenizer, TinyTokenizerConfig
@@ -186,16 +188,21 @@ class Perception(nn.Module):
         return {"scene": self.scene.to_dict(), "tokenizer": tokenizer, "readout": readout, **adapted}
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `perception.yaml` and `perception.safetensors` into an existing folder."""
-        folder = user_path(folder)
+        """Write `perception.yaml` and `perception.safetensors` into a folder, which may hold an older perception."""
+        with replacing_folder(folder, keep=True) as temporary:
+            self.save_into(temporary)
+            seal(temporary, ("perception.yaml", "perception.safetensors"))
+
+    def save_into(self, folder: Path) -> None:
+        """Write both files into a folder that is being made."""
         # NVIDIA's weights stay in their own files; everything else is ours.
         state = {
-            name: tensor.contiguous()
+            name: tensor
             for name, tensor in self.state_dict().items()
             if isinstance(self.tokenizer, TinyTokenizer) or not name.startswith("tokenizer.")
         }
-        save_file(state, folder / "perception.safetensors")
-        (folder / "perception.yaml").write_text(yaml.safe_dump(self.config(), sort_keys=False))
+        save_tensors(folder / "perception.safetensors", state)
+        write(folder / "perception.yaml", as_yaml(self.config()))
 
     @classmethod
     @ours
@@ -203,49 +210,87 @@ class Perception(nn.Module):
         """Read what `save` wrote.
 
         Raises:
-            BundleError: If a file is missing or truncated, or the tokenizer's fingerprint differs from the one that
-                the latents were made with.
+            BundleError: If a file is missing or damaged, or the tokenizer's fingerprint differs from the one that the
+                latents were made with.
         """
         folder = user_path(folder)
-        config = read_yaml(folder / "perception.yaml")
+        path = folder / "perception.yaml"
+        described = read(path, _Described, BundleError, part(folder, "perception.yaml"))
         try:
-            with own_draws():
-                perception = _build(config).float()
+            perception = _build(described, folder).float()
         except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"{folder}/perception.yaml describes no perception: {error!r}") from error
-        tokenizer, described = perception.tokenizer, config["tokenizer"]
-        load_weights(
-            perception,
-            folder / "perception.safetensors",
-            elsewhere="tokenizer." if described["type"] == "cosmos" else None,
-        )
-        if tokenizer.fingerprint() != described["fingerprint"]:
+            raise BundleError(f"{path} describes no perception: {error}") from error
+        tokenizer = perception.tokenizer
+        elsewhere = "tokenizer." if described.tokenizer.type == "cosmos" else None
+        load_weights(perception, folder, "perception.safetensors", elsewhere)
+        if tokenizer.fingerprint() != described.tokenizer.fingerprint:
             raise BundleError(
                 f"{folder}: the tokenizer's fingerprint is {tokenizer.fingerprint()}, but the bundle's latents were "
-                f"made with {described['fingerprint']}. Use the tokenizer it was fitted with, or fit the bundle again."
+                f"made with {described.tokenizer.fingerprint}. Use the tokenizer it was fitted with, or fit the bundle "
+                "again."
             )
         return perception.eval().requires_grad_(False).to(device)
 
 
-def _build(config: dict[str, Any]) -> Perception:
+@dataclass
+class _Tokenizer:
+    """A tokenizer as perception.yaml describes it."""
+
+    type: Literal["tiny", "cosmos"]
+    config: dict[str, Any]
+    fingerprint: str
+
+
+@dataclass
+class _Described:
+    """What perception.yaml holds."""
+
+    scene: dict[str, Any]
+    tokenizer: _Tokenizer
+    readout: ReadoutConfig | None
+    adapted_from: str | None = None
+
+
+def _build(described: _Described, folder: Path) -> Perception:
     """An untrained perception of the described shapes."""
-    scene = Scene.from_dict(config["scene"])
-    described = config["tokenizer"]
+    scene, weights = Scene.from_dict(described.scene), folder / "perception.safetensors"
     tokenizer: TinyTokenizer | CosmosTokenizer
-    if described["type"] == "tiny":
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in described["config"].items()}
-        tokenizer = TinyTokenizer(TinyTokenizerConfig(**values))
+    if described.tokenizer.type == "tiny":
+        shape = shaped(described.tokenizer.config, TinyTokenizerConfig, "tokenizer")
+        must_be_buildable(shape, lambda: TinyTokenizer(shape), weights)
+        with own_draws():
+            tokenizer = TinyTokenizer(shape)
         tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    elif described["type"] == "cosmos":
-        tokenizer = CosmosTokenizer(**described["config"])
     else:
-        raise ValueError(f"unknown tokenizer type {described['type']!r}; expected 'tiny' or 'cosmos'")
-    readout = None
-    if config["readout"] is not None:
-        if scene.workspace_low is None or scene.workspace_high is None:
-            raise ValueError("a readout needs the scene's workspace bounds")
-        readout = Readout(ReadoutConfig(**config["readout"]), scene.workspace_low, scene.workspace_high)
-    return Perception(scene, tokenizer, readout, adapted_from=config.get("adapted_from"))
+        files = shaped(described.tokenizer.config, _CosmosFiles, "tokenizer")
+        if from_hub(folder):
+            raise ValueError("it is from the hub, and names NVIDIA's files on this machine, which it cannot know")
+        tokenizer = CosmosTokenizer(**dataclasses.asdict(files))
+    return Perception(
+        scene, tokenizer, _readout(described.readout, scene, weights), adapted_from=described.adapted_from
+    )
+
+
+@dataclass
+class _CosmosFiles:
+    """The arguments of a `CosmosTokenizer`."""
+
+    encoder: str
+    decoder: str
+    video: bool = False
+    temporal_compression: int = 4
+
+
+def _readout(shape: ReadoutConfig | None, scene: Scene, weights: Path) -> Readout | None:
+    """An untrained readout for a scene, if there is to be one."""
+    if shape is None:
+        return None
+    low, high = scene.workspace_low, scene.workspace_high
+    if low is None or high is None:
+        raise ValueError("a readout needs the scene's workspace bounds")
+    must_be_buildable(shape, lambda: Readout(shape, low, high), weights)
+    with own_draws():
+        return Readout(shape, low, high)
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

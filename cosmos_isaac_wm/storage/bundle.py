@@ -1,37 +1,110 @@
-"""Where is a bundle, and what does its YAML say? Shipped ones go by name, others by folder or from the hub."""
+"""Where is a bundle, and is it what was written? Shipped ones go by name, others by folder or from the hub."""
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
+from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from .atomic import write
 from .paths import user_path
+from .structured import content_of
+
+SUMS = "SHA256SUMS"
 
 
 class BundleError(ValueError):
     """A bundle is missing, truncated, of another format, or does not fit together."""
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping of a bundle.
+def seal(folder: Path, names: Sequence[str] = ()) -> None:
+    """Write the checksums of files in a folder, as `sha256sum` does: `sha256sum -c SHA256SUMS`.
+
+    Args:
+        folder: Where they lie, and the checksums as well.
+        names: Which files, beside those that have checksums; all in the folder and below when not given, but for
+            folders that have checksums of their own.
+    """
+    own = {path.parent for path in folder.rglob(f"*/{SUMS}")}
+    everything = (path for path in folder.rglob("*") if path.is_file() and own.isdisjoint(path.parents))
+    files = [folder / name for name in names] or sorted(path for path in everything if path != folder / SUMS)
+    sums = {path.relative_to(folder).as_posix(): _digest(path) for path in files}
+    sums = {**_sums(folder), **sums} if names else sums
+    write(folder / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
+
+
+def part(folder: Path, name: str) -> bytes:
+    """A file of a bundle, which is what was written if the folder has checksums.
 
     Raises:
-        BundleError: If it is missing or not a mapping.
+        BundleError: If it is missing, no regular file, outside of the folder, or damaged.
     """
-    if not path.is_file():
-        raise BundleError(f"no {path.name} in {path.parent}; expected a folder written by `cosmos-wm fit-...`")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise BundleError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise BundleError(f"{path} is truncated or not a mapping")
-    return content
+    path = folder / name
+    if not path.exists() and not path.is_symlink():
+        raise BundleError(f"no {name} in {folder}; the bundle is incomplete, copy or fit it again")
+    _must_be_inside(folder, path)
+    data = content_of(path, BundleError)
+    _must_be(path, hashlib.sha256(data).hexdigest(), _sums(folder).get(name))
+    return data
+
+
+def verify(folder: Path) -> int:
+    """Hold every file of a folder and those below to its checksum; how many there are, 0 where there are no checksums.
+
+    Raises:
+        BundleError: If one is missing or damaged; names it.
+    """
+    count = 0
+    for home in sorted(path.parent for path in folder.rglob(SUMS)):
+        for name, digest in _sums(home).items():
+            path = home / name
+            if not path.is_file():
+                raise BundleError(f"{path} is missing, {SUMS} names it; copy or fit the bundle again")
+            _must_be_inside(folder, path)
+            _must_be(path, _digest(path), digest)
+            count += 1
+    return count
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """The checksums of a folder, by name of the file."""
+    if not (folder / SUMS).is_file():
+        return {}
+    lines = content_of(folder / SUMS, BundleError).decode(errors="replace").splitlines()
+    pairs = [line.split("  ", maxsplit=1) for line in lines]
+    if any(len(pair) != 2 or len(pair[0]) != 64 for pair in pairs):
+        raise BundleError(f"{folder / SUMS} is damaged; copy or fit the bundle again")
+    return {name: digest for digest, name in pairs}
+
+
+def _must_be(path: Path, found: str, expected: str | None) -> None:
+    if expected is not None and found != expected:
+        raise BundleError(
+            f"{path} is damaged, or was changed: it is not what {SUMS} says. Copy or fit the bundle again; after a "
+            f"change of your own write {SUMS} anew: `cosmos-wm info --seal --world-model {path.parent}`"
+        )
+
+
+def from_hub(folder: Path) -> bool:
+    """Whether a bundle lies in the cache of the Hugging Face hub, and so was made elsewhere."""
+    return folder.resolve().parent.name == "snapshots"
+
+
+def _must_be_inside(folder: Path, path: Path) -> None:
+    """Refuse links that lead elsewhere; the cache of the hub keeps files beside its snapshots."""
+    roots = [folder.resolve()]
+    if from_hub(folder):
+        roots.append(folder.resolve().parent.parent / "blobs")
+    if not any(path.resolve().is_relative_to(root) for root in roots):
+        raise BundleError(f"{path} leads out of its folder, to {path.resolve()}; copy the file itself into it")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_bundle(name: str | os.PathLike[str]) -> Path:

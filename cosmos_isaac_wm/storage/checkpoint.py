@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import os
+import zipfile
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from .atomic import replacing
+from .atomic import write
+
+SAVED_EVERY = float(os.environ.get("COSMOS_WM_CHECKPOINT_SECONDS", "60"))  # quick ones are for tests of interruptions
 
 
 class Stateful(Protocol):
@@ -35,8 +40,9 @@ class Checkpoint:
     def save(self, **values: Any) -> None:
         """Write the parts' states and the values."""
         state = {"values": values, **{name: part.state_dict() for name, part in self._parts.items()}}
-        with replacing(self.path) as temporary:
-            torch.save(state, temporary)
+        content = io.BytesIO()  # a full disk then is told from a full memory
+        torch.save(state, content)
+        write(self.path, content.getvalue())
 
     def load(self) -> dict[str, Any]:
         """Restore the parts and return the values; an empty dict where there is no checkpoint yet.
@@ -47,12 +53,29 @@ class Checkpoint:
         if not self.path.exists():
             return {}
         try:
+            must_be_whole(self.path)
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             for name, part in self._parts.items():
                 part.load_state_dict(state[name])
         except Exception as error:
+            about = " ".join(str(error).split())[:300]
             raise ValueError(
-                f"{self.path} cannot be continued ({error}); it is damaged or of another configuration. "
+                f"{self.path} cannot be continued ({about}); it is damaged or of another configuration. "
                 "Repeat the command that made it, or delete the file to start afresh."
             ) from error
         return dict(state["values"])
+
+
+def must_be_whole(path: Path) -> None:
+    """Hold a zip file, as checkpoints are, to its checksums, which PyTorch does not look at.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path.name} is truncated or damaged: {error}") from error
+    if broken is not None:
+        raise ValueError(f"{path.name} is damaged in {broken}")

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..storage.checkpoint import Checkpoint, Stateful
+from ..storage.checkpoint import SAVED_EVERY, Checkpoint, Stateful
 from .clock import Budget, Updates
 from .processes import Processes
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-_SAVED_EVERY, _SHOWN_EVERY = 60, 10  # seconds
+_SHOWN_EVERY = 10  # seconds
 _NONE = 2**62  # in place of an update's number
 
 
@@ -134,7 +134,7 @@ class Logbook:
             total, count = self.losses.read()
             val = {"val": f"{self.curve[-1]['error']:.2f}"} if self.curve else {}
             self.updates.show(loss=f"{total / count:.4f}" if count else "", **val)
-        if self.updates.due("checkpoint", _SAVED_EVERY):
+        if self.updates.due("checkpoint", SAVED_EVERY):
             self.save()
 
     def save(self) -> None:

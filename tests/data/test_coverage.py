@@ -32,6 +32,6 @@ def test_coverage_of_episodes_without_one_of_the_objects_is_drawn(tmp_path, scen
 
 
 def test_coverage_without_positions_is_refused(tmp_path, visited):
-    visited.metadata["scene"] |= {"markers": []}
+    visited.metadata["scene"] |= {"markers": [], "agent": None}
     with pytest.raises(DatasetError, match="no positions"):
         coverage(visited, tmp_path / "coverage.png")
