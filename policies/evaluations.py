@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..storage.atomic import replacing
+from ..storage.structured import read_rows
 
 GOOD = 0.85  # success rate whose first evaluation counts as "good"
 
@@ -39,17 +40,13 @@ def read_evaluations(path: Path, until: float = np.inf) -> list[EvaluationRow]:
     """What `write_evaluations` wrote, of the first `until` environment steps; nothing if there is no file yet."""
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        rows = [
-            EvaluationRow(int(row.pop("timesteps")), **{key: float(value) for key, value in row.items()})
-            for row in csv.DictReader(file)
-        ]
+    rows = read_rows(path, EvaluationRow)
     return [row for row in rows if row.timesteps <= until]
 
 
 def write_evaluations(path: Path, rows: Sequence[EvaluationRow]) -> None:
     """Write one row or more as a CSV file, with a header."""
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(asdict(rows[0])))
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)

@@ -6,12 +6,14 @@ A command is a frozen dataclass: its fields are the options, its docstring is th
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
+import io
 import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from inspect import getdoc
 from pathlib import Path
@@ -19,8 +21,9 @@ from typing import Any, Protocol, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
 
-from cosmos_isaac_wm.storage.atomic import replacing
+from cosmos_isaac_wm.storage.atomic import write
 from cosmos_isaac_wm.storage.paths import expanded, user_path
+from cosmos_isaac_wm.storage.structured import check_yaml, read
 
 COMMANDS = {
     "demo": "replay held-out episodes in the dream and show the report",
@@ -65,12 +68,15 @@ class _Parser(ArgumentParser):
             for wrong in re.findall(r"[\"'`]?(?:--)?([A-Za-z_][\w.]*)[\"'`]?", message)
             if wrong not in known and (near := difflib.get_close_matches(wrong, known, n=1, cutoff=0.75))
         ]
-        return super().error("; ".join(dict.fromkeys([message, *suggestions])), ex)
+        said = " ".join("; ".join(dict.fromkeys([message, *suggestions])).split())
+        self.exit(2, f"{self.prog}: error: {said} (`{self.prog} --help` explains the options)\n")
 
     def _file_with(self, key: str) -> str:
         """Says which of the config files on the command line holds `key`, if one does."""
         files = [Path(argument.removeprefix("--config=")) for argument in self._arguments]
-        return next((f" in {file}" for file in files if file.is_file() and key in file.read_text()), "")
+        return next(
+            (f" in {file}" for file in files if file.is_file() and key in file.read_text("utf-8", "replace")), ""
+        )
 
 
 def parser_for(command: type[Command], name: str, defaults: str | None = None) -> ArgumentParser:
@@ -133,6 +139,8 @@ def _expand(argv: Sequence[str]) -> list[str]:
         meant = user_path(value)
         if not meant.exists() and _shipped(value).is_file():
             meant = _shipped(value)
+        if meant.exists():
+            check_yaml(meant)
         words[index if equals else index + 1] = f"--config={meant}" if equals else str(meant)
     return words
 
@@ -146,8 +154,15 @@ def run(command: type[Command], name: str, argv: Sequence[str] | None, defaults:
         argv: Its arguments, or None for the process's own.
         defaults: Name of a shipped YAML file that fills the defaults.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without "≤" shows "?"
     parser = parser_for(command, name, defaults)
-    arguments: Namespace = parser.parse_args(_expand(sys.argv[1:] if argv is None else argv))
+    try:
+        words = _expand(sys.argv[1:] if argv is None else argv)
+    except ValueError as error:
+        parser.error(str(error))
+    arguments: Namespace = parser.parse_args(words)
     try:
         results = _made(command, parser, arguments).run()
         if arguments.json is not None and os.environ.get("RANK", "0") == "0":  # of several processes the main one
@@ -158,32 +173,61 @@ def run(command: type[Command], name: str, argv: Sequence[str] | None, defaults:
     except (ValueError, OSError, RuntimeError, MemoryError, ImportError) as error:
         if os.environ.get("COSMOS_WM_TRACEBACK"):
             raise
-        print(f"cosmos-wm {name}: {error}", file=sys.stderr)
+        print(f"cosmos-wm {name}: {_in_words(error)}", file=sys.stderr)
         return 1
     return 0
 
 
-def claim(path: Path, content: Mapping[str, Any]) -> None:
+def _in_words(error: Exception) -> str:
+    """An error in one line; a full disk's says what to do, wherever it was met."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and "the disk is full" not in said:
+        return f"the disk is full ({said}): make room and run the same command again, it goes on from what is finished"
+    return said
+
+
+def claim(path: Path, content: Mapping[str, Any], begun: bool = True, free: str = "") -> None:
     """Bind a folder of results, through a file in it, to what they are results of.
+
+    Args:
+        path: Of the file.
+        content: What made them.
+        begun: Whether there is anything in it that would be gone on with; if not, it is bound anew.
+        free: What is not among that, and may change from run to run, in words.
 
     Raises:
         ValueError: If the folder is bound to something else; says what differs.
     """
-    if not path.exists():
+    content = json.loads(json.dumps(content, default=str))
+    if not (begun and path.exists()):
         write_json(path, content)
-    elif (held := json.loads(path.read_text())) != json.loads(json.dumps(content)):
-        keys = dict.fromkeys([*held, *content])
-        pairs = [(key, held.get(key), content.get(key)) for key in keys if held.get(key) != content.get(key)]
-        differing = ", ".join(f"{key} {there} instead of {here}" for key, there, here in pairs)
+        return
+    held = read(path, dict[str, Any])
+    if pairs := list(_differences(held, content)):
+        differing = ", ".join(f"{key} {there} instead of {here}" for key, there, here in pairs[:8])
         raise ValueError(
             f"{path.parent} holds another {path.stem} ({differing}); repeat its arguments or choose another --out"
+            f"{f' (only {free} may change)' if free else ''}"
         )
+
+
+def _differences(held: Any, given: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two JSON values differ: keys, and both values."""
+    if isinstance(held, dict) and isinstance(given, dict):
+        for name in dict.fromkeys([*held, *given]):
+            yield from _differences(held.get(name), given.get(name), f"{key}.{name}" if key else name)
+    elif held != given:
+        yield key, held, given
+
+
+def going_on(where: str) -> None:
+    """Say from where a command goes on that was interrupted, or that it was finished before."""
+    print(f"going on from {where}", file=sys.stderr, flush=True)
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Write JSON under a temporary name and rename it."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    write(path, json.dumps(content, indent=2) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,6 @@ All learn from the same episodes for the same time, through the same tokenizer, 
 from __future__ import annotations
 
 import difflib
-import json
 import shutil
 import statistics
 import sys
@@ -29,8 +28,10 @@ from cosmos_isaac_wm.precision import choose_device
 from cosmos_isaac_wm.reporting.comparison import Result, tables, write_comparison
 from cosmos_isaac_wm.reporting.report import write_metrics
 from cosmos_isaac_wm.rollout import DreamEngine
-from cosmos_isaac_wm.storage.atomic import replacing
+from cosmos_isaac_wm.storage.atomic import write
 from cosmos_isaac_wm.storage.bundle import find_perception
+from cosmos_isaac_wm.storage.lock import holding
+from cosmos_isaac_wm.storage.structured import read
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.train.fit_dynamics import FitDynamics
 from cosmos_isaac_wm.train.speed.harness import Bench
@@ -83,13 +84,19 @@ class Compare:
         names, dataset = self._names(), EpisodeDataset(self.data)
         sight = Perception.load(find_perception(self.perception), self._where)
         _check(dataset, sight)
-        self.out.mkdir(parents=True, exist_ok=True)
+        with holding(self.out):
+            return self._compared(names, dataset, sight)
+
+    def _compared(self, names: list[str], dataset: EpisodeDataset, sight: Perception) -> dict[str, float]:
+        """Train, judge and show, or what is left of it."""
         system = self if self.ray is None else self._everywhere()
         needed = system.data, system.out, *([Path(system.perception)] if Path(system.perception).exists() else [])
         gpus = int(self._where.type == "cuda")
         with executor_for(self.ray, Here(), partial(_must_see, needed), cpus=None, gpus=gpus) as executor:
             cli.claim(self.out / "comparison.json", self._settings(dataset, sight))
             missing = [name for name in names if not self._bundle(name).is_dir()]
+            if len(missing) < len(names):
+                cli.going_on(f"{len(names) - len(missing)} of {len(names)} systems, trained before, in {self.out}")
             if missing:
                 _material(system.data, system.perception, system.out, self._where)  # jobs find it in its cache
             with tqdm(total=len(missing), desc="train", unit="system", disable=self.ray is None) as bar:
@@ -162,8 +169,7 @@ class Compare:
         network = system.new_network(material.sight)
         model, result = replace(system, fit=fit).train_bundle(network, material, work)
         lines = [" ".join(f"{key}={value:.5g}" for key, value in row.items()) for row in result.curve]
-        with replacing(self.out / f"training_{name}.log") as log:
-            log.write_text("\n".join(lines) + "\n")
+        write(self.out / f"training_{name}.log", "\n".join(lines) + "\n")
         model.save(self._bundle(name))  # last: what has a bundle is finished
 
     def _updates(self, system: FitDynamics, material: Material, plan: Path) -> int:
@@ -173,7 +179,7 @@ class Compare:
             seconds = seconds_an_update(new_network, material, system.fit, self.seed, self._where)
             count = max(1, round(60 * self.minutes_per_model / seconds))
             cli.write_json(plan, {"updates": count, "seconds_an_update": seconds})
-        return int(json.loads(plan.read_text())["updates"])
+        return int(read(plan, dict[str, float])["updates"])
 
     def _judge(self, name: str, first: int) -> Result:
         """What was measured of a system, or measure it now, which also writes `tracking_metrics_<name>.txt`."""

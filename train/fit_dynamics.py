@@ -9,10 +9,12 @@ import dataclasses
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,6 +36,8 @@ from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.precision import choose_device
 from cosmos_isaac_wm.reporting.curves import draw_curves
 from cosmos_isaac_wm.storage.bundle import find_perception
+from cosmos_isaac_wm.storage.lock import holding
+from cosmos_isaac_wm.storage.weights import fingerprint, must_be_buildable
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.training import FitConfig, FitResult, fit_dynamics
 from cosmos_isaac_wm.training.material import Material
@@ -41,6 +45,8 @@ from cosmos_isaac_wm.training.processes import Processes
 from cosmos_isaac_wm.training.verdict import Verdict
 from cosmos_isaac_wm.world_model import WorldModel
 
+_BOUND = "fit.json"
+_MAY_CHANGE = "fit.minutes, fit.compile, the device and the number of processes"
 Shape = ResNetRolloutConfig | ProbabilisticPlusConfig | LatentUNetConfig
 
 
@@ -55,7 +61,7 @@ class FitDynamics:
     Attributes:
         data: A dataset folder, as written by `cosmos-wm collect`, or several; the first one's test split judges the
             result.
-        out: Bundle folder to write; must not exist.
+        out: Bundle folder to write; nothing but this very fit may be in it.
         perception: Folder written by `cosmos-wm fit-tokenizer`, or a bundle by folder or shipped name.
         init: A bundle to continue from: its dynamics and weights, and its perception unless `perception` is given too,
             which must see the same latents, or those of an encoder that has learned on from it (`cosmos-wm
@@ -89,10 +95,6 @@ class FitDynamics:
 
     def run(self) -> dict[str, float]:
         """Fit, evaluate on the test split, and write the bundle; its figures."""
-        if self.out.exists() and any(self.out.iterdir()):
-            raise FileExistsError(
-                f"{self.out} exists and is not empty; a bundle is never overwritten, choose another name"
-            )
         if self.perception is None and self.init is None:
             raise ValueError("give --perception (a new model) or --init (refresh a bundle)")
         processes = self._processes  # what is not there is an error now
@@ -101,24 +103,61 @@ class FitDynamics:
         torch.manual_seed(self.seed)
         eyes = find_perception(self.perception) if self.perception is not None else None
         sight, network = self._begun(None if eyes is None else Perception.load(eyes, self._where))
-        work = self.out.with_name(self.out.name + ".fit")
-        work.mkdir(parents=True, exist_ok=True)
-        cache = work if eyes is None or (eyes / "config.yaml").exists() else eyes  # bundles stay as they are
-        with processes.main_first():  # the others read what it has encoded
-            material = Material.of(datasets, sight, self.cache or cache, self.fit.mirror, network.context_length + 1)
-        world_model, _ = self.train_bundle(network, material, work)
-        if not processes.main:
-            return {}
-        world_model.save(self.out)  # before anything can go wrong that costs no training
-        shutil.copy(work / "curves.png", self.out)
+        out = self.out.absolute()
+        work = out.with_name(out.name + ".fit")
+        if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (work / _BOUND).is_file():
+            raise FileExistsError(f"{out} exists and is not empty; a bundle is never overwritten, choose another name")
         if self.ship_episodes:
-            ship(datasets[0], self.out / "episodes", self.ship_episodes)
-        print(f"bundle in {self.out}; checkpoints and curves in {work}")
-        judging = datasets[0].held_out("test", least=first_dreamed(world_model) + 1)
-        world_model.metrics = evaluate(world_model, datasets[0], judging, seed=self.seed).numbers()
+            datasets[0].indices("test")  # there are some to be shipped, or that is an error now
+        with holding(work) if processes.main else nullcontext():
+            with processes.main_first():
+                begun = (work / "checkpoint.pt").exists() or out.exists()
+                cli.claim(work / _BOUND, self._settings(datasets, sight, network), begun, _MAY_CHANGE)
+            if out.exists() and any(out.iterdir()):
+                cli.going_on(f"the finished bundle {self.out}")
+                return self._evaluated(WorldModel.load(out, self.device), datasets[0]) if processes.main else {}
+            cache = work if eyes is None or (eyes / "config.yaml").exists() else eyes  # bundles stay as they are
+            with processes.main_first():  # the others read what it has encoded
+                least = network.context_length + 1
+                material = Material.of(datasets, sight, self.cache or cache, self.fit.mirror, least)
+            world_model, _ = self.train_bundle(network, material, work)
+            if not processes.main:
+                return {}
+            world_model.save(out, partial(self._beside, work, datasets[0]))  # before anything that costs no training
+            print(f"bundle in {self.out}; checkpoints and curves in {work}")
+            return self._evaluated(world_model, datasets[0])
+
+    def _settings(
+        self, datasets: Sequence[EpisodeDataset], sight: Perception, network: DynamicsNetwork
+    ) -> dict[str, Any]:
+        """What a fit that is gone on with must have been begun with."""
+        fit = dataclasses.asdict(self.fit)
+        return {
+            "data": [dataset.fingerprint() for dataset in datasets],
+            "perception": sight.fingerprint(),
+            "init": None if self.init is None else fingerprint(network),
+            "dynamics": dataclasses.asdict(network.config),
+            "fit": {key: value for key, value in fit.items() if key not in ("minutes", "compile")},
+            "contexts": self.contexts,
+            "ship_episodes": self.ship_episodes,
+            "seed": self.seed,
+        }
+
+    def _beside(self, work: Path, dataset: EpisodeDataset, folder: Path) -> None:
+        """Put what else belongs to a bundle into its folder."""
+        shutil.copy(work / "curves.png", folder)
+        if self.ship_episodes:
+            ship(dataset, folder / "episodes", self.ship_episodes)
+
+    def _evaluated(self, world_model: WorldModel, dataset: EpisodeDataset) -> dict[str, float]:
+        """The figures of a bundle, which are measured and written into it where it has none."""
+        if world_model.metrics:
+            return world_model.metrics
+        judging = dataset.held_out("test", least=first_dreamed(world_model) + 1)
+        world_model.metrics = evaluate(world_model, dataset, judging, seed=self.seed).numbers()
         world_model.save_metrics()
         assert world_model.verdict is not None
-        print(f"on {datasets[0].path}: {world_model.verdict.words()}")
+        print(f"on {dataset.path}: {world_model.verdict.words()}")
         return world_model.metrics
 
     @property
@@ -144,6 +183,7 @@ class FitDynamics:
         """An untrained model for what `sight` sees; a shape with actions takes as many as the scene has."""
         actions = sight.scene.action_dim if self.shape.action_dim else 0
         shape = dataclasses.replace(self.shape, channels=sight.tokenizer.channels, action_dim=actions)
+        must_be_buildable(shape, lambda: DYNAMICS[self.model][0](shape))
         return DYNAMICS[self.model][0](shape)
 
     def _begun(self, sight: Perception | None) -> tuple[Perception, DynamicsNetwork]:

@@ -6,11 +6,13 @@ the readout where the data has positions.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -20,6 +22,9 @@ from cosmos_isaac_wm.perception.readout import Readout, ReadoutConfig
 from cosmos_isaac_wm.perception.tokenizers import CosmosTokenizer, TinyTokenizer, TinyTokenizerConfig
 from cosmos_isaac_wm.precision import choose_device
 from cosmos_isaac_wm.storage.bundle import find_perception
+from cosmos_isaac_wm.storage.lock import holding
+from cosmos_isaac_wm.storage.structured import read
+from cosmos_isaac_wm.storage.weights import must_be_buildable
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.training.material import encode_split
 from cosmos_isaac_wm.training.processes import Processes
@@ -27,6 +32,9 @@ from cosmos_isaac_wm.training.readout import ReadoutFitConfig, fit_readout
 from cosmos_isaac_wm.training.round_trip import round_trip
 from cosmos_isaac_wm.training.statistics import latent_statistics
 from cosmos_isaac_wm.training.tokenizer import TokenizerFitConfig, fit_tokenizer
+
+_BOUND, _FIGURES, _CHECKPOINT = "fit.json", "figures.json", "tokenizer-checkpoint.pt"
+_MAY_CHANGE = "fit.minutes, the device and the number of processes"
 
 
 @dataclass(frozen=True)
@@ -76,17 +84,39 @@ class FitTokenizer:
         """Fit what is to be fitted, and write the perception; the losses at the end."""
         if self.adapt != "readout" and self.init is None:
             raise ValueError(f"--adapt {self.adapt} needs --init: whose {self.adapt}?")
-        if (self.out / "perception.yaml").exists():
-            raise FileExistsError(f"{self.out} already holds a finished perception; choose another folder")
-        self.out.mkdir(parents=True, exist_ok=True)
+        if (self.out / "perception.yaml").exists() and not (self.out / _BOUND).is_file():
+            raise FileExistsError(f"{self.out} already holds a perception; choose another folder")
+        must_be_buildable(self.tokenizer, lambda: TinyTokenizer(self.tokenizer))
         processes = Processes(choose_device(self.device).type)  # what is not there is an error now
         processes.slots(self.fit.batch_size)  # and so is what cannot be shared
         datasets = open_datasets(self.data)
         seen = None if self.init is None else Perception.load(find_perception(self.init), self._where)
-        claimed = {"init": None if seen is None else seen.fingerprint(), "adapt": self.adapt, "seed": self.seed}
-        claimed |= {"pretrained": self.pretrained} if seen is None else {}
-        with processes.main_first():
-            cli.claim(self.out / "unfinished.json", {"data": [each.fingerprint() for each in datasets], **claimed})
+        with holding(self.out) if processes.main else nullcontext():
+            with processes.main_first():
+                begun = any((self.out / name).exists() for name in (_CHECKPOINT, "perception.yaml"))
+                cli.claim(self.out / _BOUND, self._settings(datasets, seen), begun, _MAY_CHANGE)
+            if (self.out / "perception.yaml").exists():
+                cli.going_on(f"the finished perception in {self.out}")
+                return read(self.out / _FIGURES, dict[str, float]) if (self.out / _FIGURES).is_file() else {}
+            return self._fitted(datasets, seen, processes)
+
+    def _settings(self, datasets: Sequence[EpisodeDataset], seen: Perception | None) -> dict[str, Any]:
+        """What a fit that is gone on with must have been begun with."""
+        new: dict[str, Any] = {"tokenizer": dataclasses.asdict(self.tokenizer), "pretrained": self.pretrained}
+        new |= {"cosmos": [self.cosmos_encoder, self.cosmos_decoder, self.cosmos_video]}
+        return {
+            "data": [each.fingerprint() for each in datasets],
+            "init": None if seen is None else seen.fingerprint(),
+            **({"adapt": self.adapt} if seen is not None else new),
+            "fit": {key: value for key, value in dataclasses.asdict(self.fit).items() if key != "minutes"},
+            "readout": dataclasses.asdict(self.readout),
+            "seed": self.seed,
+        }
+
+    def _fitted(
+        self, datasets: Sequence[EpisodeDataset], seen: Perception | None, processes: Processes
+    ) -> dict[str, float]:
+        """Fit, or what is left of it, and write the perception."""
         torch.manual_seed(self.seed)
         perception, losses = self._new(datasets) if seen is None else self._adapted(seen, datasets)
         if not processes.main:
@@ -95,9 +125,9 @@ class FitTokenizer:
             perception.mean, perception.std = latent_statistics(datasets, perception)
         losses |= self._fit_readout(perception, datasets)
         judged = round_trip(perception, datasets)
+        cli.write_json(self.out / _FIGURES, losses | judged.figures)
         perception.cpu().save(self.out)
-        for left_over in ("tokenizer-checkpoint.pt", "unfinished.json"):
-            (self.out / left_over).unlink(missing_ok=True)
+        (self.out / _CHECKPOINT).unlink(missing_ok=True)
         print(f"perception in {self.out}\n{judged.words()}")
         return losses | judged.figures
 
@@ -155,6 +185,7 @@ class FitTokenizer:
             return {}
         encoded = encode_split(datasets, "train", perception, self.out, mirror=True)
         config = ReadoutConfig(perception.tokenizer.channels, len(scene.markers), headings=any(scene.symmetries))
+        torch.manual_seed(self.seed + 1)  # whatever was drawn before: an interrupted fit draws less
         perception.readout = Readout(config, scene.workspace_low, scene.workspace_high)
         real = torch.arange(encoded.latents.shape[1]) < encoded.lengths[:, None]  # the rest is padding
         examples = (encoded.latents[real], encoded.positions[real], encoded.headings[real])

@@ -15,6 +15,7 @@ from cosmos_isaac_wm.data.importers.isaac import IsaacFile, IsaacKeys
 from cosmos_isaac_wm.data.splits import draw_splits
 from cosmos_isaac_wm.data.writing import write_dataset
 from cosmos_isaac_wm.scene import Marker, Scene
+from cosmos_isaac_wm.storage.lock import holding
 from cosmos_isaac_wm.train import cli
 
 
@@ -59,12 +60,24 @@ class ImportIsaac:
         """Convert; how many episodes and frames."""
         self._check()
         source = IsaacFile(self.file, self.keys)
+        with holding(self.out):
+            return self._imported(source)
+
+    def _imported(self, source: IsaacFile) -> dict[str, float]:
+        """Convert, unless that was done before."""
         scene = self._scene(source)
         keys = dataclasses.asdict(self.keys)
         metadata = {"simulator": "imported", "source": source.fingerprint(), "keys": keys}
         count = len(source.lengths)
-        episodes = tqdm(source.episodes(scene, self.kind), total=count, desc="import", unit="episode")
-        write_dataset(self.out, episodes, scene, draw_splits([self.kind] * count, self.seed), metadata)
+        bound = self.out / "import.json"
+        if (self.out / "data").exists() and not bound.exists():
+            raise FileExistsError(f"{self.out} already holds a dataset, which was not imported there; choose another")
+        cli.claim(bound, {"scene": scene.to_dict(), "kind": self.kind, "seed": self.seed, **metadata})
+        if (self.out / "data").exists():
+            cli.going_on(f"the finished dataset {self.out}")
+        else:
+            episodes = tqdm(source.episodes(scene, self.kind), total=count, desc="import", unit="episode")
+            write_dataset(self.out, episodes, scene, draw_splits([self.kind] * count, self.seed), metadata)
         source.close()
         print(f"{count} episodes of {scene.image_size} pictures and {scene.action_dim} actions in {self.out}")
         if source.left_out:

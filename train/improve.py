@@ -12,6 +12,8 @@ from cosmos_isaac_wm.data import EpisodeDataset
 from cosmos_isaac_wm.data.collection import seed_apart
 from cosmos_isaac_wm.envs.real_env import own_simulator
 from cosmos_isaac_wm.policies.transfer.page import EXPLOITED
+from cosmos_isaac_wm.storage.atomic import write
+from cosmos_isaac_wm.storage.lock import holding
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.train.collect import Collect
 from cosmos_isaac_wm.train.fit_dynamics import FitDynamics
@@ -68,9 +70,12 @@ class Improve:
         if self.rounds < 1:
             raise ValueError(f"expected one round or more, got {self.rounds}")
         model = WorldModel.load(self.world_model, self.device)
-        settings = self._settings(model)
-        self.out.mkdir(parents=True, exist_ok=True)
-        cli.claim(self.out / "improvement.json", settings)
+        with holding(self.out):
+            return self._improved(model)
+
+    def _improved(self, model: WorldModel) -> dict[str, float]:
+        """Every round, or what is left of it."""
+        cli.claim(self.out / "improvement.json", self._settings(model))
         datasets, bundle, results = [self.data], self.world_model, list[dict[str, float]]()
         for number in range(self.rounds + 1):
             if number:
@@ -80,7 +85,7 @@ class Improve:
             self._train(number, bundle)
             results.append(self._measure(number, bundle))
         text = table(results)
-        (self.out / "improvement.md").write_text(text + "\n")
+        write(self.out / "improvement.md", text + "\n")
         print(text)
         return {f"round_{number}_{key}": value for number, row in enumerate(results) for key, value in row.items()}
 
@@ -105,8 +110,6 @@ class Improve:
         agent, out = self._folder(number - 1) / "run" / "agent", self._folder(number) / "data"
         explore = max(_LEAST_EXPLORED, 0.5**number)
         print(f"round {number}: collecting with {agent}, {explore:.0%} of the episodes scripted", flush=True)
-        if (out / "data").exists():
-            return
         known = {seed for folder in datasets for seed in EpisodeDataset(folder).seeds}
         Collect(
             out,
@@ -125,7 +128,7 @@ class Improve:
     def _refresh(self, number: int, datasets: Sequence[Path], init: str) -> str:
         """Fit the dynamics further on all data; the new bundle's path."""
         out, cache = self._folder(number) / "world_model", self.out / "encoded"
-        if not out.is_dir():
+        if not out.is_dir() or not WorldModel.load(str(out), "cpu").metrics:
             shipped = cli.recipe(FitDynamics, "fit-dynamics", "refresh.yaml")
             fit = replace(shipped.fit, updates=self.updates, validate_every=max(1, self.updates // 8))
             cache.mkdir(parents=True, exist_ok=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -17,6 +17,7 @@ from cosmos_isaac_wm.evaluation.baselines import simulator_unless_told
 from cosmos_isaac_wm.evaluation.open_loop import first_dreamed
 from cosmos_isaac_wm.reporting.replay import DreamRecorder
 from cosmos_isaac_wm.reporting.table import error_table
+from cosmos_isaac_wm.storage.structured import read
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
 
@@ -50,10 +51,10 @@ class Record:
         recorded = {"episode": self.episode, "world_model": model.fingerprint(), "data": dataset.fingerprint()}
         finished = self.out / "recording.json"  # written last
         if finished.is_file():
-            if json.loads(finished.read_text()) != recorded:
+            if read(finished, dict[str, Any]) != recorded:
                 raise ValueError(f"{self.out} holds a recording of another episode or bundle; choose another --out")
-            print(f"already recorded in {self.out}")
-            return dict(json.loads((self.out / "metrics.json").read_text()))
+            cli.going_on(f"the finished recording in {self.out}")
+            return read(self.out / "metrics.json", dict[str, float])
         evaluation = self._replayed(model, dataset)
         cli.write_json(finished, recorded)
         print(f"{error_table(evaluation)}\n\nrecorded in {self.out.resolve()}")

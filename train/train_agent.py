@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import ConvertCallback, EveryNTimesteps
 from stable_baselines3.common.vec_env import VecEnv
@@ -23,6 +22,8 @@ from cosmos_isaac_wm.policies.kept_agents import KeptAgents, forget_after
 from cosmos_isaac_wm.policies.learner import new_learner, new_logger, policy_of
 from cosmos_isaac_wm.policies.sb3 import make_vec_env
 from cosmos_isaac_wm.storage.bundle import find_bundle
+from cosmos_isaac_wm.storage.lock import holding
+from cosmos_isaac_wm.storage.structured import read
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
 
@@ -87,10 +88,16 @@ class TrainAgent:
         self._check()
         model = WorldModel.load(self.world_model)
         self._trust(model)
-        self.out.mkdir(parents=True, exist_ok=True)
-        cli.claim(self.out / "training.json", self._settings(model))
+        with holding(self.out):
+            return self._trained(model)
+
+    def _trained(self, model: WorldModel) -> dict[str, float]:
+        """Train, or what is left of it."""
+        cli.claim(self.out / "training.json", self._settings(model), free="timesteps, minutes, evaluations and device")
         checkpoints = Checkpoints(self.out / "checkpoints", with_buffer=self.algorithm != "ppo")
         done = checkpoints.done
+        if done:
+            cli.going_on(f"step {done:,} of {self.timesteps:,} in {self.out / 'checkpoints'}")
         now = self.seed + done  # a resumed run shall not meet its first starts and noise again
         training = self._new_env(model, self.env, self.n_envs, now)
         learner = self._learner(training, checkpoints, now)
@@ -100,12 +107,13 @@ class TrainAgent:
         limit, evaluations = TimeLimit(stopwatch, self.minutes), self._evaluations(model, stopwatch, kept)
         if done < self.timesteps and not limit.reached:
             saving = EveryNTimesteps(self.checkpoint_every, ConvertCallback(lambda *_: checkpoints.save(learner)))
-            beside = [ProgressBar(self.timesteps), limit, saving, *evaluations]
+            # Saved after it is evaluated: what a checkpoint is from has been evaluated, whenever the run is killed.
+            beside = [ProgressBar(self.timesteps), limit, *evaluations, saving]
             learner.learn(self.timesteps - done, beside, reset_num_timesteps=not done)
-            checkpoints.save(learner)
             if limit.reached:
                 for evaluation in evaluations:
                     evaluation.finish()
+            checkpoints.save(learner)
         seconds = stopwatch.seconds
         training.close()
         for evaluation in evaluations:
@@ -212,8 +220,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = peek.parse_known_args(argv)[0]
     algorithm = known.algorithm
     if algorithm is None and known.config is not None and known.config.is_file():
-        with suppress(yaml.YAMLError, AttributeError):  # what is wrong with the file is said when it is read for good
-            algorithm = yaml.safe_load(known.config.read_text()).get("algorithm")
+        with suppress(ValueError):  # what is wrong with the file is said when it is read for good
+            algorithm = read(known.config, dict[str, Any]).get("algorithm")
     # The algorithm's own YAML file fills the defaults.
     return cli.run(TrainAgent, "train-agent", argv, f"{algorithm if algorithm in ALGORITHMS else 'ppo'}.yaml")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,6 @@ from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.policies.recording import check_drawing
 from cosmos_isaac_wm.policies.transfer import (
     BothWorlds,
-    Played,
     Source,
     Start,
     Worlds,
@@ -35,6 +33,9 @@ from cosmos_isaac_wm.policies.transfer import (
 from cosmos_isaac_wm.policies.transfer.sources import identity, known_goal
 from cosmos_isaac_wm.sims import SimulatorName
 from cosmos_isaac_wm.sims.tables import new_tables
+from cosmos_isaac_wm.storage.atomic import write
+from cosmos_isaac_wm.storage.lock import holding
+from cosmos_isaac_wm.storage.structured import read
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
 
@@ -77,8 +78,10 @@ class Transfer:
         sources = {name: worlds.find(name) for name in self._names(model)}  # a wrong name is an error now
         if self.filmed is not None and self.filmed not in sources:
             raise ValueError(f"--filmed {self.filmed} is none of the policies {[*sources]}")
-        with executor_for(self.ray, Here(), _check(worlds), torch.get_num_threads()) as executor:
-            self.out.mkdir(parents=True, exist_ok=True)
+        with (
+            executor_for(self.ray, Here(), _check(worlds), torch.get_num_threads()) as executor,
+            holding(self.out),
+        ):
             settings = {"world_model": model.fingerprint(), "episodes": self.episodes, "seed": self.seed}
             apart = {"real": worlds.simulator} if worlds.simulator != "mujoco" else {}
             cli.claim(self.out / "transfer.json", settings | apart)
@@ -86,9 +89,19 @@ class Transfer:
             starts = draw_starts(env, self.episodes, self.seed)
             env.close()
             rows = self._played(sources, worlds, starts, executor)
+            return self._shown(rows, sources, worlds, starts)
+
+    def _shown(
+        self,
+        rows: Mapping[str, BothWorlds],
+        sources: Mapping[str, Source],
+        worlds: Worlds,
+        starts: Sequence[Start],
+    ) -> dict[str, float]:
+        """Table, drawing and film; the figures."""
         figures = transfer_figures(rows, sources)
         text = table(rows, figures)
-        (self.out / "transfer.md").write_text(text + "\n")
+        write(self.out / "transfer.md", text + "\n")
         print(text)
         draw(self.out / "transfer.png", rows)
         self._film(sources, worlds, starts)
@@ -111,13 +124,12 @@ class Transfer:
         def keep(name: str, row: BothWorlds) -> None:
             cli.write_json(files[name], {"policy": identity(sources[name]), **dataclasses.asdict(row)})
 
-        missing = {name: source for name, source in sources.items() if not files[name].is_file()}
+        missing = {name: source for name, source in sources.items() if not files[name].exists()}
+        if len(missing) < len(sources):
+            cli.going_on(f"{len(sources) - len(missing)} of {len(sources)} policies, played before, in {self.out}")
         play_all(missing, worlds, starts, self.seed, executor, keep)
-        rows = {name: json.loads(file.read_text()) for name, file in files.items()}
-        return {
-            name: BothWorlds(Played(**row["dream"]), Played(**row["real"]), row["steps_per_s"])
-            for name, row in rows.items()
-        }
+        rows = {name: read(file, _Stored) for name, file in files.items()}
+        return {name: BothWorlds(row.dream, row.real, row.steps_per_s) for name, row in rows.items()}
 
     def _file(self, name: str, source: Source) -> Path:
         """Where a policy's episodes are kept."""
@@ -130,6 +142,13 @@ class Transfer:
         for name in ([self.filmed] if self.filmed else agents)[:1]:
             start = known_goal(sources[name], starts)[0]
             film(self.out / "transfer.mp4", name, sources[name], worlds, start, self.seed)
+
+
+@dataclass
+class _Stored(BothWorlds):
+    """What the file of a policy's episodes holds."""
+
+    policy: str = ""
 
 
 def _check(worlds: Worlds) -> Callable[[], object]:

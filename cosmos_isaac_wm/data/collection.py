@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import shutil
+import sys
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -26,8 +27,11 @@ from tqdm import tqdm
 
 from ..executors import Executor
 from ..scene import Scene
-from ..storage.atomic import replacing
+from ..storage.atomic import write
+from ..storage.checkpoint import must_be_whole
+from ..storage.lock import holding
 from ..storage.paths import user_path
+from ..storage.structured import read
 from .dataset import EpisodeDataset
 from .episodes import DatasetError, Episode
 from .splits import draw_splits
@@ -95,19 +99,43 @@ def collect(
         together: Greatest number of jobs that are run at once.
         restarts: How often the simulator is restarted for a test episode's predictability floor (`baselines`).
 
+    Returns:
+        The dataset; one that was finished before, by the same plan, as it is.
+
     Raises:
-        FileExistsError: If `out` holds a finished dataset.
-        DatasetError: If `out` holds the beginning of another plan.
+        FileExistsError: If `out` holds a dataset of another origin.
+        InUse: If another process collects there.
+        DatasetError: If `out` holds another plan, finished or not.
         OSError: If the disk is full; what was collected stays and the run can be continued.
     """
     out = user_path(out)
-    if (out / "data").exists():
-        raise FileExistsError(f"{out} already holds a finished dataset; choose another folder")
+    with holding(out):
+        return _collected(out, jobs, record, scene, metadata, executor, split_seed, together, restarts)
+
+
+def _collected(
+    out: Path,
+    jobs: list[Job],
+    record: Record,
+    scene: Scene,
+    metadata: dict[str, Any],
+    executor: Executor,
+    split_seed: int,
+    together: int,
+    restarts: int,
+) -> EpisodeDataset:
+    """The dataset of `collect`, from what there is of it in a folder that nobody else works in."""
+    shards, plan_file = out / "unfinished", out / "collection.json"
+    if (out / "data").exists() and not plan_file.exists():
+        raise FileExistsError(f"{out} already holds a dataset, which was not collected there; choose another folder")
     splits = draw_splits([job.kind for job in jobs], split_seed)
     jobs = [replace(job, restarts=restarts if split == "test" else 0) for job, split in zip(jobs, splits, strict=True)]
-    shards = out / "unfinished"
-    shards.mkdir(parents=True, exist_ok=True)
-    _claim(shards / "plan.json", {"jobs": [vars(job) for job in jobs], "scene": scene.to_dict(), **metadata})
+    _claim(plan_file, {"jobs": [vars(job) for job in jobs], "scene": scene.to_dict(), **metadata})
+    if (out / "data").exists():
+        print(f"going on from the finished dataset {out}", file=sys.stderr)
+        shutil.rmtree(shards, ignore_errors=True)
+        return EpisodeDataset(out)
+    shards.mkdir(exist_ok=True)
     try:
         _record_missing(shards, jobs, record, executor, together)
         episodes = (_load(_shard(shards, job.index), job) for job in tqdm(jobs, desc="write", unit="episode"))
@@ -130,18 +158,17 @@ class _Recorded:
 
 
 def _record_missing(shards: Path, jobs: list[Job], record: Record, executor: Executor, together: int) -> None:
-    """Run the jobs that have no file yet, and write each file as soon as it is here."""
-    todo = {job.index for job in jobs if not _shard(shards, job.index).exists()}
+    """Run the jobs that have no file yet, or a damaged one, and write each file as soon as it is here."""
+    todo = {job.index for job in jobs if not _is_whole(_shard(shards, job.index))}
     if len(todo) < len(jobs):
-        tqdm.write(f"continuing: {len(jobs) - len(todo)} of {len(jobs)} episodes are already in {shards}")
+        tqdm.write(f"going on from {len(jobs) - len(todo)} of {len(jobs)} episodes in {shards}", file=sys.stderr)
     # The same batches as at first: what is simulated beside an episode may touch its last bits.
     batches = [batch for batch in _batches(jobs, together) if not todo.isdisjoint(job.index for job in batch)]
     batches.sort(key=lambda batch: batch[0].kind)  # another kind may be another simulation, which starts slowly
 
     def keep(_: Sequence[Job], recorded: _Recorded) -> None:
         for index in todo & recorded.files.keys():
-            with replacing(_shard(shards, index)) as temporary:
-                temporary.write_bytes(recorded.files[index])
+            write(_shard(shards, index), recorded.files[index])
             bar.update()
         if recorded.error is not None:
             raise recorded.error
@@ -154,13 +181,25 @@ def _claim(path: Path, content: dict[str, Any]) -> None:
     """Bind the folder to this plan, or refuse if it belongs to another."""
     text = json.dumps(content, sort_keys=True)
     if not path.exists():
-        with replacing(path) as temporary:
-            temporary.write_text(text)
-    elif path.read_text() != text:
+        write(path, text)
+    elif read(path, dict[str, Any], DatasetError) != json.loads(text):
         raise DatasetError(
-            f"{path.parent} holds the beginning of another collection (other episodes, seed, kind, size or simulator); "
-            "repeat its command to continue it, or choose another folder"
+            f"{path.parent} holds another collection, or the beginning of one (other episodes, seed, kind, size or "
+            "simulator); repeat its command to go on, or choose another folder"
         )
+
+
+def _is_whole(shard: Path) -> bool:
+    """Whether an episode's file is there and undamaged; a damaged one goes, with a word."""
+    if not shard.exists():
+        return False
+    try:
+        must_be_whole(shard)
+    except ValueError as error:
+        tqdm.write(f"{shard}: {error}; the episode is recorded again", file=sys.stderr)
+        shutil.rmtree(shard) if shard.is_dir() else shard.unlink()
+        return False
+    return True
 
 
 def _shard(folder: Path, index: int) -> Path:

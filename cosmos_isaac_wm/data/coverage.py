@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..scene import Scene
+from ..storage.atomic import replacing
 from .dataset import EpisodeDataset
 from .episodes import DatasetError, Episode
 
@@ -72,7 +73,8 @@ def _draw(
         axes[-1].hist(lengths, bins=30, alpha=0.6, label=kind)
     axes[-1].set(title=f"path of the {scene.marker_names[0]}", xlabel="metres per episode", ylabel="episodes")
     axes[-1].legend()
-    figure.savefig(picture, dpi=110)
+    with replacing(picture) as temporary:
+        figure.savefig(temporary, dpi=110)
 
 
 def _without_frames(dataset: EpisodeDataset, kind: str) -> Iterator[Episode]:

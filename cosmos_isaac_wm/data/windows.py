@@ -6,6 +6,7 @@ Where the scene is left-right symmetric every episode is encoded a second time i
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from ..scene import Scene
-from ..storage.atomic import replacing
+from ..storage.weights import read_tensors, save_tensors
 from .dataset import EpisodeDataset
 from .episodes import DatasetError, Episode
 
@@ -110,8 +109,11 @@ def encode_dataset(
     """
     mirrored = mirrored and dataset.scene.mirror_actions is not None
     name = f"latents-{dataset.fingerprint()}-{fingerprint}-{split}{'-mirrored' if mirrored else ''}.safetensors"
-    if cache is not None and (cache / name).is_file():
-        return _read(cache / name)
+    if cache is not None and (cache / name).exists():
+        try:
+            return _read(cache / name)
+        except DatasetError as error:
+            print(f"{error}; the episodes are encoded again", file=sys.stderr)
     scene, indices = dataset.scene, dataset.indices(split)
     rows: list[dict[str, Tensor]] = []
     sources, kinds = [], []
@@ -129,19 +131,17 @@ def encode_dataset(
     encoded = EncodedEpisodes(**padded, lengths=lengths, sources=torch.tensor(sources), kinds=kinds)
     if cache is not None:
         tensors = {name: value for name, value in vars(encoded).items() if name != "kinds"}
-        with replacing(cache / name) as temporary:
-            save_file(tensors, temporary, metadata={"kinds": json.dumps(encoded.kinds)})
+        save_tensors(cache / name, tensors, {"kinds": json.dumps(encoded.kinds)})
     return encoded
 
 
 def _read(path: Path) -> EncodedEpisodes:
     """Encoded episodes from the cache."""
+    tensors, metadata = read_tensors(path, DatasetError)
     try:
-        with safe_open(path, framework="pt") as file:
-            kinds = json.loads(file.metadata()["kinds"])
-        return EncodedEpisodes(**load_file(path), kinds=kinds)
-    except (SafetensorError, TypeError) as error:  # cut off, or with the fields of another version
-        raise DatasetError(f"{path} is damaged ({error}); delete it, and it is encoded again") from error
+        return EncodedEpisodes(**tensors, kinds=json.loads(metadata["kinds"]))
+    except (KeyError, TypeError, ValueError) as error:  # with the fields of another version
+        raise DatasetError(f"{path} is damaged: {error}") from error
 
 
 def _encoded(episode: Episode, scene: Scene, encode: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:

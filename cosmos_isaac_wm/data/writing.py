@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..borders import how_to_convert
 from ..scene import Scene
-from ..storage.atomic import replacing_folder
+from ..storage.atomic import must_have_room, replacing_folder
 from ..storage.paths import user_path
 from .dataset import DIGEST, METADATA_KEY, SPLITS, EpisodeDataset, with_digest
 from .episodes import DatasetError, Episode
@@ -107,6 +107,7 @@ def ship(dataset: EpisodeDataset, folder: Path, count: int) -> None:
 def _append(storage: MinariStorage, index: int, episode: Episode, shape: tuple[int, ...], split: str) -> None:
     """Add an episode of pictures of a shape (H, W, 3) to what is being written."""
     steps, actions, infos = len(episode), *_checked(storage, index, episode, shape)
+    must_have_room(storage.data_path, 2 * np.asarray(episode.frames).nbytes)  # a full disk crashes HDF5
     # Minari appends to an existing array and keeps its filters: creating it first is how to have it compressed.
     with h5py.File(storage.data_path / "main_data.hdf5", "a", track_order=True) as file:
         file.create_group(f"episode_{index}").create_dataset(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -55,13 +58,26 @@ class Processes:
         """Do every job, see `Executor.run`."""
         with spawning():
             # Spawned, not forked: an OpenGL context does not survive a fork.
-            pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"))
+            pool = ProcessPoolExecutor(
+                self.workers, mp_context=get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)
+            )
             try:
                 futures = {pool.submit(do, job): job for job in jobs}
                 for future in as_completed([*futures]):
                     keep(futures.pop(future), future.result())  # popped, so that results do not pile up
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with(parent: int) -> None:
+    """Let this process end as soon as its parent is gone, however that ended; it would wait for jobs for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

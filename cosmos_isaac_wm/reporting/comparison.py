@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -26,7 +27,8 @@ from ..evaluation.ground_truth import Floats, reference
 from ..evaluation.open_loop import dream, measure
 from ..evaluation.perception_metrics import decode_frames
 from ..perception.tracking import REFERENCE_WIDTH
-from ..storage.atomic import replacing
+from ..storage.atomic import replacing, write
+from ..storage.structured import read
 from ..world_model import WorldModel
 from .figures import CAPTION_HEIGHT, Footage, write_frames
 from .table import SEED_REPORT_RMSE, short
@@ -80,16 +82,20 @@ class Result:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / "errors.npz") as path, path.open("wb") as file:
             np.savez(file, **self.errors)  # type: ignore[arg-type]  # kinds of episodes are no options
-        with replacing(folder / "numbers.json") as path:
-            path.write_text(json.dumps(self.numbers, indent=2) + "\n")
+        write(folder / "numbers.json", json.dumps(self.numbers, indent=2) + "\n")
 
     @classmethod
     def load(cls, name: str, folder: Path) -> Result | None:
         """What `save` wrote, or None where it did not get that far."""
         if not (folder / "numbers.json").is_file():
             return None
-        with np.load(folder / "errors.npz", allow_pickle=False) as errors:
-            return cls(name, json.loads((folder / "numbers.json").read_text()), dict(errors))
+        try:
+            with np.load(folder / "errors.npz", allow_pickle=False) as errors:
+                return cls(name, read(folder / "numbers.json", dict[str, float]), dict(errors))
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{folder} holds damaged figures ({error}); delete it, and they are measured again"
+            ) from error
 
 
 def table(results: Sequence[Result], kind: str, name: str) -> str:
@@ -145,7 +151,7 @@ def write_comparison(
         first: Index of the first dreamed frame.
     """
     name, kinds = (*dataset.scene.marker_names, "object")[0], sorted(results[0].errors)
-    (out / "comparison.md").write_text(f"# Comparison\n\n{tables(results, name)}\n")
+    write(out / "comparison.md", f"# Comparison\n\n{tables(results, name)}\n")
     draw_horizons(out / "error_vs_horizon.png", results)
     draw_parameters(out / "error_vs_parameters.png", results, name)
     episodes = []
@@ -238,7 +244,7 @@ def write_comparison_video(path: str | os.PathLike[str], episodes: Sequence[Mapp
 
 def write_page(path: str | os.PathLike[str], results: Sequence[Result], kinds: Sequence[str], name: str) -> None:
     """`report.html`: the tables, and the pictures and the video that lie beside it."""
-    template = files("cosmos_isaac_wm.configs").joinpath("comparison.html.j2").read_text()
+    template = files("cosmos_isaac_wm.configs").joinpath("comparison.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     tables = {
         kind: [

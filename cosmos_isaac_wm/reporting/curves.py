@@ -6,6 +6,7 @@ import os
 
 from matplotlib.figure import Figure
 
+from ..storage.atomic import replacing
 from ..training import FitResult
 
 _UNITS = {"px": "px at 512", "mm": "mm", "latent": "L1 of latents"}
@@ -26,4 +27,5 @@ def draw_curves(path: str | os.PathLike[str], result: FitResult) -> None:
     right.legend()
     for axis in (left, right):
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)

@@ -54,7 +54,7 @@ def track_rows(scene: Scene, track: OpenLoop) -> list[list[str]]:
 
 def write_csv(path: str | os.PathLike[str], rows: Iterable[list[str]], more: Sequence[str] = ()) -> None:
     """Write a whole log at once; `more` are columns beyond the usual."""
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([(*CSV_COLUMNS, *more), *rows])
 
 

@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 
 from ..data.dataset import EpisodeDataset
 from ..evaluation import Evaluation
-from ..storage.atomic import replacing
+from ..storage.atomic import replacing, write
 from ..world_model import WorldModel
 from .figures import Footage, draw_error_vs_horizon, draw_trajectories, write_video
 from .table import SEED_REPORT_RMSE, rows
@@ -26,8 +26,7 @@ def write_metrics(out: str | os.PathLike[str], evaluation: Evaluation) -> None:
     """Write `metrics.json` (flat numbers) and the seed-style `tracking_metrics.txt`."""
     out = Path(out)
     numbers = evaluation.numbers()
-    with replacing(out / "metrics.json") as path:
-        path.write_text(json.dumps(numbers, indent=2) + "\n")
+    write(out / "metrics.json", json.dumps(numbers, indent=2) + "\n")
     name = (*evaluation.scene.marker_names, "object")[0]
     table = [["", *evaluation.kinds, "seed report"]]
     for label, key in (
@@ -83,7 +82,7 @@ def write_html(
             is `agent.mp4`.
     """
     out = Path(out)
-    template = files("cosmos_isaac_wm.configs").joinpath("report.html.j2").read_text()
+    template = files("cosmos_isaac_wm.configs").joinpath("report.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     with replacing(out / "report.html") as path:
         text = page.from_string(template).render(

@@ -107,6 +107,16 @@ def clean(folder: Path, name: str = "") -> None:
                 shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
 
 
+def must_have_room(path: Path, size: int) -> None:
+    """Refuse to begin what there is no room for.
+
+    Raises:
+        OSError: If there are less than `size` bytes left where `path` is; says how much is missing.
+    """
+    if size > (free := shutil.disk_usage(path.parent).free):
+        raise _full(path, size - free)
+
+
 def _temporary(path: Path) -> Path:
     """A name beside `path` that nobody else has; process numbers come again."""
     return path.with_name(f".{path.name}.writing-{_HOST}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
@@ -115,8 +125,7 @@ def _temporary(path: Path) -> Path:
 @contextmanager
 def _room_for(path: Path, size: int = 0) -> Iterator[None]:
     """Say what a full disk means, whatever words the library that met it has."""
-    if size and size > (free := shutil.disk_usage(path.parent).free):
-        raise _full(path, size - free)
+    must_have_room(path, size)
     try:
         yield
     except Exception as error:

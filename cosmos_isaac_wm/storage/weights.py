@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _WIDEST, _MOST_BLOCKS = 8192, 512  # of networks that anybody would mean
+_DIGEST = "blake2b"  # in a file's metadata
 _BYTES_A_WEIGHT = 16  # itself, its gradient, and what an optimiser keeps
 
 
@@ -35,11 +36,38 @@ def fingerprint(module: nn.Module, description: str = "") -> str:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file, whole or not at all."""
-    dense = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    """Write a safetensors file, whole or not at all, with a hash of its tensors in its metadata."""
+    dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     size = sum(tensor.nbytes for tensor in dense.values())
     with replacing(path, size) as temporary:
-        save_file(dense, temporary, metadata=dict(metadata or {}))
+        save_file(dense, temporary, metadata={**(metadata or {}), _DIGEST: _hash(dense)})
+
+
+def read_tensors(path: Path, error: type[Exception] = ValueError) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file that `save_tensors` wrote, and its metadata.
+
+    Raises:
+        error: If it is damaged, or holds anything else than what was written.
+    """
+    if not path.is_file():
+        raise error(f"{path} is {'no regular file' if path.exists() else 'not there'}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError, ValueError, TypeError) as problem:
+        raise error(f"{path} is truncated or damaged: {_first_line(problem)}") from problem
+    if metadata.get(_DIGEST) != _hash(tensors):
+        raise error(f"{path} is damaged, or of an earlier version: it does not hold what its hash says")
+    return tensors, metadata
+
+
+def _hash(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_tensors(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -6,6 +6,7 @@ Losses are summed where they arise, on the device, and read only when something 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +66,12 @@ class Losses:
         self.count = count
 
 
+def going_on(done: int, path: Path, processes: Processes) -> None:
+    """Say once where an interrupted fit goes on."""
+    if done and processes.main:
+        print(f"going on from update {done} in {path}", file=sys.stderr, flush=True)
+
+
 class Logbook:
     """The bookkeeping of a fit that can be resumed; of several processes the main one alone writes and shows.
 
@@ -101,6 +108,7 @@ class Logbook:
                 "the same disk"
             )
         self.updates = Updates(processes, done, float(state.get("seconds", 0.0)))
+        going_on(done, self._checkpoint.path, processes)
         self._writer = _tensorboard(out) if processes.main else None
 
     @property

@@ -7,6 +7,7 @@ import copy
 import torch
 from pytorch_optimizer import Muon
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
 
 from .recipe import FitConfig
 
@@ -24,6 +25,12 @@ def new_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
             {"params": others, "use_muon": False, **common},
         ]
     )
+
+
+def one_cycle(optimizer: torch.optim.Optimizer, lr: float, updates: int, warmup: float) -> OneCycleLR:
+    """A learning rate that rises in the first share of the updates, two at least, and falls in the others."""
+    steps = max(4, updates)
+    return OneCycleLR(optimizer, lr, total_steps=steps, pct_start=max(warmup, 2 / steps))
 
 
 class MovingAverage:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ..borders import training_mode
 from ..perception.readout import Located, Readout
+from .optimizer import one_cycle
 
 
 def readout_loss(located: Located, positions: Tensor, headings: Tensor | None = None) -> Tensor:
@@ -77,7 +78,7 @@ def fit_readout(
     readout.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     readout.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(readout.parameters(), lr=config.lr, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.updates, pct_start=0.1)
+    schedule = one_cycle(optimizer, config.lr, config.updates, warmup=0.1)
     losses = []
     for _ in tqdm(range(config.updates), desc="fit readout", unit="update"):
         picks = torch.randint(len(latents), (config.batch_size,), generator=generator)

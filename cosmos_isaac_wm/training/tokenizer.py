@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
-from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
 from ..borders import training_mode
@@ -25,13 +24,13 @@ from ..data.windows import fits_on
 from ..perception.pictures import to_images
 from ..perception.tokenizers.tiny import TinyTokenizer
 from ..precision import autocast
-from ..storage.checkpoint import Checkpoint
+from ..storage.checkpoint import SAVED_EVERY, Checkpoint
 from .clock import Budget, Updates
-from .logbook import Losses
+from .logbook import Losses, going_on
+from .optimizer import one_cycle
 from .processes import Processes
 
 _AVERAGED = 100  # updates whose losses make a point of the curve
-_SAVED_EVERY = 60  # seconds
 _JITTER = 12  # pixels that a crop's centre is off the foreground's pixel it is drawn around, at most
 _OF_NOISE = 100  # part of the keys of the latents' noise, beyond the draws of the crops
 
@@ -98,7 +97,7 @@ def fit_tokenizer(
         trainer.update(update, progress)
         if trainer.losses.count == _AVERAGED:
             trainer.note()
-        if trainer.updates.due("checkpoint", _SAVED_EVERY):
+        if trainer.updates.due("checkpoint", SAVED_EVERY):
             trainer.save()
     return trainer.result()
 
@@ -126,7 +125,7 @@ class _Trainer:
         processes.begin_alike(tokenizer.state_dict().values())
         self._learning = [parameter for parameter in tokenizer.parameters() if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(self._learning, lr=config.lr, weight_decay=1e-4)
-        self._schedule = OneCycleLR(self._optimizer, config.lr, total_steps=config.updates, pct_start=0.05)
+        self._schedule = one_cycle(self._optimizer, config.lr, config.updates, warmup=0.05)
         self._checkpoint = Checkpoint(
             out / "tokenizer-checkpoint.pt", model=tokenizer, optimizer=self._optimizer, schedule=self._schedule
         )
@@ -135,6 +134,7 @@ class _Trainer:
         self.losses = Losses(processes, f"lower the learning rate (now {config.lr:g})")
         self.losses.begin(*state.get("losses", ()))
         self.updates = Updates(processes, int(state.get("update", 0)), float(state.get("seconds", 0.0)))
+        going_on(self.updates.done, self._checkpoint.path, processes)
 
     def update(self, number: int, progress: float) -> None:
         """Update number `number` = 0, 1, ... of the weights, when that share of the budget is gone."""

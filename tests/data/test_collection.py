@@ -11,6 +11,7 @@ from cosmos_isaac_wm.data import DatasetError
 from cosmos_isaac_wm.data import collection as collection_module
 from cosmos_isaac_wm.data.collection import collect, plan, seed_apart
 from cosmos_isaac_wm.executors import Processes, executor_for, local
+from cosmos_isaac_wm.storage.lock import InUse, holding
 
 JOBS = plan(5, "both", seed=0, steps=8)
 
@@ -18,7 +19,7 @@ JOBS = plan(5, "both", seed=0, steps=8)
 @pytest.fixture(autouse=True)
 def _threads(monkeypatch):
     """Threads instead of spawned processes: quick, and the recorder may be a closure."""
-    monkeypatch.setattr(local, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(local, "ProcessPoolExecutor", lambda workers, mp_context, **_: ThreadPoolExecutor(workers))
 
 
 @pytest.fixture
@@ -125,14 +126,15 @@ def test_a_disk_that_fills_up_in_the_middle_of_an_episode_leaves_no_damaged_file
         patch.setattr(np, "savez_compressed", half)
         with pytest.raises(OSError, match="No space left"):
             start(tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out" / "unfinished").iterdir()] == ["plan.json"]
+    assert not any((tmp_path / "out" / "unfinished").iterdir())
     assert len(start(tmp_path / "out")) == len(JOBS)
 
 
-def test_a_disk_that_fills_up_while_the_dataset_is_put_together_loses_no_episode(tmp_path, start, monkeypatch):
-    def full(*arguments):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+
+def test_a_disk_that_fills_up_while_the_dataset_is_put_together_loses_no_episode(tmp_path, start, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(collection_module, "write_dataset", full)
         with pytest.raises(OSError, match="finished episodes are kept in"):
@@ -145,14 +147,41 @@ def test_a_disk_that_fills_up_while_the_dataset_is_put_together_loses_no_episode
 def test_another_plan_is_refused_in_a_folder_with_a_beginning(tmp_path, start):
     with pytest.raises(RuntimeError):
         start(tmp_path / "out", fails={1: RuntimeError()})
-    with pytest.raises(DatasetError, match="the beginning of another collection"):
+    with pytest.raises(DatasetError, match="holds another collection, or the beginning of one"):
         start(tmp_path / "out", jobs=plan(5, "both", seed=1, steps=8))
 
 
 def test_a_finished_dataset_is_never_collected_over(tmp_path, start):
     start(tmp_path / "out")
-    with pytest.raises(FileExistsError, match="finished dataset"):
+    recorded = []
+    assert len(start(tmp_path / "out", log=recorded)) == len(JOBS)
+    assert recorded == []
+    with pytest.raises(DatasetError, match="holds another collection"):
+        start(tmp_path / "out", jobs=plan(5, "both", seed=1, steps=8))
+    (tmp_path / "out" / "collection.json").unlink()
+    with pytest.raises(FileExistsError, match="was not collected there"):
         start(tmp_path / "out")
+
+
+def test_a_cut_or_damaged_episode_is_recorded_again_with_a_word(tmp_path, start, capsys):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="kept in"):
+        patch.setattr(collection_module, "write_dataset", full)
+        start(tmp_path / "out")
+    shards = sorted((tmp_path / "out" / "unfinished").glob("*.npz"))
+    content = bytearray(shards[0].read_bytes())
+    content[len(content) // 2] ^= 1
+    shards[0].write_bytes(content)
+    shards[1].write_bytes(shards[1].read_bytes()[:100])
+    recorded = []
+    assert len(start(tmp_path / "out", log=recorded)) == len(JOBS)
+    assert sorted(recorded) == [0, 1]
+    assert capsys.readouterr().err.count("the episode is recorded again") == 2
+
+
+def test_two_processes_do_not_collect_into_one_folder(tmp_path, start):
+    with holding(tmp_path / "out"), pytest.raises(InUse, match=r"is in use by process [0-9]+ on "):
+        start(tmp_path / "out")
+    assert len(start(tmp_path / "out")) == len(JOBS)
 
 
 def test_a_node_that_is_lost_half_way_costs_nothing(tmp_path, scene, make_episode, start, ray_cluster, second_node):

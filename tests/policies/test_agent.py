@@ -25,7 +25,11 @@ def test_a_saved_agent_acts_the_same(agent, model, tmp_path):
     assert np.array_equal(loaded.predict(observation)[0], agent.predict(observation)[0])
     assert (loaded.algorithm, loaded.env_kwargs, loaded.frame_stack) == ("ppo", {"obs_type": "pose"}, 1)
     assert loaded.trained["world_model"] == "abc"
-    assert sorted(path.name for path in (tmp_path / "agent").iterdir()) == ["SHA256SUMS", "agent.yaml", "policy.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "agent").iterdir()) == [
+        "SHA256SUMS",
+        "agent.yaml",
+        "policy.safetensors",
+    ]
 
 
 @pytest.mark.parametrize("algorithm", ["sac", "td3", "sac_her"])

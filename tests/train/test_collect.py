@@ -84,9 +84,14 @@ def test_without_isaac_lab_its_simulator_is_refused_in_one_line(tmp_path, capsys
 
 
 @pytest.mark.opengl
-def test_a_finished_dataset_is_refused_in_one_line(collected, capsys):
-    assert collect.main([*ARGUMENTS, "--out", str(collected[0].path)]) == 1
-    assert "already holds a finished dataset; choose another folder" in capsys.readouterr().err
+def test_a_finished_dataset_is_as_good_as_a_new_one(collected, capsys):
+    dataset = collected[0]
+    (dataset.path / "coverage.png").unlink()
+    (dataset.path / "unfinished").mkdir()  # as a kill right after the end leaves it
+    assert collect.main([*ARGUMENTS, "--out", str(dataset.path)]) == 0
+    assert f"going on from the finished dataset {dataset.path}" in capsys.readouterr().err
+    assert (dataset.path / "coverage.png").exists()
+    assert not (dataset.path / "unfinished").exists()
 
 
 def test_the_script_runs_from_a_clone():

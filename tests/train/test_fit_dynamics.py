@@ -58,8 +58,14 @@ def test_a_refresh_takes_another_perception_of_the_same_latents_only(
 
 
 def test_fitting_never_overwrites_a_bundle(fitted, dataset, capsys, tiny_fit):
+    before = {path.name: path.read_bytes() for path in fitted.iterdir() if path.is_file()}
     assert fit_dynamics.main([f'--data=["{dataset.path}"]', f"--init={fitted}", f"--out={fitted}", *tiny_fit]) == 1
+    assert "holds another fit (init None instead of" in capsys.readouterr().err
+    strange = fitted.parent / "strange"
+    shutil.copytree(fitted, strange)
+    assert fit_dynamics.main([f'--data=["{dataset.path}"]', f"--init={fitted}", f"--out={strange}", *tiny_fit]) == 1
     assert "never overwritten" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in fitted.iterdir() if path.is_file()} == before
 
 
 def test_either_a_perception_or_a_bundle_is_needed(dataset, tmp_path, capsys):
