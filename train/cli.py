@@ -9,6 +9,7 @@ import difflib
 import errno
 import importlib
 import io
+import itertools
 import json
 import os
 import re
@@ -17,13 +18,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from inspect import getdoc
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
 
 from cosmos_isaac_wm.storage.atomic import write
 from cosmos_isaac_wm.storage.paths import expanded, user_path
-from cosmos_isaac_wm.storage.structured import check_yaml, read
+from cosmos_isaac_wm.storage.structured import check_recipe, read
 
 COMMANDS = {
     "demo": "replay held-out episodes in the dream and show the report",
@@ -55,10 +56,12 @@ AnyCommand = TypeVar("AnyCommand", bound=Command)
 class _Parser(ArgumentParser):
     """Says which key was meant when one is misspelt, and in which file."""
 
-    _arguments: tuple[str, ...] = ()
+    # Of the whole program: options that are dataclasses have parsers of their own.
+    _arguments: ClassVar[tuple[str, ...]] = ()
+    _program: ClassVar[str] = "cosmos-wm"
 
     def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:  # type: ignore[override]
-        self._arguments = tuple(args or ())
+        _Parser._arguments, _Parser._program = tuple(args or ()), self.prog
         return super().parse_args(args, *more, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> Any:  # type: ignore[override]
@@ -69,14 +72,20 @@ class _Parser(ArgumentParser):
             if wrong not in known and (near := difflib.get_close_matches(wrong, known, n=1, cutoff=0.75))
         ]
         said = " ".join("; ".join(dict.fromkeys([message, *suggestions])).split())
-        self.exit(2, f"{self.prog}: error: {said} (`{self.prog} --help` explains the options)\n")
+        where = "".join(f", in {file} or on the command line" for file in self._files)
+        self.exit(2, f"{self._program}: error: {said}{where} (`{self._program} --help` explains the options)\n")
+
+    @property
+    def _files(self) -> list[Path]:
+        """The config files on the command line."""
+        words = [*self._arguments, ""]
+        given = [after for word, after in itertools.pairwise(words) if word == "--config"]
+        given += [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
+        return [Path(file) for file in given if Path(file).is_file()]
 
     def _file_with(self, key: str) -> str:
-        """Says which of the config files on the command line holds `key`, if one does."""
-        files = [Path(argument.removeprefix("--config=")) for argument in self._arguments]
-        return next(
-            (f" in {file}" for file in files if file.is_file() and key in file.read_text("utf-8", "replace")), ""
-        )
+        """Says which of the config files holds `key`, if one does."""
+        return next((f" in {file}" for file in self._files if key in file.read_text("utf-8", "replace")), "")
 
 
 def parser_for(command: type[Command], name: str, defaults: str | None = None) -> ArgumentParser:
@@ -140,7 +149,7 @@ def _expand(argv: Sequence[str]) -> list[str]:
         if not meant.exists() and _shipped(value).is_file():
             meant = _shipped(value)
         if meant.exists():
-            check_yaml(meant)
+            check_recipe(meant)
         words[index if equals else index + 1] = f"--config={meant}" if equals else str(meant)
     return words
 

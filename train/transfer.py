@@ -129,6 +129,10 @@ class Transfer:
             cli.going_on(f"{len(sources) - len(missing)} of {len(sources)} policies, played before, in {self.out}")
         play_all(missing, worlds, starts, self.seed, executor, keep)
         rows = {name: read(file, _Stored) for name, file in files.items()}
+        for name, row in rows.items():
+            counts = {len(values) for played in (row.dream, row.real) for values in vars(played).values()}
+            if len(counts) != 1 or 0 in counts:
+                raise ValueError(f"{files[name]} is damaged: its lists are of lengths {sorted(counts)}; delete it")
         return {name: BothWorlds(row.dream, row.real, row.steps_per_s) for name, row in rows.items()}
 
     def _file(self, name: str, source: Source) -> Path:

@@ -159,7 +159,7 @@ class _Recorded:
 
 def _record_missing(shards: Path, jobs: list[Job], record: Record, executor: Executor, together: int) -> None:
     """Run the jobs that have no file yet, or a damaged one, and write each file as soon as it is here."""
-    todo = {job.index for job in jobs if not _is_whole(_shard(shards, job.index))}
+    todo = {job.index for job in jobs if not _is_whole(_shard(shards, job.index), job)}
     if len(todo) < len(jobs):
         tqdm.write(f"going on from {len(jobs) - len(todo)} of {len(jobs)} episodes in {shards}", file=sys.stderr)
     # The same batches as at first: what is simulated beside an episode may touch its last bits.
@@ -189,13 +189,14 @@ def _claim(path: Path, content: dict[str, Any]) -> None:
         )
 
 
-def _is_whole(shard: Path) -> bool:
+def _is_whole(shard: Path, job: Job) -> bool:
     """Whether an episode's file is there and undamaged; a damaged one goes, with a word."""
-    if not shard.exists():
+    if not shard.exists() and not shard.is_symlink():
         return False
     try:
         must_be_whole(shard)
-    except ValueError as error:
+        _load(shard, job)
+    except Exception as error:  # whatever damage makes NumPy raise
         tqdm.write(f"{shard}: {error}; the episode is recorded again", file=sys.stderr)
         shutil.rmtree(shard) if shard.is_dir() else shard.unlink()
         return False

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import minari
 import numpy as np
@@ -24,11 +23,9 @@ from ..borders import integer
 from ..scene import Scene
 from ..storage.paths import user_path
 from .episodes import DatasetError, Episode
-from .stored import digest_of, heading, image_space, read_actions, read_metadata
+from .stored import DIGEST, METADATA_KEY, digest_of, heading, image_space, read_actions, read_metadata, without_digest
 
 SPLITS = ("train", "val", "test")
-METADATA_KEY = "cosmos_isaac_wm"  # under which Minari's metadata holds ours
-DIGEST = "blake2b"  # of an episode, among its attributes, and of our metadata
 
 
 class EpisodeDataset:
@@ -50,7 +47,7 @@ class EpisodeDataset:
         self.path = user_path(path)
         data = self.path / "data" if (self.path / "data").is_dir() else self.path
         try:
-            self.metadata = _without_digest(read_metadata(data).get(METADATA_KEY, {}), self.path)
+            self.metadata = without_digest(read_metadata(data).get(METADATA_KEY, {}), self.path)
             self._dataset = minari.MinariDataset(data.resolve())  # Minari joins a relative path to itself
             self._storage = self._dataset.storage
             attributes = list(self._storage.get_episode_metadata(range(self._dataset.total_episodes)))
@@ -266,29 +263,6 @@ def open_datasets(folders: Sequence[Path] | Path) -> list[EpisodeDataset]:
     for other in datasets[1:]:
         other.must_fit(datasets[0].scene, str(datasets[0].path))
     return datasets
-
-
-def with_digest(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Our metadata as it is stored, with a hash of itself."""
-    return {**metadata, DIGEST: _hash(metadata)}
-
-
-def _without_digest(stored: Any, path: Path) -> dict[str, Any]:
-    """Our metadata as it was, if it is what was stored.
-
-    Raises:
-        DatasetError: If it is not.
-    """
-    if not isinstance(stored, dict):
-        raise DatasetError(f"{path} has damaged metadata: {METADATA_KEY} is no mapping")
-    metadata = {key: value for key, value in stored.items() if key != DIGEST}
-    if stored.get(DIGEST) not in (None, _hash(metadata)):
-        raise DatasetError(f"{path} has damaged metadata: {METADATA_KEY} in data/metadata.json is not what was written")
-    return metadata
-
-
-def _hash(metadata: dict[str, Any]) -> str:
-    return hashlib.blake2b(json.dumps(metadata, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _say(what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from ..borders import how_to_convert
 from ..storage.structured import read
 from .episodes import DatasetError
 
+METADATA_KEY = "cosmos_isaac_wm"  # under which Minari's metadata holds ours
+DIGEST = "blake2b"  # of an episode, among its attributes, and of our metadata
 _MOST = 10**9  # episodes or steps
 _HASHED = ("actions", "observations", "rewards", "terminations", "truncations")
 
@@ -69,7 +72,9 @@ def read_actions(storage: MinariStorage, lengths: Sequence[int], dim: int, path:
                 found = [np.asarray(groups[f"episode_{index}/actions"]) for index in range(len(lengths))]
         else:
             found = [np.asarray(data["actions"]) for data in storage.get_episodes(range(len(lengths)))]
-    except (OSError, KeyError, TypeError) as error:
+    except DatasetError:
+        raise
+    except Exception as error:  # whatever HDF5 makes of damage
         raise DatasetError(f"the actions of {path} are damaged, or are no arrays: {error}") from error
     for index, (values, length) in enumerate(zip(found, lengths, strict=True)):
         if values.shape != (length, dim) and not (dim == 1 and values.shape == (length,)):
@@ -95,6 +100,29 @@ def digest_of(data: Mapping[str, Any], kind: str, seed: int) -> str:
         digest.update(f"{name} {array.shape}".encode())
         digest.update(array.data)
     return digest.hexdigest()
+
+
+def with_digest(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Our metadata as it is stored, with a hash of itself."""
+    return {**metadata, DIGEST: _hash(metadata)}
+
+
+def without_digest(stored: Any, path: Path) -> dict[str, Any]:
+    """Our metadata as it was, if it is what was stored.
+
+    Raises:
+        DatasetError: If it is not.
+    """
+    if not isinstance(stored, dict):
+        raise DatasetError(f"{path} has damaged metadata: {METADATA_KEY} is no mapping")
+    metadata = {key: value for key, value in stored.items() if key != DIGEST}
+    if stored.get(DIGEST) not in (None, _hash(metadata)):
+        raise DatasetError(f"{path} has damaged metadata: {METADATA_KEY} in data/metadata.json is not what was written")
+    return metadata
+
+
+def _hash(metadata: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(metadata, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def must_stay_inside(group: h5py.Group, path: Path) -> None:

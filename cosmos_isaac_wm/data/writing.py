@@ -23,9 +23,9 @@ from ..borders import how_to_convert
 from ..scene import Scene
 from ..storage.atomic import must_have_room, replacing_folder
 from ..storage.paths import user_path
-from .dataset import DIGEST, METADATA_KEY, SPLITS, EpisodeDataset, with_digest
+from .dataset import SPLITS, EpisodeDataset
 from .episodes import DatasetError, Episode
-from .stored import digest_of
+from .stored import DIGEST, METADATA_KEY, digest_of, with_digest
 
 
 def write_dataset(

@@ -98,8 +98,12 @@ def _must_be_inside(folder: Path, path: Path) -> None:
     roots = [folder.resolve()]
     if from_hub(folder):
         roots.append(folder.resolve().parent.parent / "blobs")
-    if not any(path.resolve().is_relative_to(root) for root in roots):
-        raise BundleError(f"{path} leads out of its folder, to {path.resolve()}; copy the file itself into it")
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # a link to itself, or to nothing
+        raise BundleError(f"{path} is a link that leads nowhere: {error}") from error
+    if not any(target.is_relative_to(root) for root in roots):
+        raise BundleError(f"{path} leads out of its folder, to {target}; copy the file itself into it")
 
 
 def _digest(path: Path) -> str:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
-_LARGEST = 32 * 2**20  # bytes of text
+_LARGEST, _LARGEST_RECIPE = 32 * 2**20, 2**18  # bytes of text
 _MOST_NODES = 1_000_000  # aliases counted as often as they are used
 _DEEPEST = 64
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -133,14 +133,18 @@ def _stranger(content: Any, made: Any) -> str | None:
     return None
 
 
-def check_yaml(path: Path, error: type[Exception] = ValueError) -> None:
-    """Refuse a YAML file, before a parser builds it, that is no text, or that is larger or deeper than any real one.
+def check_recipe(path: Path, error: type[Exception] = ValueError) -> None:
+    """Refuse a YAML file of options that is no text, no mapping, or larger or deeper than any real one.
 
     Raises:
         error: Says why.
     """
     try:
-        _check_size(content_of(path, error, _LARGEST).decode())
+        text = content_of(path, error, _LARGEST_RECIPE).decode()
+        _check_size(text)
+        content = yaml.load(text, _Loader)
+        if content is not None and not isinstance(content, dict):
+            raise error(f"{path} holds no options: expected lines like `name: value`")
     except UnicodeDecodeError as problem:
         raise error(f"{path} is no text in UTF-8: {problem.reason} at byte {problem.start}") from problem
     except (ValueError, yaml.YAMLError) as problem:

@@ -1,6 +1,10 @@
 import dataclasses
 import json
+import os
+import shutil
 
+import gymnasium as gym
+import h5py
 import numpy as np
 import pytest
 
@@ -58,3 +62,57 @@ def test_episodes_are_counted_as_in_a_list(dataset):
         dataset[99]
     with pytest.raises(ValueError, match="episode: expected a whole number"):
         dataset["first"]
+
+
+@pytest.fixture
+def copied(dataset, tmp_path):
+    """A copy of the toy dataset that may be damaged."""
+    shutil.copytree(dataset.path, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_no_environment_is_made_of_what_a_file_names(copied, tmp_path):
+    path = copied / "data" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    for name in ("observation_space", "action_space"):
+        del metadata[name]
+    command = ["touch", str(tmp_path / "executed")]
+    spec = {"id": "X-v0", "entry_point": "subprocess:check_output", "kwargs": {"args": command}}
+    metadata["env_spec"] = gym.envs.registration.EnvSpec(**spec).to_json()
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(DatasetError, match=r"no observation_space and no action_space.*might be anything"):
+        EpisodeDataset(copied)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_an_episode_that_is_not_what_was_written_is_refused(copied):
+    with h5py.File(copied / "data" / "main_data.hdf5", "r+") as file:
+        file["episode_3/actions"][0, 0] += 0.125
+    damaged = EpisodeDataset(copied)
+    assert damaged[2].kind == "push"
+    with pytest.raises(DatasetError, match=r"episode 3 of .*copy is damaged: it is not what was written"):
+        damaged[3]
+
+
+def test_a_scene_that_is_not_what_was_written_is_refused(copied):
+    path = copied / "data" / "metadata.json"
+    path.write_text(path.read_text().replace('"goal_radius": 0.04', '"goal_radius": 0.05'))
+    with pytest.raises(DatasetError, match="is not what was written"):
+        EpisodeDataset(copied)
+
+
+def test_data_that_lies_in_another_file_is_refused(copied, tmp_path):
+    with h5py.File(tmp_path / "other.hdf5", "w") as other:
+        other["actions"] = np.zeros((16, 2), np.float32)
+    with h5py.File(copied / "data" / "main_data.hdf5", "r+") as file:
+        del file["episode_0/actions"]
+        file["episode_0/actions"] = h5py.ExternalLink(str(tmp_path / "other.hdf5"), "actions")
+    with pytest.raises(DatasetError, match="leads to another file"):
+        EpisodeDataset(copied).actions  # noqa: B018
+
+
+def test_a_pipe_is_not_waited_for(copied):
+    (copied / "data" / "metadata.json").unlink()
+    os.mkfifo(copied / "data" / "metadata.json")
+    with pytest.raises(DatasetError, match="no regular file"):
+        EpisodeDataset(copied)

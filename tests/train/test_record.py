@@ -25,7 +25,7 @@ def test_a_finished_recording_is_not_redone_and_an_unfinished_one_is(command, tm
     video.write_bytes(b"untouched")
     assert main([*command, "--episode", "4"]) == 0
     assert video.read_bytes() == b"untouched"
-    assert "already recorded" in capsys.readouterr().out
+    assert "going on from the finished recording" in capsys.readouterr().err
     (out / "recording.json").unlink()  # as after a crash
     assert main([*command, "--episode", "4"]) == 0
     assert video.read_bytes() != b"untouched"

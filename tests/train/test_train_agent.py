@@ -50,7 +50,7 @@ def test_every_algorithm_trains_and_leaves_an_agent(train, tmp_path, bundle, alg
 def test_a_run_goes_on_from_its_last_checkpoint(train, tmp_path, algorithm, capsys):
     first = train(algorithm=algorithm)
     numbers = train(algorithm=algorithm, steps=800)
-    assert f"resumed after {first['steps']:.0f} steps" in capsys.readouterr().err
+    assert f"going on from step {first['steps']:.0f} of" in capsys.readouterr().err
     assert 800 <= numbers["steps"] < 1000
     assert numbers["seconds"] > first["seconds"]
     rows = read_evaluations(tmp_path / "run" / "evaluations.csv")
@@ -87,10 +87,10 @@ def test_no_time_is_no_budget(train, capsys):
 
 def test_without_its_replay_buffer_a_checkpoint_is_not_whole(train, tmp_path, capsys):
     train(algorithm="sac")
-    older, newer = sorted((tmp_path / "run" / "checkpoints").glob("*.pkl"), key=lambda path: path.stat().st_mtime_ns)
+    older, newer = sorted((tmp_path / "run" / "checkpoints").glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
     newer.unlink()
     train(algorithm="sac", steps=600)
-    assert f"resumed after {older.stem.split('_')[-2]} steps" in capsys.readouterr().err
+    assert f"going on from step {older.stem.split('_')[-2]} of" in capsys.readouterr().err
     best = max(read_evaluations(tmp_path / "run" / "evaluations.csv"), key=lambda row: row.mean_return)
     assert Agent.load(tmp_path / "run" / "agent").trained["steps"] == best.timesteps
 
@@ -130,7 +130,7 @@ def test_the_algorithm_of_a_config_file_fills_the_defaults(tmp_path, monkeypatch
 
 def test_only_the_newest_two_replay_buffers_stay(train, tmp_path):
     train(algorithm="sac", steps=800)
-    kept = [path.stem.split("_")[-2] for path in (tmp_path / "run" / "checkpoints").glob("*.pkl")]
+    kept = [path.stem.split("_")[-2] for path in (tmp_path / "run" / "checkpoints").glob("*.safetensors")]
     assert len(kept) == 2
     assert max(map(int, kept)) >= 800
     assert len(list((tmp_path / "run" / "checkpoints").glob("*.zip"))) >= 4
