@@ -1,4 +1,8 @@
 import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,3 +186,31 @@ def test_a_folder_says_which_setting_it_was_claimed_with(tmp_path):
     cli.claim(tmp_path / "transfer.json", {"seed": 0, "real": "isaac-lab"})
     with pytest.raises(ValueError, match=r"holds another transfer \(real isaac-lab instead of None\)"):
         cli.claim(tmp_path / "transfer.json", {"seed": 0})
+
+
+def test_a_terminal_without_unicode_gets_question_marks(bundle, dataset):
+    script = [sys.executable, "-m", "cosmos_isaac_wm.train.evaluate"]
+    command = [*script, f"--world_model={bundle}", f"--data={dataset.path}"]
+    plain = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    ended = subprocess.run([*command, "--device=cpu"], env=plain, capture_output=True, check=True)
+    assert b"cube RMSE" in ended.stdout
+
+
+@pytest.mark.parametrize("name", ["naïve データ", "with space"])
+def test_paths_may_have_any_name(dataset, tmp_path, name):
+    shutil.copytree(dataset.path, tmp_path / name)
+    plain = {**os.environ, "LC_ALL": "C"}
+    command = [sys.executable, "-m", "cosmos_isaac_wm.train.fit_tokenizer", f"--data={tmp_path / name}"]
+    command += ["--tokenizer.widths=[16,16]", "--fit.updates=2", "--readout.updates=2", "--device=cpu"]
+    subprocess.run([*command, f"--out={tmp_path / (name + ' seen')}"], env=plain, capture_output=True, check=True)
+    assert (tmp_path / (name + " seen") / "perception.yaml").exists()
+
+
+def test_a_bad_config_is_one_line_that_names_the_file(tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_text("fit: {updates: many}\n")
+    with pytest.raises(SystemExit):
+        cli.main(["fit-dynamics", "--config", str(path), "--data", "x", "--out", "y"])
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "mine.yaml" in line
+    assert "--help` explains" in line

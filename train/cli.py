@@ -173,7 +173,14 @@ def run(command: type[Command], name: str, argv: Sequence[str] | None, defaults:
         parser.error(str(error))
     arguments: Namespace = parser.parse_args(words)
     try:
-        results = _made(command, parser, arguments).run()
+        made = _made(command, parser, arguments)
+    except (TypeError, KeyError, AttributeError) as error:  # from within jsonargparse
+        parser.error(f"the options do not fit together: {error}")
+    except ValueError as error:
+        print(f"cosmos-wm {name}: {_in_words(error)}", file=sys.stderr)
+        return 1
+    try:
+        results = made.run()
         if arguments.json is not None and os.environ.get("RANK", "0") == "0":  # of several processes the main one
             write_json(arguments.json, results)
     except KeyboardInterrupt:

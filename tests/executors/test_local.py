@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 
+import psutil
 import pytest
 
 from cosmos_isaac_wm.executors import Processes
@@ -36,3 +37,19 @@ def test_a_process_that_is_gone_is_told_from_a_job_that_fails():
         Processes(1).run(os._exit, [1], print)
     with pytest.raises(EOFError, match="Ran out of input"):
         Processes(1).run(pickle.loads, [b""], print)
+
+
+def test_workers_end_with_their_parent(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from cosmos_isaac_wm.executors import Processes\n"
+        "def work(job):\n    return os.getpid()\n"
+        "def keep(job, pid):\n    print(pid, flush=True)\n    time.sleep(60)\n"
+        "if __name__ == '__main__':\n    Processes(1).run(work, [1, 2], keep)\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    assert psutil.wait_procs([psutil.Process(worker)] if psutil.pid_exists(worker) else [], timeout=10)[1] == []

@@ -87,7 +87,8 @@ def test_no_time_is_no_budget(train, capsys):
 
 def test_without_its_replay_buffer_a_checkpoint_is_not_whole(train, tmp_path, capsys):
     train(algorithm="sac")
-    older, newer = sorted((tmp_path / "run" / "checkpoints").glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
+    buffers = (tmp_path / "run" / "checkpoints").glob("*.safetensors")
+    older, newer = sorted(buffers, key=lambda path: path.stat().st_mtime_ns)
     newer.unlink()
     train(algorithm="sac", steps=600)
     assert f"going on from step {older.stem.split('_')[-2]} of" in capsys.readouterr().err
