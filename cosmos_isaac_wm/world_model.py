@@ -151,7 +151,7 @@ class WorldModel(nn.Module):
                 f"{folder} exists and is not empty; a bundle is never overwritten, choose another name"
             )
         with replacing_folder(folder) as temporary:
-            self.perception.save_into(temporary)
+            self.perception.save(temporary)
             save_tensors(temporary / "dynamics.safetensors", self.dynamics.state_dict())
             self.contexts.save(temporary / "contexts.safetensors")
             kind = next(name for name, (cls, _) in DYNAMICS.items() if type(self.dynamics) is cls)

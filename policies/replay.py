@@ -33,8 +33,6 @@ def save_buffer(path: Path, buffer: ReplayBuffer) -> None:
 def load_buffer(path: Path, buffer: ReplayBuffer) -> None:
     """Fill a new buffer of the same shape with what `save_buffer` wrote.
 
-    The environments begin anew, so for hindsight the episodes that were under way end where they were.
-
     Raises:
         ValueError: If the file is damaged, or of a buffer of another shape.
     """
@@ -48,7 +46,11 @@ def load_buffer(path: Path, buffer: ReplayBuffer) -> None:
             raise ValueError(f"{path} is of a replay buffer of another shape: {name} is {part.dtype} {part.shape}")
         array[: len(part)] = part
     buffer.pos, buffer.full = int(kept["pos"]), bool(kept["full"])
-    if isinstance(buffer, HerReplayBuffer):
+
+
+def end_episodes(buffer: ReplayBuffer | None) -> None:
+    """Let the episodes that were under way end where they were, because the environments begin anew."""
+    if isinstance(buffer, HerReplayBuffer):  # only hindsight looks at episodes
         buffer.truncate_last_trajectory()
 
 

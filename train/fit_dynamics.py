@@ -104,6 +104,8 @@ class FitDynamics:
         eyes = find_perception(self.perception) if self.perception is not None else None
         sight, network = self._begun(None if eyes is None else Perception.load(eyes, self._where))
         out = self.out.absolute()
+        if out.resolve() == Path.cwd():
+            raise ValueError(f"--out {self.out} is the folder that you are in; name one for the bundle")
         work = out.with_name(out.name + ".fit")
         if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (work / _BOUND).is_file():
             raise FileExistsError(f"{out} exists and is not empty; a bundle is never overwritten, choose another name")

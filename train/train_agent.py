@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import ConvertCallback, EveryNTimesteps
 from stable_baselines3.common.vec_env import VecEnv
 
 from cosmos_isaac_wm.policies.agent import ALGORITHMS, Agent
 from cosmos_isaac_wm.policies.callbacks import Evaluation, ProgressBar, Stopwatch, TimeLimit
-from cosmos_isaac_wm.policies.checkpoints import Checkpoints
+from cosmos_isaac_wm.policies.checkpoints import Checkpoints, Saving
 from cosmos_isaac_wm.policies.evaluations import draw_evaluations, evaluation_figures, read_evaluations
 from cosmos_isaac_wm.policies.kept_agents import KeptAgents, forget_after
 from cosmos_isaac_wm.policies.learner import new_learner, new_logger, policy_of
@@ -106,8 +105,8 @@ class TrainAgent:
         stopwatch = Stopwatch(already)
         limit, evaluations = TimeLimit(stopwatch, self.minutes), self._evaluations(model, stopwatch, kept)
         if done < self.timesteps and not limit.reached:
-            saving = EveryNTimesteps(self.checkpoint_every, ConvertCallback(lambda *_: checkpoints.save(learner)))
-            # Saved after it is evaluated: what a checkpoint is from has been evaluated, whenever the run is killed.
+            # Saved between rollouts: what a checkpoint is from has been evaluated before, whenever the run is killed.
+            saving = Saving(checkpoints, self.checkpoint_every)
             beside = [ProgressBar(self.timesteps), limit, *evaluations, saving]
             learner.learn(self.timesteps - done, beside, reset_num_timesteps=not done)
             if limit.reached:

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..scene import Scene
+from ..storage.atomic import must_have_room
 from ..storage.weights import read_tensors, save_tensors
 from .dataset import EpisodeDataset
 from .episodes import DatasetError, Episode
@@ -122,6 +123,9 @@ def encode_dataset(
         for index in tqdm(indices, desc=what, unit="episode"):
             episode = mirror_episode(dataset[index], scene) if mirror else dataset[index]
             rows.append(_encoded(episode, scene, encode))
+            if cache is not None and len(rows) == 1:  # what will not fit is an error now
+                frames = (1 + mirrored) * sum(dataset.lengths[member] + 1 for member in indices)
+                must_have_room(cache / name, frames * rows[0]["latents"][0].nbytes)
             sources.append(index)
             kinds.append(episode.kind)
     lengths = torch.tensor([len(row["latents"]) for row in rows])

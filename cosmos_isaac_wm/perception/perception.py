@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..borders import array_of, how_to_convert, ours, own_draws, tensor_of
 from ..scene import Scene
-from ..storage.atomic import replacing_folder, write
+from ..storage.atomic import write
 from ..storage.bundle import BundleError, from_hub, part, seal
 from ..storage.paths import user_path
 from ..storage.structured import as_yaml, read, shaped
@@ -28,6 +28,8 @@ from ..storage.weights import load_weights, must_be_buildable, save_tensors
 from .pictures import padded, padded_size, to_frames, to_images
 from .readout import Located, Readout, ReadoutConfig
 from .tokenizers import CosmosTokenizer, TinyTokenizer, TinyTokenizerConfig
+
+_FILES = "perception.safetensors", "perception.yaml"  # the second is written last
 
 
 class Perception(nn.Module):
@@ -189,20 +191,22 @@ class Perception(nn.Module):
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `perception.yaml` and `perception.safetensors` into a folder, which may hold an older perception."""
-        with replacing_folder(folder, keep=True) as temporary:
-            self.save_into(temporary)
-            seal(temporary, ("perception.yaml", "perception.safetensors"))
+        folder = user_path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _FILES[-1]).unlink(missing_ok=True)  # what lacks it is not finished
+        self._save_weights(folder)
+        text = as_yaml(self.config())
+        seal(folder, _FILES[:1], {_FILES[1]: text})
+        write(folder / _FILES[1], text)
 
-    def save_into(self, folder: Path) -> None:
-        """Write both files into a folder that is being made."""
+    def _save_weights(self, folder: Path) -> None:
         # NVIDIA's weights stay in their own files; everything else is ours.
         state = {
             name: tensor
             for name, tensor in self.state_dict().items()
             if isinstance(self.tokenizer, TinyTokenizer) or not name.startswith("tokenizer.")
         }
-        save_tensors(folder / "perception.safetensors", state)
-        write(folder / "perception.yaml", as_yaml(self.config()))
+        save_tensors(folder / _FILES[0], state)
 
     @classmethod
     @ours

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -20,18 +20,20 @@ class BundleError(ValueError):
     """A bundle is missing, truncated, of another format, or does not fit together."""
 
 
-def seal(folder: Path, names: Sequence[str] = ()) -> None:
+def seal(folder: Path, names: Sequence[str] = (), coming: Mapping[str, str] | None = None) -> None:
     """Write the checksums of files in a folder, as `sha256sum` does: `sha256sum -c SHA256SUMS`.
 
     Args:
         folder: Where they lie, and the checksums as well.
         names: Which files, beside those that have checksums; all in the folder and below when not given, but for
             folders that have checksums of their own.
+        coming: Texts that will be written there next, by name of the file.
     """
     own = {path.parent for path in folder.rglob(f"*/{SUMS}")}
     everything = (path for path in folder.rglob("*") if path.is_file() and own.isdisjoint(path.parents))
     files = [folder / name for name in names] or sorted(path for path in everything if path != folder / SUMS)
     sums = {path.relative_to(folder).as_posix(): _digest(path) for path in files}
+    sums |= {name: hashlib.sha256(text.encode()).hexdigest() for name, text in (coming or {}).items()}
     sums = {**_sums(folder), **sums} if names else sums
     write(folder / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
 

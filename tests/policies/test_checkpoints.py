@@ -8,7 +8,12 @@ from cosmos_isaac_wm.policies.sb3 import make_dream_vec_env
 
 def test_the_newest_whole_checkpoint_counts(tmp_path):
     assert Checkpoints(tmp_path, with_buffer=False).done == 0
-    for name in ("agent_200_steps.zip", "agent_replay_buffer_200_steps.safetensors", "agent_1000_steps.zip"):
+    parts = ("agent_{}_steps.zip", "agent_moment_{}_steps.safetensors", "agent_replay_buffer_{}_steps.safetensors")
+    for name in (
+        *(part.format(200) for part in parts),
+        *(part.format(1000) for part in parts[:2]),
+        "agent_2000_steps.zip",
+    ):
         (tmp_path / name).write_bytes(b"")
     assert Checkpoints(tmp_path, with_buffer=False).done == 1000
     assert Checkpoints(tmp_path, with_buffer=True).done == 200

@@ -1,12 +1,16 @@
 import copy
+import dataclasses
 import json
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from cosmos_isaac_wm.envs import DreamEnv
 from cosmos_isaac_wm.policies.agent import Agent
+from cosmos_isaac_wm.policies.checkpoints import Checkpoints
 from cosmos_isaac_wm.policies.evaluations import read_evaluations
 from cosmos_isaac_wm.train import info, train_agent
 from cosmos_isaac_wm.training.verdict import Verdict
@@ -87,7 +91,7 @@ def test_no_time_is_no_budget(train, capsys):
 
 def test_without_its_replay_buffer_a_checkpoint_is_not_whole(train, tmp_path, capsys):
     train(algorithm="sac")
-    buffers = (tmp_path / "run" / "checkpoints").glob("*.safetensors")
+    buffers = (tmp_path / "run" / "checkpoints").glob("agent_replay_buffer_*")
     older, newer = sorted(buffers, key=lambda path: path.stat().st_mtime_ns)
     newer.unlink()
     train(algorithm="sac", steps=600)
@@ -131,7 +135,7 @@ def test_the_algorithm_of_a_config_file_fills_the_defaults(tmp_path, monkeypatch
 
 def test_only_the_newest_two_replay_buffers_stay(train, tmp_path):
     train(algorithm="sac", steps=800)
-    kept = [path.stem.split("_")[-2] for path in (tmp_path / "run" / "checkpoints").glob("*.safetensors")]
+    kept = [path.stem.split("_")[-2] for path in (tmp_path / "run" / "checkpoints").glob("agent_replay_buffer_*")]
     assert len(kept) == 2
     assert max(map(int, kept)) >= 800
     assert len(list((tmp_path / "run" / "checkpoints").glob("*.zip"))) >= 4
@@ -166,3 +170,40 @@ def test_a_verdict_survives_the_bundle(model, tmp_path):
     judged.save(tmp_path / "judged")
     assert WorldModel.load(tmp_path / "judged").verdict == judged.verdict
     assert "good to about 40 of 97 steps" in (tmp_path / "judged" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "more"),
+    [
+        ("ppo", ()),
+        ("sac", ()),
+        ("sac_her", ("--reward_type=sparse",)),
+        ("ppo", ("--obs_type=latent16", "--goal=[0.1, 0.1]", "--frame_stack=2")),
+    ],
+)
+def test_a_killed_training_becomes_what_it_would_have_become(train, tmp_path, monkeypatch, algorithm, more):
+    train(*more, algorithm=algorithm, steps=900, out="whole")
+
+    def killed(self, *arguments):
+        save(self, *arguments)
+        saved.append(self)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    save, saved = Checkpoints.save, []
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", killed)
+        assert train(*more, algorithm=algorithm, steps=900, out="killed") is None
+    train(*more, algorithm=algorithm, steps=900, out="killed")
+    whole, killed = (
+        {path.relative_to(tmp_path / out) for path in (tmp_path / out).rglob("*.safetensors")}
+        for out in ("whole", "killed")
+    )
+    assert whole == killed
+    for path in whole:
+        one, other = (load_file(tmp_path / out / path) for out in ("whole", "killed"))
+        assert all(torch.equal(one[name], other[name]) for name in one.keys() | other.keys()), path
+    rows = [read_evaluations(tmp_path / out / "evaluations.csv") for out in ("whole", "killed")]
+    assert [dataclasses.replace(row, seconds=0.0) for row in rows[0]] == [
+        dataclasses.replace(row, seconds=0.0) for row in rows[1]
+    ]
