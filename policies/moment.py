@@ -40,7 +40,7 @@ def save_moment(path: Path, learner: BaseAlgorithm) -> None:
         "numpy": drawn,
         "random": random.getstate(),
         "actions": learner.action_space.np_random.bit_generator.state,
-        **{name: int(getattr(learner, name)) for name in _COUNTS if hasattr(learner, name)},
+        **{name: int(getattr(learner, name)) for name in _COUNTS},
         **{name: [_plain(entry) for entry in getattr(learner, name) or ()] for name in _RECENT},
     }
     save_tensors(path, tensors, {"plain": json.dumps(plain)})
@@ -58,8 +58,7 @@ def return_to_moment(path: Path, learner: BaseAlgorithm) -> bool:
     tensors, metadata = read_tensors(path)
     plain = json.loads(metadata["plain"])
     for name in _COUNTS:
-        if name in plain:
-            setattr(learner, name, plain[name])
+        setattr(learner, name, plain[name])
     for name in _RECENT:
         setattr(learner, name, deque(plain[name], maxlen=learner._stats_window_size))
     env = learner.get_env()

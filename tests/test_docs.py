@@ -118,6 +118,9 @@ def test_shell_commands_are_understood(page, monkeypatch, capsys):
             assert "-c" not in arguments or (ROOT / arguments[arguments.index("-c") + 1]).is_file()
             extras = re.findall(r"\w+", arguments[arguments.index("-e") + 1])
             assert set(extras) <= set(setup["options.extras_require"])
+        elif program == "python":
+            assert arguments[0] == "-m"
+            assert (ROOT / arguments[1].replace(".", "/")).with_suffix(".py").is_file()
         else:
             assert program in ("pip", "pytest", ".", *OUTSIDE, *LAUNCHERS), f"what is {program}?"
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
+from tqdm import tqdm
 
 from cosmos_isaac_wm.storage.atomic import write
 from cosmos_isaac_wm.storage.paths import expanded, user_path
@@ -72,8 +73,12 @@ class _Parser(ArgumentParser):
             if wrong not in known and (near := difflib.get_close_matches(wrong, known, n=1, cutoff=0.75))
         ]
         said = " ".join("; ".join(dict.fromkeys([message, *suggestions])).split())
-        where = "".join(f", in {file} or on the command line" for file in self._files)
-        self.exit(2, f"{self._program}: error: {said}{where} (`{self._program} --help` explains the options)\n")
+        self.exit(2, f"{self._program}: error: {said}{self.where} (`{self._program} --help` explains the options)\n")
+
+    @property
+    def where(self) -> str:
+        """Where an option may have been given wrongly, for a message."""
+        return "".join(f", in {file} or on the command line" for file in self._files)
 
     @property
     def _files(self) -> list[Path]:
@@ -88,7 +93,7 @@ class _Parser(ArgumentParser):
         return next((f" in {file}" for file in self._files if key in file.read_text("utf-8", "replace")), "")
 
 
-def parser_for(command: type[Command], name: str, defaults: str | None = None) -> ArgumentParser:
+def parser_for(command: type[Command], name: str, defaults: str | None = None) -> _Parser:
     """A parser whose options are the fields of `command`, and whose defaults may come from a shipped YAML."""
     parser = _Parser(
         prog=f"cosmos-wm {name}",
@@ -177,7 +182,7 @@ def run(command: type[Command], name: str, argv: Sequence[str] | None, defaults:
     except (TypeError, KeyError, AttributeError) as error:  # from within jsonargparse
         parser.error(f"the options do not fit together: {error}")
     except ValueError as error:
-        print(f"cosmos-wm {name}: {_in_words(error)}", file=sys.stderr)
+        print(f"cosmos-wm {name}: {_in_words(error)}{parser.where}", file=sys.stderr)
         return 1
     try:
         results = made.run()
@@ -189,14 +194,15 @@ def run(command: type[Command], name: str, argv: Sequence[str] | None, defaults:
     except (ValueError, OSError, RuntimeError, MemoryError, ImportError) as error:
         if os.environ.get("COSMOS_WM_TRACEBACK"):
             raise
-        print(f"cosmos-wm {name}: {_in_words(error)}", file=sys.stderr)
+        tqdm.write(f"cosmos-wm {name}: {_in_words(error)}", file=sys.stderr)  # clear of any bar
         return 1
     return 0
 
 
 def _in_words(error: Exception) -> str:
     """An error in one line; a full disk's says what to do, wherever it was met."""
-    said = " ".join(str(error).split()) or type(error).__name__
+    own = isinstance(error, OSError) and error.filename is None and error.strerror
+    said = " ".join(str(own or error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and "the disk is full" not in said:
         return f"the disk is full ({said}): make room and run the same command again, it goes on from what is finished"
     return said
@@ -220,7 +226,8 @@ def claim(path: Path, content: Mapping[str, Any], begun: bool = True, free: str 
         return
     held = read(path, dict[str, Any])
     if pairs := list(_differences(held, content)):
-        differing = ", ".join(f"{key} {there} instead of {here}" for key, there, here in pairs[:8])
+        shown = [[key, *(str(value)[:80] for value in values)] for key, *values in pairs[:8]]
+        differing = ", ".join(f"{key} {there} instead of {here}" for key, there, here in shown)
         raise ValueError(
             f"{path.parent} holds another {path.stem} ({differing}); repeat its arguments or choose another --out"
             f"{f' (only {free} may change)' if free else ''}"

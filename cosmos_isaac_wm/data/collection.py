@@ -143,7 +143,8 @@ def _collected(
     except OSError as error:
         raise OSError(
             error.errno,
-            f"collection stopped, finished episodes are kept in {shards}; run the same command again: {error}",
+            f"collection stopped, finished episodes are kept in {shards}; run the same command again: "
+            f"{error.strerror or error}",
         ) from error
     shutil.rmtree(shards)
     return EpisodeDataset(out)

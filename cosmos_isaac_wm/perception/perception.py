@@ -194,12 +194,6 @@ class Perception(nn.Module):
         folder = user_path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _FILES[-1]).unlink(missing_ok=True)  # what lacks it is not finished
-        self._save_weights(folder)
-        text = as_yaml(self.config())
-        seal(folder, _FILES[:1], {_FILES[1]: text})
-        write(folder / _FILES[1], text)
-
-    def _save_weights(self, folder: Path) -> None:
         # NVIDIA's weights stay in their own files; everything else is ours.
         state = {
             name: tensor
@@ -207,6 +201,9 @@ class Perception(nn.Module):
             if isinstance(self.tokenizer, TinyTokenizer) or not name.startswith("tokenizer.")
         }
         save_tensors(folder / _FILES[0], state)
+        text = as_yaml(self.config())
+        seal(folder, _FILES[:1], {_FILES[1]: text})
+        write(folder / _FILES[1], text)
 
     @classmethod
     @ours

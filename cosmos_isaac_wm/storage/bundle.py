@@ -48,8 +48,10 @@ def part(folder: Path, name: str) -> bytes:
     if not path.exists() and not path.is_symlink():
         raise BundleError(f"no {name} in {folder}; the bundle is incomplete, copy or fit it again")
     _must_be_inside(folder, path)
-    data = content_of(path, BundleError)
-    _must_be(path, hashlib.sha256(data).hexdigest(), _sums(folder).get(name))
+    data, sums = content_of(path, BundleError), _sums(folder)
+    if sums and name not in sums:
+        raise BundleError(f"{folder / SUMS} does not name {name}; copy or fit the bundle again")
+    _must_be(path, hashlib.sha256(data).hexdigest(), sums.get(name))
     return data
 
 
@@ -73,11 +75,12 @@ def verify(folder: Path) -> int:
 
 def _sums(folder: Path) -> dict[str, str]:
     """The checksums of a folder, by name of the file."""
-    if not (folder / SUMS).is_file():
+    if not (folder / SUMS).exists() and not (folder / SUMS).is_symlink():
         return {}
     lines = content_of(folder / SUMS, BundleError).decode(errors="replace").splitlines()
     pairs = [line.split("  ", maxsplit=1) for line in lines]
-    if any(len(pair) != 2 or len(pair[0]) != 64 for pair in pairs):
+    names = {pair[-1] for pair in pairs}
+    if not lines or len(names) < len(lines) or any(len(pair) != 2 or len(pair[0]) != 64 for pair in pairs):
         raise BundleError(f"{folder / SUMS} is damaged; copy or fit the bundle again")
     return {name: digest for digest, name in pairs}
 
