@@ -123,20 +123,22 @@ def run(runs: Runs, commands: Sequence[str], kills: int, seed: int) -> list[dict
     known = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
     results = [result for result in known if result["command"] in commands]
     each = -(-kills // len(commands))
+    numbers = dict.fromkeys(commands, seed)
     with tqdm(total=each * len(commands), desc="kill", unit="kill") as bar:
-        for name in commands:
-            done, number = sum(len(row["moments"]) for row in results if row["command"] == name), seed
-            bar.update(min(done, each))
-            while done < each:
-                if not any(row["command"] == name and row["seed"] == number for row in results):
-                    results.append(trial(runs, name, number, each - done))
-                    with record.open("a") as file:
-                        file.write(json.dumps(results[-1]) + "\n")
-                    bar.update(min(len(results[-1]["moments"]), each - done))
-                    done += len(results[-1]["moments"])
-                    bar.set_postfix(unequal=sum(bool(row["differences"]) for row in results), refresh=False)
-                number += 1
+        while todo := {name: each - done for name in commands if (done := _kills(results, name)) < each}:
+            bar.update(each * len(commands) - sum(todo.values()) - bar.n)
+            for name, left in todo.items():  # in turns, so that a campaign that is cut short has tried them all
+                while any(row["command"] == name and row["seed"] == numbers[name] for row in results):
+                    numbers[name] += 1
+                results.append(trial(runs, name, numbers[name], left))
+                with record.open("a") as file:
+                    file.write(json.dumps(results[-1]) + "\n")
+            bar.set_postfix(unequal=sum(bool(row["differences"]) for row in results), refresh=False)
     return results
+
+
+def _kills(results: Sequence[Mapping[str, Any]], name: str) -> int:
+    return sum(len(row["moments"]) for row in results if row["command"] == name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
