@@ -67,7 +67,8 @@ class ActionCheck:
             raise ValueError(f"expected actions of shape {self._shape}, got {tuple(actions.shape)}")
         values = detached(actions).float()
         inside = (values >= low - 1e-6) & (values <= high + 1e-6)  # NaN is on neither side
-        return torch.where(inside, values, (low + high) / 2).clamp(low, high), ~inside.all(dim=1)
+        bounded = torch.where(values.isfinite(), values, (low + high) / 2).clamp(low, high)
+        return bounded, ~inside.all(dim=1)
 
     def refuse(self, outside: Tensor, steps: int) -> None:
         """Refuse what `bounded` let pass in the last so many steps, (B,).

@@ -256,7 +256,8 @@ class DreamVectorEnv(WithSpec, VectorEnv[Any, NDArray[np.float32], NDArray[Any]]
                 observation = self.task.observe(self._starts.latents[:, -1])
             else:
                 observation = selected(restarted, first, observation)
-            info = self._infos() | {key: value & ~restarted for key, value in info.items() if key == "_uncertainty"}
+            unsure = {key: value for key, value in info.items() if key in ("uncertainty", "_uncertainty")}
+            info = self._infos() | masked(unsure, ~restarted)
         return observation, rewards, terminated, truncated, {**info, **final}
 
     @ours

@@ -130,7 +130,7 @@ def _collected(
         raise FileExistsError(f"{out} already holds a dataset, which was not collected there; choose another folder")
     splits = draw_splits([job.kind for job in jobs], split_seed)
     jobs = [replace(job, restarts=restarts if split == "test" else 0) for job, split in zip(jobs, splits, strict=True)]
-    _claim(plan_file, {"jobs": [vars(job) for job in jobs], "scene": scene.to_dict(), **metadata})
+    _claim(plan_file, {"jobs": [vars(job) for job in jobs], "scene": scene.to_dict(), "metadata": metadata})
     if (out / "data").exists():
         print(f"going on from the finished dataset {out}", file=sys.stderr)
         shutil.rmtree(shards, ignore_errors=True)

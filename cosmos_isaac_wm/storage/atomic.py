@@ -20,6 +20,7 @@ from .paths import user_path
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # disks are shared, process numbers are not
 _LEFT_OVER = re.compile(rf"\..*\.writing-{_HOST}-(\d+)-[0-9a-f]+")
+_ASIDE = ".replaced"
 _LITTLE = 2**16  # bytes of free room that count as none
 
 
@@ -29,7 +30,7 @@ def write(path: str | os.PathLike[str], content: str | bytes) -> None:
     Raises:
         OSError: If there is no room for it; says how much is missing.
     """
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     with replacing(path, len(data)) as temporary:
         temporary.write_bytes(data)
 
@@ -100,7 +101,9 @@ def clean(folder: Path, name: str = "") -> None:
         name: Of the file or folder that they were writing; any when not given.
     """
     for entry in os.scandir(folder):
-        if entry.name.startswith(f".{name}") and (found := _LEFT_OVER.match(entry.name)):
+        if entry.name.startswith(f".{name}") and entry.name.endswith(_ASIDE):
+            _put_back(Path(entry.path))
+        elif entry.name.startswith(f".{name}") and (found := _LEFT_OVER.match(entry.name)):
             if psutil.pid_exists(int(found[1])):
                 continue
             with suppress(FileNotFoundError):  # another process cleans, too
@@ -115,6 +118,13 @@ def must_have_room(path: Path, size: int) -> None:
     """
     if size > (free := shutil.disk_usage(path.parent).free):
         raise _full(path, size - free)
+
+
+def _put_back(aside: Path) -> None:
+    """Give a folder that was to be replaced its name again, unless its successor has it."""
+    with suppress(OSError):  # another process cleans, too
+        path = aside.with_name(aside.name[1 : -len(_ASIDE)])
+        shutil.rmtree(aside) if path.exists() else aside.rename(path)
 
 
 def _temporary(path: Path) -> Path:
@@ -175,10 +185,15 @@ def _take_place(new: Path, path: Path) -> None:
             path.rmdir()
         new.rename(path)
     elif not _exchanged(new, path):
-        old = _temporary(path)
-        path.rename(old)
-        new.rename(path)
-        old.rename(new)
+        aside = path.with_name(f".{path.name}{_ASIDE}")  # where `clean` finds it if this process ends in between
+        path.rename(aside)
+        try:
+            new.rename(path)
+        except OSError:
+            aside.rename(path)
+            raise
+        with suppress(FileNotFoundError):  # another process has cleaned
+            aside.rename(new)
 
 
 def _exchanged(one: Path, other: Path) -> bool:

@@ -76,7 +76,12 @@ def must_be_whole(path: Path) -> None:
         raise ValueError(f"{path.name} is no regular file")
     try:
         with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
+            broken, members = archive.testzip(), len(archive.infolist())
+        with path.open("rb") as file:  # the record that ends it says how many; a damaged directory hides some
+            file.seek(-12, os.SEEK_END)
+            told = int.from_bytes(file.read(2), "little")
+        if told not in (members, 2**16 - 1):  # the latter: more, or said elsewhere
+            raise ValueError(f"it has {members} of {told} members")
     except Exception as error:  # whatever zip files make Python raise
         raise ValueError(f"{path.name} is truncated or damaged: {error}") from error
     if broken is not None:

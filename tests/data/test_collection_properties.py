@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from minari.dataset.minari_storage import MinariStorage
 
 from cosmos_isaac_wm.data import DatasetError, EpisodeDataset
-from cosmos_isaac_wm.data.collection import collect, plan
+from cosmos_isaac_wm.data.collection import _is_whole, _load, _packed, collect, plan
 from cosmos_isaac_wm.executors import Here
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
@@ -218,3 +218,15 @@ def test_whatever_happens_the_dataset_is_that_of_an_undisturbed_collection(
         assert_same(collection.run()[0], whole)  # a finished dataset that is asked for again is there
         assert collection.recorded == []
         collection.refuse_another_plan()
+
+
+def test_an_episode_whose_file_was_changed_in_one_place_is_recorded_again_or_still_the_same(
+    scene, make_episode, tmp_path
+):
+    job, shard = JOBS[0], tmp_path / "episode.npz"
+    episode = make_episode(scene, job.seed, job.steps, job.kind)
+    whole = _packed(episode)
+    for place in range(len(whole)):
+        shard.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        if _is_whole(shard, job):
+            np.testing.assert_equal(dataclasses.asdict(_load(shard, job)), dataclasses.asdict(episode))

@@ -284,7 +284,6 @@ def test_every_dream_of_a_batch_is_the_single_one_that_is_reset_by_hand(worlds, 
     run_state_machine_as_test(lambda: BesideSingles(worlds, mode), settings=SETTINGS)
 
 
-@pytest.mark.xfail(strict=True, reason="_step keeps the mask, but not the values; let Billiards be unsure once it does")
 def test_a_model_that_is_unsure_says_so_where_dreams_restart(worlds, monkeypatch):
     monkeypatch.setattr(Billiards, "unsure", True)
     envs = DreamVectorEnv(N, worlds[0])
@@ -292,7 +291,6 @@ def test_a_model_that_is_unsure_says_so_where_dreams_restart(worlds, monkeypatch
     assert "uncertainty" in envs.step(np.zeros((N, 2), np.float32))[4]
 
 
-@pytest.mark.xfail(strict=True, reason="ActionCheck.bounded takes the middle of the range, but clipped is promised")
 def test_a_tensor_beyond_its_bound_counts_as_the_bound(worlds):
     beyond, at = (DreamVectorEnv(N, worlds[0], to_torch=True) for _ in range(2))
     for envs in (beyond, at):

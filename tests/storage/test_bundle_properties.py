@@ -279,7 +279,6 @@ def test_figures_that_could_not_be_written_are_the_old_or_the_new_ones(at, error
         assert os.listdir(home) == ["bundle"]
 
 
-@pytest.mark.xfail(strict=True, reason="_take_place leaves only the old folder, under a name that is tidied up")
 def test_a_bundle_is_still_there_where_names_cannot_be_exchanged_and_its_successor_cannot_take_its_place(tmp_path):
     model = SMALL.made()
     folder, rename = model.save(tmp_path / "bundle"), Path.rename

@@ -59,7 +59,7 @@ def gradients_of(trainer, model):
     """Of three updates, in which the weights stay and dreams go on."""
     found = {}
 
-    def note():
+    def note(set_to_none=True):
         for name, part in model.named_parameters():
             found[f"{len(found)} {name}"], part.grad = part.grad, None
 
@@ -91,7 +91,7 @@ def main(out, config, gradients=False, data=None, stop=-1, die=-1):
     model, *rest = new_parts(config)
     if RANK:
         checkpoint.replacing = None  # who writes nevertheless fails
-    logbook._SAVED_EVERY = -1.0  # a checkpoint after every update
+    logbook.SAVED_EVERY = -1.0  # a checkpoint after every update
     watch(stop, die)
     if data is not None:
         found = tokenizer_gradients(data, Path(out))

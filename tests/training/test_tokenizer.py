@@ -4,11 +4,13 @@ import time
 import numpy as np
 import pytest
 import torch
+from torch.optim.lr_scheduler import OneCycleLR
 
 from cosmos_isaac_wm.perception.pictures import to_frames, to_images
 from cosmos_isaac_wm.perception.tokenizers import TinyTokenizer, TinyTokenizerConfig
 from cosmos_isaac_wm.training import clock
 from cosmos_isaac_wm.training import tokenizer as fit
+from cosmos_isaac_wm.training.optimizer import one_cycle
 from cosmos_isaac_wm.training.processes import Processes
 from cosmos_isaac_wm.training.tokenizer import TokenizerFitConfig, fit_tokenizer, foreground
 
@@ -75,8 +77,8 @@ def test_an_interrupted_fit_goes_on_to_the_same_weights(fitted, monkeypatch):
 
 
 def test_a_budget_in_minutes_is_followed_by_the_learning_rate(fitted, monkeypatch):
-    rates, step = [], fit.OneCycleLR.step
-    monkeypatch.setattr(fit.OneCycleLR, "step", lambda self: step(self) or rates.append(self.get_last_lr()[0]))
+    rates, step = [], OneCycleLR.step
+    monkeypatch.setattr(OneCycleLR, "step", lambda self: step(self) or rates.append(self.get_last_lr()[0]))
     config = dataclasses.replace(CONFIG, updates=10**6, minutes=2 / 60)
     began = time.monotonic()
     curve = fitted("timed", config)[1]
@@ -88,12 +90,12 @@ def test_a_budget_in_minutes_is_followed_by_the_learning_rate(fitted, monkeypatc
 
 
 def test_the_learning_rate_goes_by_updates_otherwise(fitted, monkeypatch):
-    rates, step = [], fit.OneCycleLR.step
-    monkeypatch.setattr(fit.OneCycleLR, "step", lambda self: step(self) or rates.append(self.get_last_lr()[0]))
+    rates, step = [], OneCycleLR.step
+    monkeypatch.setattr(OneCycleLR, "step", lambda self: step(self) or rates.append(self.get_last_lr()[0]))
     fitted("counted")
     found = rates[1:]  # the first is that of its construction
     weight = torch.nn.Parameter(torch.zeros(1))
-    expected = fit.OneCycleLR(torch.optim.AdamW([weight]), CONFIG.lr, total_steps=8, pct_start=0.05)
+    expected = one_cycle(torch.optim.AdamW([weight]), CONFIG.lr, 8, warmup=0.05)
     for rate in found:
         expected.step()
         assert rate == pytest.approx(expected.get_last_lr()[0])
