@@ -163,10 +163,7 @@ class Scene:
             ValueError: If a key is unknown or a required one is missing; the message names it.
         """
         scene = shaped(data, cls, "the scene")
-        if (
-            not all(np.isfinite(number) for number in (*scene.image_size, scene.control_hz))
-            or min(scene.image_size) < 1
-        ):
+        if min(scene.image_size) < 1 or not np.isfinite(scene.control_hz):
             raise ValueError(f"the scene has pictures of {scene.image_size} at {scene.control_hz} Hz")
         if len(scene.action_low) != len(scene.action_high) or not scene.action_low:
             raise ValueError("the scene's action_low and action_high are of different lengths, or empty")

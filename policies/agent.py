@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 import warnings
@@ -24,7 +23,7 @@ from ..perception import BundleError
 from ..storage.atomic import replacing, replacing_folder, write
 from ..storage.bundle import find_bundle, part, seal
 from ..storage.paths import user_path
-from ..storage.structured import as_yaml, read
+from ..storage.structured import as_yaml, one_line, read
 from ..storage.weights import fingerprint
 from .extractors import LatentExtractor, PoseExtractor
 
@@ -155,12 +154,20 @@ class Agent:
             if not all(weight.isfinite().all() for weight in policy.parameters()):
                 raise ValueError(f"{_FILES[1]} holds NaN or infinite weights")
         except Exception as error:
-            about = " ".join(str(error).split())[:300]
-            raise AgentError(f"{folder} is damaged or of another version ({about}); train it again") from error
+            raise AgentError(
+                f"{folder} is damaged or of another version ({one_line(error)}); train it again"
+            ) from error
         policy.set_training_mode(False)
-        known = {field.name: getattr(described, field.name) for field in dataclasses.fields(described)}
-        kept = ("algorithm", "policy_kwargs", "env_kwargs", "frame_stack", "trained")
-        return cls(policy, policy_name=described.policy, path=folder, **{name: known[name] for name in kept})
+        return cls(
+            policy,
+            described.algorithm,
+            described.policy,
+            described.policy_kwargs,
+            described.env_kwargs,
+            described.frame_stack,
+            described.trained,
+            folder,
+        )
 
 
 @dataclass

@@ -11,6 +11,7 @@ from stable_baselines3.common.save_util import load_from_zip_file, recursive_set
 
 from ..storage.atomic import replacing
 from ..storage.checkpoint import must_be_whole
+from ..storage.structured import one_line
 from .moment import draw_as_then, return_to_moment, save_moment
 from .replay import end_episodes, load_buffer, save_buffer
 
@@ -74,8 +75,9 @@ class Checkpoints:
             if not goes_on and isinstance(learner, OffPolicyAlgorithm):
                 end_episodes(learner.replay_buffer)
         except Exception as error:
-            about = " ".join(str(error).split())[:300]
-            raise ValueError(f"{file} cannot be continued ({about}); delete it to go on from the one before") from error
+            raise ValueError(
+                f"{file} cannot be continued ({one_line(error)}); delete it to go on from the one before"
+            ) from error
 
     def draw_as_then(self, learner: BaseAlgorithm) -> None:
         """Let random numbers go on from where those of the newest whole checkpoint were."""

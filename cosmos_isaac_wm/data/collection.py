@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ from .episodes import DatasetError, Episode
 from .splits import draw_splits
 from .writing import write_dataset
 
+_SHARDS = "unfinished"  # folder of finished episodes, until all are there
 _MOST_EPISODES = 10_000  # that one plan is checked for
 
 
@@ -109,45 +111,42 @@ def collect(
         OSError: If the disk is full; what was collected stays and the run can be continued.
     """
     out = user_path(out)
-    with holding(out):
-        return _collected(out, jobs, record, scene, metadata, executor, split_seed, together, restarts)
-
-
-def _collected(
-    out: Path,
-    jobs: list[Job],
-    record: Record,
-    scene: Scene,
-    metadata: dict[str, Any],
-    executor: Executor,
-    split_seed: int,
-    together: int,
-    restarts: int,
-) -> EpisodeDataset:
-    """The dataset of `collect`, from what there is of it in a folder that nobody else works in."""
-    shards, plan_file = out / "unfinished", out / "collection.json"
-    if (out / "data").exists() and not plan_file.exists():
-        raise FileExistsError(f"{out} already holds a dataset, which was not collected there; choose another folder")
     splits = draw_splits([job.kind for job in jobs], split_seed)
     jobs = [replace(job, restarts=restarts if split == "test" else 0) for job, split in zip(jobs, splits, strict=True)]
-    _claim(plan_file, {"jobs": [vars(job) for job in jobs], "scene": scene.to_dict(), "metadata": metadata})
-    if (out / "data").exists():
-        print(f"going on from the finished dataset {out}", file=sys.stderr)
-        shutil.rmtree(shards, ignore_errors=True)
+    whole = {"jobs": [vars(job) for job in jobs], "scene": scene.to_dict(), "metadata": metadata}
+    with holding(out):
+        if not _is_finished(out, whole):
+            with _kept(out / _SHARDS) as shards:
+                _record_missing(shards, jobs, record, executor, together)
+                bar = tqdm(jobs, desc="write", unit="episode")
+                write_dataset(out, (_load(_shard(shards, job.index), job) for job in bar), scene, splits, metadata)
+        shutil.rmtree(out / _SHARDS, ignore_errors=True)
         return EpisodeDataset(out)
+
+
+def _is_finished(out: Path, plan: dict[str, Any]) -> bool:
+    """Bind a folder to a plan; whether its dataset is there, which is said."""
+    bound, there = out / "collection.json", (out / "data").exists()
+    if there and not bound.exists():
+        raise FileExistsError(f"{out} already holds a dataset, which was not collected there; choose another folder")
+    _claim(bound, plan)
+    if there:
+        print(f"going on from the finished dataset {out}", file=sys.stderr)
+    return there
+
+
+@contextmanager
+def _kept(shards: Path) -> Iterator[Path]:
+    """The folder of finished episodes; says of a full disk that they are kept there."""
     shards.mkdir(exist_ok=True)
     try:
-        _record_missing(shards, jobs, record, executor, together)
-        episodes = (_load(_shard(shards, job.index), job) for job in tqdm(jobs, desc="write", unit="episode"))
-        write_dataset(out, episodes, scene, splits, metadata)
+        yield shards
     except OSError as error:
         raise OSError(
             error.errno,
             f"collection stopped, finished episodes are kept in {shards}; run the same command again: "
             f"{error.strerror or error}",
         ) from error
-    shutil.rmtree(shards)
-    return EpisodeDataset(out)
 
 
 @dataclass

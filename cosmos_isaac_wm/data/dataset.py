@@ -22,8 +22,19 @@ from numpy.typing import NDArray
 from ..borders import integer
 from ..scene import Scene
 from ..storage.paths import user_path
+from ..storage.structured import one_line
 from .episodes import DatasetError, Episode
-from .stored import DIGEST, METADATA_KEY, digest_of, heading, image_space, read_actions, read_metadata, without_digest
+from .stored import (
+    DIGEST,
+    METADATA_KEY,
+    digest_of,
+    episode_must_stay_inside,
+    heading,
+    image_space,
+    read_actions,
+    read_metadata,
+    without_digest,
+)
 
 SPLITS = ("train", "val", "test")
 
@@ -59,7 +70,7 @@ class EpisodeDataset:
             self.lengths = [int(attribute["total_steps"]) for attribute in attributes]
         except Exception as error:  # Minari meets what others have written with whatever Python raises
             raise DatasetError(
-                f"no readable Minari dataset at {self.path}: {' '.join(str(error).split())[:300]}. "
+                f"no readable Minari dataset at {self.path}: {one_line(error)}. "
                 "Expected the folder that `cosmos-wm collect --out` wrote, with data/metadata.json inside."
             ) from error
         self._told: set[tuple[str, int]] = set()
@@ -194,6 +205,7 @@ class EpisodeDataset:
             raise IndexError(f"{self.path} has episodes 0 to {len(self) - 1}, not {index}")
         index = int(index) % len(self)
         try:
+            episode_must_stay_inside(self._storage, index, self.path)
             data = next(iter(self._storage.get_episodes([index])))
             told = self._digests[index]
             same = told is None or told == digest_of(data, self.kinds[index], self.seeds[index])

@@ -102,6 +102,20 @@ def digest_of(data: Mapping[str, Any], kind: str, seed: int) -> str:
     return digest.hexdigest()
 
 
+def episode_must_stay_inside(storage: MinariStorage, index: int, path: Path) -> None:
+    """As `must_stay_inside`, of one episode.
+
+    Raises:
+        DatasetError: If it does not.
+    """
+    main, name = storage.data_path / "main_data.hdf5", f"episode_{index}"
+    if main.is_file():
+        with h5py.File(main, "r") as file:
+            if isinstance(file.get(name, getlink=True), h5py.ExternalLink):
+                raise DatasetError(f"{path}: {name} leads to another file; copy the data itself")
+            must_stay_inside(file[name], path)
+
+
 def with_digest(metadata: dict[str, Any]) -> dict[str, Any]:
     """Our metadata as it is stored, with a hash of itself."""
     return {**metadata, DIGEST: _hash(metadata)}

@@ -279,7 +279,7 @@ class _CosmosFiles:
     encoder: str
     decoder: str
     video: bool = False
-    temporal_compression: int = 4
+    temporal_compression: int = 8
 
 
 def _readout(shape: ReadoutConfig | None, scene: Scene, weights: Path) -> Readout | None:

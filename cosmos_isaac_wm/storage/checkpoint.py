@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from .atomic import write
+from .structured import one_line
 
 SAVED_EVERY = float(os.environ.get("COSMOS_WM_CHECKPOINT_SECONDS", "60"))  # quick ones are for tests of interruptions
 
@@ -58,9 +59,8 @@ class Checkpoint:
             for name, part in self._parts.items():
                 part.load_state_dict(state[name])
         except Exception as error:
-            about = " ".join(str(error).split())[:300]
             raise ValueError(
-                f"{self.path} cannot be continued ({about}); it is damaged or of another configuration. "
+                f"{self.path} cannot be continued ({one_line(error)}); it is damaged or of another configuration. "
                 "Repeat the command that made it, or delete the file to start afresh."
             ) from error
         return dict(state["values"])

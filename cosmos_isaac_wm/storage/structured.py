@@ -27,8 +27,7 @@ def content_of(path: Path, error: type[Exception] = ValueError, largest: int | N
     Raises:
         error: If it is none, cannot be read, or is larger than `largest` bytes.
     """
-    if not path.is_file():
-        raise error(f"{path} is {'no regular file' if path.exists() else 'not there'}")
+    must_be_file(path, error)
     try:
         if largest is not None and path.stat().st_size > largest:
             raise error(f"{path} has {path.stat().st_size:,} bytes; expected {largest:,} or less")
@@ -62,7 +61,7 @@ def read(path: Path, shape: type[Shape], error: type[Exception] = ValueError, da
     except RecursionError as problem:
         raise error(f"{path} is nested too deeply") from problem
     except (ValueError, yaml.YAMLError) as problem:
-        raise error(f"{path} is truncated or damaged: {_line(problem)}") from problem
+        raise error(f"{path} is truncated or damaged: {one_line(problem)}") from problem
     return shaped(content, shape, str(path), error)
 
 
@@ -81,7 +80,7 @@ def shaped(content: Any, shape: type[Shape], where: str, error: type[Exception] 
     try:
         made = msgspec.convert(content, shape)
     except (msgspec.ValidationError, ValueError, TypeError, OverflowError) as problem:
-        raise error(f"{where} is not as it should be: {_line(problem)}") from problem
+        raise error(f"{where} is not as it should be: {one_line(problem)}") from problem
     if (stranger := _stranger(content, made)) is not None:
         raise error(f"{where} has an unknown key {stranger}")
     return made
@@ -110,12 +109,22 @@ def read_rows(path: Path, shape: type[Shape], error: type[Exception] = ValueErro
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
         return [msgspec.convert(row, shape, strict=False) for row in rows]
     except (UnicodeDecodeError, csv.Error, msgspec.ValidationError, TypeError) as problem:
-        raise error(f"{path} is damaged: {_line(problem)}; delete it, or restore it from a copy") from problem
+        raise error(f"{path} is damaged: {one_line(problem)}; delete it, or restore it from a copy") from problem
 
 
-def _line(problem: Exception) -> str:
-    """What a parser has to say, in one line."""
+def one_line(problem: Exception) -> str:
+    """What an error has to say, in one line that is not too long."""
     return " ".join(str(problem).split())[:300]
+
+
+def must_be_file(path: Path, error: type[Exception] = ValueError) -> None:
+    """Refuse what is no regular file: a pipe or device would be waited for.
+
+    Raises:
+        error: Says whether there is anything.
+    """
+    if not path.is_file():
+        raise error(f"{path} is {'no regular file' if path.exists() else 'not there'}")
 
 
 def _stranger(content: Any, made: Any) -> str | None:
@@ -139,16 +148,7 @@ def check_recipe(path: Path, error: type[Exception] = ValueError) -> None:
     Raises:
         error: Says why.
     """
-    try:
-        text = content_of(path, error, _LARGEST_RECIPE).decode()
-        _check_size(text)
-        content = yaml.load(text, _Loader)
-        if content is not None and not isinstance(content, dict):
-            raise error(f"{path} holds no options: expected lines like `name: value`")
-    except UnicodeDecodeError as problem:
-        raise error(f"{path} is no text in UTF-8: {problem.reason} at byte {problem.start}") from problem
-    except (ValueError, yaml.YAMLError) as problem:
-        raise error(f"{path} is no YAML: {_line(problem)}") from problem
+    read(path, dict[str, Any] | None, error, content_of(path, error, _LARGEST_RECIPE))  # type: ignore[arg-type]
 
 
 def _check_size(text: str) -> None:

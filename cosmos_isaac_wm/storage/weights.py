@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .atomic import replacing
 from .bundle import BundleError, part
+from .structured import must_be_file, one_line
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -49,14 +50,13 @@ def read_tensors(path: Path, error: type[Exception] = ValueError) -> tuple[dict[
     Raises:
         error: If it is damaged, or holds anything else than what was written.
     """
-    if not path.is_file():
-        raise error(f"{path} is {'no regular file' if path.exists() else 'not there'}")
+    must_be_file(path, error)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, ValueError, TypeError) as problem:
-        raise error(f"{path} is truncated or damaged: {_first_line(problem)}") from problem
+        raise error(f"{path} is truncated or damaged: {one_line(problem)}") from problem
     if metadata.get(_DIGEST) != _hash(tensors):
         raise error(f"{path} is damaged, or of an earlier version: it does not hold what its hash says")
     return tensors, metadata
@@ -106,7 +106,7 @@ def load_weights(module: nn.Module, folder: Path, name: str, elsewhere: str | No
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise BundleError(f"{path} does not fit the bundle's configuration: {_first_line(error)}") from error
+        raise BundleError(f"{path} does not fit the bundle's configuration: {one_line(error)}") from error
 
 
 def must_be_buildable(config: DataclassInstance, build: Callable[[], nn.Module], weights: Path | None = None) -> None:
@@ -130,13 +130,9 @@ def must_be_buildable(config: DataclassInstance, build: Callable[[], nn.Module],
         with torch.device("meta"):
             module = build()
     except (RuntimeError, AssertionError, ZeroDivisionError, IndexError) as error:
-        raise ValueError(f"no network can be made of {config}: {_first_line(error)}") from error
+        raise ValueError(f"no network can be made of {config}: {one_line(error)}") from error
     size = sum(parameter.numel() for parameter in module.parameters())
     if weights is not None and weights.is_file() and size > (held := weights.stat().st_size):
         raise ValueError(f"{size:,} weights are described, but {weights} has {held:,} bytes")
     if (needed := _BYTES_A_WEIGHT * size) > (free := psutil.virtual_memory().available):
         raise ValueError(f"{size:,} weights take {needed / 2**30:.1f} GiB to train, {free / 2**30:.1f} GiB are free")
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

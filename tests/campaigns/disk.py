@@ -73,9 +73,10 @@ def trial(runs: Runs, name: str, share: float) -> dict[str, Any]:
     env = environment(runs.now / "scratch")
     with _mounted(runs.out, size):
         TOYS[name].prepare(runs.out)
+        others = {*psutil.Process().children(recursive=True)}  # of whoever runs this, such as another test's cluster
         status = finish(runs.argv(name), runs.log, env)
         said = last_words(runs.log)
-        faults = _wrong(status, said, runs.out) + _left_behind()
+        faults = _wrong(status, said, runs.out) + _left_behind(others)
         subprocess.run(["mount", "-o", f"remount,size={_LARGE}", str(runs.out)], check=True)
         again = finish(runs.argv(name), runs.log, env)
         told = differences(reference, runs.out)
@@ -107,9 +108,9 @@ def _wrong(status: int, said: str, folder: Path) -> list[str]:
     return faults + ([] if "same command" in text else ["does not say that the same command goes on"])
 
 
-def _left_behind() -> list[str]:
-    """Processes that outlive their command."""
-    alive = psutil.wait_procs(psutil.Process().children(recursive=True), 5)[1]
+def _left_behind(others: set[psutil.Process]) -> list[str]:
+    """Processes that outlive their command, and were not there before."""
+    alive = psutil.wait_procs({*psutil.Process().children(recursive=True)} - others, 5)[1]
     return [f"orphan: {' '.join(process.cmdline())[:100]}" for process in alive]
 
 

@@ -109,6 +109,8 @@ def test_data_that_lies_in_another_file_is_refused(copied, tmp_path):
         file["episode_0/actions"] = h5py.ExternalLink(str(tmp_path / "other.hdf5"), "actions")
     with pytest.raises(DatasetError, match="leads to another file"):
         EpisodeDataset(copied).actions  # noqa: B018
+    with pytest.raises(DatasetError, match="leads to another file"):
+        EpisodeDataset(copied)[0]
 
 
 def test_a_pipe_is_not_waited_for(copied):
