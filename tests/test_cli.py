@@ -182,12 +182,6 @@ def test_results_that_cannot_be_written_are_an_error(tmp_path, capsys):
     assert "cosmos-wm toy:" in capsys.readouterr().err
 
 
-def test_a_folder_says_which_setting_it_was_claimed_with(tmp_path):
-    cli.claim(tmp_path / "transfer.json", {"seed": 0, "real": "isaac-lab"})
-    with pytest.raises(ValueError, match=r"holds another transfer \(real isaac-lab instead of None\)"):
-        cli.claim(tmp_path / "transfer.json", {"seed": 0})
-
-
 def test_a_terminal_without_unicode_gets_question_marks(bundle, dataset):
     script = [sys.executable, "-m", "cosmos_isaac_wm.train.evaluate"]
     command = [*script, f"--world_model={bundle}", f"--data={dataset.path}"]

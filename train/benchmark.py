@@ -11,6 +11,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
+from cosmos_isaac_wm.storage.atomic import write_json
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.train.speed.environments import environments, observations, other_libraries
 from cosmos_isaac_wm.train.speed.gpu import device_steps
@@ -64,7 +65,7 @@ class Benchmark:
         self.out.mkdir(parents=True, exist_ok=True)
         rows = [dataclasses.asdict(row) | {"steps_per_s": row.steps_per_s, "spread": row.spread} for row in bench.rows]
         described = {"machine": machine(model.device), "options": self._options, "figures": numbers, "rows": rows}
-        cli.write_json(self.out / "benchmark.json", described)
+        write_json(self.out / "benchmark.json", described)
         draw(self.out / "benchmark.png", bench.rows)
         print(f"\nbenchmark.json and benchmark.png in {self.out}")
         return numbers

@@ -10,11 +10,10 @@ import errno
 import importlib
 import io
 import itertools
-import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from inspect import getdoc
 from pathlib import Path
@@ -23,9 +22,9 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from jsonargparse import ArgumentParser, Namespace
 from tqdm import tqdm
 
-from cosmos_isaac_wm.storage.atomic import write
+from cosmos_isaac_wm.storage.atomic import write_json
 from cosmos_isaac_wm.storage.paths import expanded, user_path
-from cosmos_isaac_wm.storage.structured import check_recipe, read
+from cosmos_isaac_wm.storage.structured import check_recipe
 
 COMMANDS = {
     "demo": "replay held-out episodes in the dream and show the report",
@@ -208,49 +207,9 @@ def _in_words(error: Exception) -> str:
     return said
 
 
-def claim(path: Path, content: Mapping[str, Any], begun: bool = True, free: str = "") -> None:
-    """Bind a folder of results, through a file in it, to what they are results of.
-
-    Args:
-        path: Of the file.
-        content: What made them.
-        begun: Whether there is anything in it that would be gone on with; if not, it is bound anew.
-        free: What is not among that, and may change from run to run, in words.
-
-    Raises:
-        ValueError: If the folder is bound to something else; says what differs.
-    """
-    content = json.loads(json.dumps(content, default=str))
-    if not (begun and path.exists()):
-        write_json(path, content)
-        return
-    held = read(path, dict[str, Any])
-    if pairs := list(_differences(held, content)):
-        shown = [[key, *(str(value)[:80] for value in values)] for key, *values in pairs[:8]]
-        differing = ", ".join(f"{key} {there} instead of {here}" for key, there, here in shown)
-        raise ValueError(
-            f"{path.parent} holds another {path.stem} ({differing}); repeat its arguments or choose another --out"
-            f"{f' (only {free} may change)' if free else ''}"
-        )
-
-
-def _differences(held: Any, given: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where two JSON values differ: keys, and both values."""
-    if isinstance(held, dict) and isinstance(given, dict):
-        for name in dict.fromkeys([*held, *given]):
-            yield from _differences(held.get(name), given.get(name), f"{key}.{name}" if key else name)
-    elif held != given:
-        yield key, held, given
-
-
 def going_on(where: str) -> None:
     """Say from where a command goes on that was interrupted, or that it was finished before."""
     print(f"going on from {where}", file=sys.stderr, flush=True)
-
-
-def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write JSON under a temporary name and rename it."""
-    write(path, json.dumps(content, indent=2) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -28,9 +28,9 @@ from cosmos_isaac_wm.precision import choose_device
 from cosmos_isaac_wm.reporting.comparison import Result, tables, write_comparison
 from cosmos_isaac_wm.reporting.report import write_metrics
 from cosmos_isaac_wm.rollout import DreamEngine
-from cosmos_isaac_wm.storage.atomic import write
+from cosmos_isaac_wm.storage.atomic import write, write_json
 from cosmos_isaac_wm.storage.bundle import find_perception
-from cosmos_isaac_wm.storage.lock import holding
+from cosmos_isaac_wm.storage.lock import claim, holding
 from cosmos_isaac_wm.storage.structured import read
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.train.fit_dynamics import FitDynamics
@@ -93,7 +93,7 @@ class Compare:
         needed = system.data, system.out, *([Path(system.perception)] if Path(system.perception).exists() else [])
         gpus = int(self._where.type == "cuda")
         with executor_for(self.ray, Here(), partial(_must_see, needed), cpus=None, gpus=gpus) as executor:
-            cli.claim(self.out / "comparison.json", self._settings(dataset, sight))
+            claim(self.out / "comparison.json", self._settings(dataset, sight))
             missing = [name for name in names if not self._bundle(name).is_dir()]
             if len(missing) < len(names):
                 cli.going_on(f"{len(names) - len(missing)} of {len(names)} systems, trained before, in {self.out}")
@@ -178,7 +178,7 @@ class Compare:
             new_network = partial(system.new_network, material.sight)
             seconds = seconds_an_update(new_network, material, system.fit, self.seed, self._where)
             count = max(1, round(60 * self.minutes_per_model / seconds))
-            cli.write_json(plan, {"updates": count, "seconds_an_update": seconds})
+            write_json(plan, {"updates": count, "seconds_an_update": seconds})
         return int(read(plan, dict[str, float])["updates"])
 
     def _judge(self, name: str, first: int) -> Result:

@@ -36,7 +36,7 @@ from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.precision import choose_device
 from cosmos_isaac_wm.reporting.curves import draw_curves
 from cosmos_isaac_wm.storage.bundle import find_perception
-from cosmos_isaac_wm.storage.lock import holding
+from cosmos_isaac_wm.storage.lock import claim, holding
 from cosmos_isaac_wm.storage.weights import fingerprint, must_be_buildable
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.training import FitConfig, FitResult, fit_dynamics
@@ -114,7 +114,7 @@ class FitDynamics:
         with holding(work) if processes.main else nullcontext():
             with processes.main_first():
                 begun = (work / "checkpoint.pt").exists() or out.exists()
-                cli.claim(work / _BOUND, self._settings(datasets, sight, network), begun, _MAY_CHANGE)
+                claim(work / _BOUND, self._settings(datasets, sight, network), begun, _MAY_CHANGE)
             if out.exists() and any(out.iterdir()):
                 cli.going_on(f"the finished bundle {self.out}")
                 return self._evaluated(WorldModel.load(out, self.device), datasets[0]) if processes.main else {}

@@ -21,8 +21,9 @@ from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.perception.readout import Readout, ReadoutConfig
 from cosmos_isaac_wm.perception.tokenizers import CosmosTokenizer, TinyTokenizer, TinyTokenizerConfig
 from cosmos_isaac_wm.precision import choose_device
+from cosmos_isaac_wm.storage.atomic import write_json
 from cosmos_isaac_wm.storage.bundle import find_perception
-from cosmos_isaac_wm.storage.lock import holding
+from cosmos_isaac_wm.storage.lock import claim, holding
 from cosmos_isaac_wm.storage.structured import read
 from cosmos_isaac_wm.storage.weights import must_be_buildable
 from cosmos_isaac_wm.train import cli
@@ -94,7 +95,7 @@ class FitTokenizer:
         with holding(self.out) if processes.main else nullcontext():
             with processes.main_first():
                 begun = any((self.out / name).exists() for name in (_CHECKPOINT, "perception.yaml"))
-                cli.claim(self.out / _BOUND, self._settings(datasets, seen), begun, _MAY_CHANGE)
+                claim(self.out / _BOUND, self._settings(datasets, seen), begun, _MAY_CHANGE)
             if (self.out / "perception.yaml").exists():
                 cli.going_on(f"the finished perception in {self.out}")
                 return read(self.out / _FIGURES, dict[str, float]) if (self.out / _FIGURES).is_file() else {}
@@ -125,7 +126,7 @@ class FitTokenizer:
             perception.mean, perception.std = latent_statistics(datasets, perception)
         losses |= self._fit_readout(perception, datasets)
         judged = round_trip(perception, datasets)
-        cli.write_json(self.out / _FIGURES, losses | judged.figures)
+        write_json(self.out / _FIGURES, losses | judged.figures)
         perception.cpu().save(self.out)
         (self.out / _CHECKPOINT).unlink(missing_ok=True)
         print(f"perception in {self.out}\n{judged.words()}")

@@ -15,7 +15,7 @@ from cosmos_isaac_wm.data.importers.isaac import IsaacFile, IsaacKeys
 from cosmos_isaac_wm.data.splits import draw_splits
 from cosmos_isaac_wm.data.writing import write_dataset
 from cosmos_isaac_wm.scene import Marker, Scene
-from cosmos_isaac_wm.storage.lock import holding
+from cosmos_isaac_wm.storage.lock import claim, holding
 from cosmos_isaac_wm.train import cli
 
 
@@ -72,7 +72,7 @@ class ImportIsaac:
         bound = self.out / "import.json"
         if (self.out / "data").exists() and not bound.exists():
             raise FileExistsError(f"{self.out} already holds a dataset, which was not imported there; choose another")
-        cli.claim(bound, {"scene": scene.to_dict(), "kind": self.kind, "seed": self.seed, **metadata})
+        claim(bound, {"scene": scene.to_dict(), "kind": self.kind, "seed": self.seed, **metadata})
         if (self.out / "data").exists():
             cli.going_on(f"the finished dataset {self.out}")
         else:

@@ -12,8 +12,8 @@ from cosmos_isaac_wm.data import EpisodeDataset
 from cosmos_isaac_wm.data.collection import seed_apart
 from cosmos_isaac_wm.envs.real_env import own_simulator
 from cosmos_isaac_wm.policies.transfer.page import EXPLOITED
-from cosmos_isaac_wm.storage.atomic import write
-from cosmos_isaac_wm.storage.lock import holding
+from cosmos_isaac_wm.storage.atomic import write, write_json
+from cosmos_isaac_wm.storage.lock import claim, holding
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.train.collect import Collect
 from cosmos_isaac_wm.train.fit_dynamics import FitDynamics
@@ -75,7 +75,7 @@ class Improve:
 
     def _improved(self, model: WorldModel) -> dict[str, float]:
         """Every round, or what is left of it."""
-        cli.claim(self.out / "improvement.json", self._settings(model))
+        claim(self.out / "improvement.json", self._settings(model))
         datasets, bundle, results = [self.data], self.world_model, list[dict[str, float]]()
         for number in range(self.rounds + 1):
             if number:
@@ -152,7 +152,7 @@ class Improve:
                 despite_verdict=self.despite_verdict,
                 seed=self.seed,
             )
-            cli.write_json(out / "finished.json", agent.run())
+            write_json(out / "finished.json", agent.run())
 
     def _measure(self, number: int, bundle: str) -> dict[str, float]:
         """Figures of a round's model and agent."""

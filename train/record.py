@@ -17,6 +17,7 @@ from cosmos_isaac_wm.evaluation.baselines import simulator_unless_told
 from cosmos_isaac_wm.evaluation.open_loop import first_dreamed
 from cosmos_isaac_wm.reporting.replay import DreamRecorder
 from cosmos_isaac_wm.reporting.table import error_table
+from cosmos_isaac_wm.storage.atomic import write_json
 from cosmos_isaac_wm.storage.structured import read
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
@@ -56,7 +57,7 @@ class Record:
             cli.going_on(f"the finished recording in {self.out}")
             return read(self.out / "metrics.json", dict[str, float])
         evaluation = self._replayed(model, dataset)
-        cli.write_json(finished, recorded)
+        write_json(finished, recorded)
         print(f"{error_table(evaluation)}\n\nrecorded in {self.out.resolve()}")
         return evaluation.numbers()
 

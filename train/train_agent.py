@@ -21,7 +21,7 @@ from cosmos_isaac_wm.policies.kept_agents import KeptAgents, forget_after
 from cosmos_isaac_wm.policies.learner import new_learner, new_logger, policy_of
 from cosmos_isaac_wm.policies.sb3 import make_vec_env
 from cosmos_isaac_wm.storage.bundle import find_bundle
-from cosmos_isaac_wm.storage.lock import holding
+from cosmos_isaac_wm.storage.lock import claim, holding
 from cosmos_isaac_wm.storage.structured import read
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
@@ -92,7 +92,7 @@ class TrainAgent:
 
     def _trained(self, model: WorldModel) -> dict[str, float]:
         """Train, or what is left of it."""
-        cli.claim(self.out / "training.json", self._settings(model), free="timesteps, minutes, evaluations and device")
+        claim(self.out / "training.json", self._settings(model), free="timesteps, minutes, evaluations and device")
         checkpoints = Checkpoints(self.out / "checkpoints", with_buffer=self.algorithm != "ppo")
         done = checkpoints.done
         if done:

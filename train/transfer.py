@@ -33,8 +33,8 @@ from cosmos_isaac_wm.policies.transfer import (
 from cosmos_isaac_wm.policies.transfer.sources import identity, known_goal
 from cosmos_isaac_wm.sims import SimulatorName
 from cosmos_isaac_wm.sims.tables import new_tables
-from cosmos_isaac_wm.storage.atomic import write
-from cosmos_isaac_wm.storage.lock import holding
+from cosmos_isaac_wm.storage.atomic import write, write_json
+from cosmos_isaac_wm.storage.lock import claim, holding
 from cosmos_isaac_wm.storage.structured import read
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
@@ -84,7 +84,7 @@ class Transfer:
         ):
             settings = {"world_model": model.fingerprint(), "episodes": self.episodes, "seed": self.seed}
             apart = {"real": worlds.simulator} if worlds.simulator != "mujoco" else {}
-            cli.claim(self.out / "transfer.json", settings | apart)
+            claim(self.out / "transfer.json", settings | apart)
             env = RealEnv(model, simulator=worlds.simulator)
             starts = draw_starts(env, self.episodes, self.seed)
             env.close()
@@ -122,7 +122,7 @@ class Transfer:
         files = {name: self._file(name, source) for name, source in sources.items()}
 
         def keep(name: str, row: BothWorlds) -> None:
-            cli.write_json(files[name], {"policy": identity(sources[name]), **dataclasses.asdict(row)})
+            write_json(files[name], {"policy": identity(sources[name]), **dataclasses.asdict(row)})
 
         missing = {name: source for name, source in sources.items() if not files[name].exists()}
         if len(missing) < len(sources):

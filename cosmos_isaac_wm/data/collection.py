@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import os
 import shutil
 import sys
@@ -30,9 +29,8 @@ from ..executors import Executor
 from ..scene import Scene
 from ..storage.atomic import write
 from ..storage.checkpoint import must_be_whole
-from ..storage.lock import holding
+from ..storage.lock import claim, holding
 from ..storage.paths import user_path
-from ..storage.structured import read
 from .dataset import EpisodeDataset
 from .episodes import DatasetError, Episode
 from .splits import draw_splits
@@ -129,7 +127,7 @@ def _is_finished(out: Path, plan: dict[str, Any]) -> bool:
     bound, there = out / "collection.json", (out / "data").exists()
     if there and not bound.exists():
         raise FileExistsError(f"{out} already holds a dataset, which was not collected there; choose another folder")
-    _claim(bound, plan)
+    claim(bound, plan, error=DatasetError)
     if there:
         print(f"going on from the finished dataset {out}", file=sys.stderr)
     return there
@@ -175,18 +173,6 @@ def _record_missing(shards: Path, jobs: list[Job], record: Record, executor: Exe
 
     with tqdm(total=len(todo), desc="collect", unit="episode") as bar:
         executor.run(partial(_record, record=record), batches, keep)
-
-
-def _claim(path: Path, content: dict[str, Any]) -> None:
-    """Bind the folder to this plan, or refuse if it belongs to another."""
-    text = json.dumps(content, sort_keys=True)
-    if not path.exists():
-        write(path, text)
-    elif read(path, dict[str, Any], DatasetError) != json.loads(text):
-        raise DatasetError(
-            f"{path.parent} holds another collection, or the beginning of one (other episodes, seed, kind, size or "
-            "simulator); repeat its command to go on, or choose another folder"
-        )
 
 
 def _is_whole(shard: Path, job: Job) -> bool:

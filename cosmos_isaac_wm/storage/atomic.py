@@ -5,14 +5,16 @@ from __future__ import annotations
 import ctypes
 import errno
 import hashlib
+import json
 import os
 import platform
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -33,6 +35,11 @@ def write(path: str | os.PathLike[str], content: str | bytes) -> None:
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     with replacing(path, len(data)) as temporary:
         temporary.write_bytes(data)
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write a file of JSON, as `write`."""
+    write(path, json.dumps(content, indent=2) + "\n")
 
 
 @contextmanager

@@ -1,19 +1,23 @@
-"""Who works in a folder? One process at a time; it is free again when that process is gone, however it ended."""
+"""Whose is a folder? One process's at a time, until that is gone, however it ended; and always that of one recipe."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from .atomic import clean
+from .atomic import clean, write_json
+from .structured import read
 
 _FILE = ".lock"
+_MOST_SHOWN = 8  # differences
 
 
 class InUse(OSError):
@@ -47,3 +51,46 @@ def holding(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def claim(
+    path: Path, content: Mapping[str, Any], begun: bool = True, free: str = "", error: type[Exception] = ValueError
+) -> None:
+    """Bind a folder of results, through a file in it, to what they are results of.
+
+    Args:
+        path: Of the file.
+        content: What made them.
+        begun: Whether there is anything in it that would be gone on with; if not, it is bound anew.
+        free: What is not among that, and may change from run to run, in words.
+        error: What to raise.
+
+    Raises:
+        error: If the folder is bound to something else; says what differs.
+    """
+    content = json.loads(json.dumps(content, default=str))
+    if not (begun and path.exists()):
+        write_json(path, content)
+        return
+    if pairs := list(_differences(read(path, dict[str, Any], error), content)):
+        shown = [[key, *(str(value)[:80] for value in values)] for key, *values in pairs[:_MOST_SHOWN]]
+        differing = ", ".join(f"{key} {there} instead of {here}" for key, there, here in shown)
+        more = f" and {len(pairs) - _MOST_SHOWN} more" if len(pairs) > _MOST_SHOWN else ""
+        raise error(
+            f"{path.parent} holds another {path.stem} ({differing}{more}); repeat its arguments or choose another --out"
+            f"{f' (only {free} may change)' if free else ''}"
+        )
+
+
+def _differences(held: Any, given: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two JSON values differ: keys, and both values."""
+    if isinstance(held, dict) and isinstance(given, dict):
+        for name in dict.fromkeys([*held, *given]):
+            yield from _differences(held.get(name), given.get(name), f"{key}.{name}" if key else name)
+    elif isinstance(held, list) and isinstance(given, list) and len(held) != len(given):
+        yield f"number of {key}", len(held), len(given)
+    elif isinstance(held, list) and isinstance(given, list):
+        for number, values in enumerate(zip(held, given, strict=True)):
+            yield from _differences(*values, f"{key}.{number}")
+    elif held != given:
+        yield key, held, given

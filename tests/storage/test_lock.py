@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cosmos_isaac_wm.storage.lock import InUse, holding
+from cosmos_isaac_wm.storage.lock import InUse, claim, holding
 
 HOLD = """
 import sys, time
@@ -40,3 +40,14 @@ with replacing(sys.argv[1] + "/deep/file.txt") as one, replacing_folder(sys.argv
     assert len(list((tmp_path / "deep").iterdir())) == 2
     with holding(tmp_path):
         assert not any((tmp_path / "deep").iterdir())
+
+
+def test_a_folder_says_which_setting_it_was_claimed_with(tmp_path):
+    file = tmp_path / "transfer.json"
+    claim(file, {"seed": 0, "real": "isaac-lab", "jobs": [{"seed": 1}, {"seed": 2}]})
+    with pytest.raises(ValueError, match=r"holds another transfer \(real isaac-lab instead of None, jobs.1.seed 2 ins"):
+        claim(file, {"seed": 0, "jobs": [{"seed": 1}, {"seed": 3}]})
+    with pytest.raises(OSError, match=r"\(number of jobs 2 instead of 0\); .* \(only minutes may change\)"):
+        claim(file, {"seed": 0, "real": "isaac-lab", "jobs": []}, free="minutes", error=OSError)
+    claim(file, {"seed": 1}, begun=False)
+    claim(file, {"seed": 1})
