@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 
-from tests.campaigns.toys import TOYS, environment, finish, last_words, make_inputs
-
-_EARLY = 0.15  # of the kills are while Python and its libraries still start
+from tests.campaigns.preloaded import Preloaded
+from tests.campaigns.toys import TOYS, environment, finish, last_words, make_inputs, start
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,11 @@ class Times:
 
     Attributes:
         start: Seconds until its libraries are imported.
-        whole: Seconds until it has ended.
+        work: Seconds from then until it has ended.
     """
 
     start: float
-    whole: float
-
-    def moment(self, random: Random) -> float:
-        """When to kill: mostly while it works."""
-        low, high = (0.0, self.start) if random.random() < _EARLY else (self.start, self.whole)
-        return random.uniform(low, high)
+    work: float
 
 
 class Runs:
@@ -62,6 +57,11 @@ class Runs:
         """The command line of a toy command."""
         return TOYS[name].argv(self._inputs, self.out)
 
+    def start(self, name: str, env: Mapping[str, str], preloaded: bool) -> subprocess.Popen[bytes] | Preloaded:
+        """Start it after `begin`, by itself or with its imports done."""
+        argv = self.argv(name)
+        return Preloaded(TOYS[name].module, argv[3:], self.log, env) if preloaded else start(argv, self.log, env)
+
     def reference(self, name: str) -> tuple[Path, Times]:
         """The folder that an undisturbed run leaves, and how long it takes; made once.
 
@@ -70,7 +70,8 @@ class Runs:
         """
         folder, times = self.folder / "reference" / name, self.folder / "reference" / f"{name}.json"
         if not times.exists():
-            env, start = self.begin(name), self._start()
+            imports = self._imports()
+            env = self.begin(name)
             began = time.monotonic()
             status = finish(self.argv(name), self.log, env)
             whole = time.monotonic() - began
@@ -78,10 +79,11 @@ class Runs:
                 raise RuntimeError(f"{name} fails undisturbed (exit status {status}):\n{last_words(self.log)}")
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(self.out, folder)
-            times.write_text(json.dumps({"start": min(start, 0.9 * whole), "whole": whole}))
+            begin = min(imports, 0.9 * whole)
+            times.write_text(json.dumps({"start": begin, "work": whole - begin}))
         return folder, Times(**json.loads(times.read_text()))
 
-    def _start(self) -> float:
+    def _imports(self) -> float:
         """Seconds until the libraries of most commands are imported; measured once."""
         file = self.folder / "reference" / "start.json"
         if not file.exists():
