@@ -74,7 +74,10 @@ def _become(module: str, arguments: list[str], log: str, env: dict[str, str]) ->
     os.environ.clear()
     os.environ.update(env)
     tempfile.tempdir = None
-    for target, number in ((os.open(os.devnull, os.O_WRONLY), 1), (os.open(log, os.O_WRONLY | os.O_APPEND), 2)):
+    for target, number in (
+        (os.open(os.devnull, os.O_WRONLY), 1),
+        (os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), 2),
+    ):
         os.dup2(target, number)
         os.close(target)
     sys.argv = [module, *arguments]
