@@ -70,6 +70,10 @@ class Task(Protocol):
         """See above."""
 
     @property
+    def remembered(self) -> dict[str, Tensor]:
+        """Every tensor that `start` and `advance` write into, by name, (B, ...): with them a task goes on."""
+
+    @property
     def goal_area(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Least and greatest of the goals that are drawn, (G,) each; a ValueError where there are none."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
 import gymnasium as gym
@@ -194,6 +194,20 @@ class DreamEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
         batch, rewards, terminated, truncated, infos = to_numpy(results)
         observation, info = unbatch(batch, infos)
         return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    @ours
+    def get_state(self) -> dict[str, Tensor]:
+        """All that the dream goes on from, as `DreamVectorEnv.get_state` has it, of one dream."""
+        return self._core.get_state()
+
+    @ours
+    def set_state(self, state: Mapping[str, Tensor]) -> tuple[Any, dict[str, Any]]:
+        """Go on from a state, also from one of another environment of this bundle; observation and info there.
+
+        Raises:
+            ValueError: If it is of another bundle, or of several dreams.
+        """
+        return unbatch(*self._core.set_state(state))
 
     def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
         """The decoded newest latent with the goal marked, uint8 (H, W, 3); None without a render mode."""

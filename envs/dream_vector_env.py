@@ -19,10 +19,11 @@ from ..counter_rng import mixed, normal
 from ..precision import Compile, FastCall, Precision
 from ..rollout import DreamEngine, pieces
 from ..world_model import WorldModel
-from ..worlds import Infos, Observation, Task
+from ..worlds import Observation, Task
 from .batches import as_gymnasium_has_it, for_all, masked, refuse_ended, selected, to_numpy
 from .spec import InMemory, WithSpec, loaded
 from .starts import START_OPTIONS, Starts, asked_contexts, check_options, default_kind, one_seed_each, reset_mask
+from .state import WithState
 from .table_task import TableOptions
 from .tasks import new_task
 
@@ -32,7 +33,7 @@ TensorStep = tuple[Observation, Tensor, Tensor, Tensor, dict[str, Any]]
 Step = tuple[Any, Any, Any, Any, dict[str, Any]]
 
 
-class DreamVectorEnv(WithSpec, VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
+class DreamVectorEnv(WithSpec, WithState, VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
     """`num_envs` independent dreams; spaces, rewards, ends and options of each are those of `DreamEnv`.
 
     `gymnasium.make_vec("CosmosDream-v0", num_envs=64)` makes it.
@@ -213,11 +214,6 @@ class DreamVectorEnv(WithSpec, VectorEnv[Any, NDArray[np.float32], NDArray[Any]]
         results = self._fast_step(checked)
         return results if self.to_torch else as_gymnasium_has_it(results)
 
-    def must_have_started(self) -> None:
-        """Raise `ResetNeeded` before the first reset: there is nothing yet to go on from."""
-        if not self._started:
-            raise ResetNeeded("call reset() before the first step")
-
     @ours
     def check(self) -> None:
         """Look at what steps in tensors have let pass.
@@ -273,10 +269,6 @@ class DreamVectorEnv(WithSpec, VectorEnv[Any, NDArray[np.float32], NDArray[Any]]
         if dreamed.uncertainty is not None:
             info |= for_all("uncertainty", dreamed.uncertainty)
         return observation, rewards, terminated, truncated, info
-
-    def _infos(self) -> Infos:
-        """Of all dreams as they are now."""
-        return self.task.info() | for_all("dream_step", self.task.steps.clone())
 
     def _new_episodes(self, which: Tensor) -> Tensor:
         """Count an episode more in a mask (B,) of dreams; the keys of all episodes, (B,)."""

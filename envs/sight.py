@@ -65,6 +65,11 @@ class Sight:
             self.positions.copy_(now)
             self.seen.copy_(seen)
 
+    @property
+    def remembered(self) -> dict[str, Tensor]:
+        """What is followed from frame to frame, by name, (B, ...)."""
+        return {"positions": self.positions, "seen": self.seen, "previous": self._previous}
+
     def velocities(self) -> Tensor:
         """Of all environments' markers in m/s, (B, N, 2); zero for one that was not seen in both newest frames."""
         return (self.positions - self._previous) * self._perception.scene.control_hz

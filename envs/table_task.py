@@ -64,8 +64,6 @@ class TableTask:
         max_episode_steps: See there.
         to_torch: Show the user's `reward_fn` tensors on the perception's device instead of arrays.
 
-    What goes in and comes out are tensors on the perception's device; `to_numpy` makes arrays of them.
-
     Attributes:
         goals: Where the object shall go, metres, (B, 2).
         steps: Steps since the start of each episode, (B,).
@@ -115,11 +113,7 @@ class TableTask:
 
     @property
     def workspace(self) -> Workspace:
-        """Where the object can be.
-
-        Raises:
-            ValueError: If the bundle knows no positions.
-        """
+        """Where the object can be; a `ValueError` if the bundle knows no positions."""
         if self._workspace is None:
             raise ValueError(f"the bundle of scene {self.scene.name!r} knows no positions, so it can have no goal")
         return self._workspace
@@ -133,6 +127,11 @@ class TableTask:
     def has_compute_reward(self) -> bool:
         """Whether rewards follow from achieved and desired goals in the observation, as goal environments promise."""
         return self.obs_type == "pose" and self.reward_fn is None and self.reward_type != "progress"
+
+    @property
+    def remembered(self) -> dict[str, Tensor]:
+        """Every tensor that a step or a start changes, by name, (B, ...)."""
+        return {"steps": self.steps, "goals": self.goals, **self._sight.remembered}
 
     def glimpse(self, latents: Tensor) -> Glimpse:
         """What is seen in contexts (n, K, C, h, w)."""

@@ -16,12 +16,13 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 from torch import Tensor
 
-from ..envs.moment import moment_of, return_to
 from ..storage.weights import read_tensors, save_tensors
 from .sb3 import DreamVecEnv
 
+_NUMPY = "numpy type"
 _COUNTS = ("num_timesteps", "_n_updates", "_episode_num")  # of the learner
 _RECENT = ("ep_info_buffer", "ep_success_buffer")  # episodes that it reports of
+_NOTED = ("name_to_value", "name_to_count", "name_to_excluded")  # by the logger, for its next row
 
 
 def save_moment(path: Path, learner: BaseAlgorithm) -> None:
@@ -41,7 +42,8 @@ def save_moment(path: Path, learner: BaseAlgorithm) -> None:
         "random": random.getstate(),
         "actions": learner.action_space.np_random.bit_generator.state,
         **{name: int(getattr(learner, name)) for name in _COUNTS},
-        **{name: [_plain(entry) for entry in getattr(learner, name) or ()] for name in _RECENT},
+        **{name: _plain(list(getattr(learner, name) or ())) for name in _RECENT},
+        **{name: _plain(dict(getattr(learner.logger, name))) for name in _NOTED},
     }
     save_tensors(path, tensors, {"plain": json.dumps(plain)})
 
@@ -60,7 +62,7 @@ def return_to_moment(path: Path, learner: BaseAlgorithm) -> bool:
     for name in _COUNTS:
         setattr(learner, name, plain[name])
     for name in _RECENT:
-        setattr(learner, name, deque(plain[name], maxlen=learner._stats_window_size))
+        setattr(learner, name, deque(_as_it_was(plain[name]), maxlen=learner._stats_window_size))
     env = learner.get_env()
     assert env is not None
     _return_env(env, {name.removeprefix("env/"): value for name, value in tensors.items() if name.startswith("env/")})
@@ -75,7 +77,7 @@ def return_to_moment(path: Path, learner: BaseAlgorithm) -> bool:
 
 
 def draw_as_then(path: Path, learner: BaseAlgorithm) -> None:
-    """Let all generators of random numbers go on from where `save_moment` was called."""
+    """Let all generators of random numbers, and the logger, go on from where `save_moment` was called."""
     tensors, metadata = read_tensors(path)
     plain = json.loads(metadata["plain"])
     torch.set_rng_state(tensors["draws/torch"])
@@ -84,6 +86,8 @@ def draw_as_then(path: Path, learner: BaseAlgorithm) -> None:
     version, numbers, more = plain["random"]
     random.setstate((version, tuple(numbers), more))
     learner.action_space.np_random.bit_generator.state = plain["actions"]
+    for name in _NOTED:
+        getattr(learner.logger, name).update(_as_it_was(plain[name]))
 
 
 def _layers(env: VecEnv) -> Iterator[VecEnv]:
@@ -107,7 +111,7 @@ def _of_env(env: VecEnv) -> Iterator[tuple[str, Tensor]]:
     """What dreams and their wrappers remember; nothing for simulators."""
     *_, inner = _layers(env)
     if isinstance(inner, DreamVecEnv):
-        yield from moment_of(inner.env).items()
+        yield from inner.env.get_state().items()
         yield from ((f"wrapper/{name}", torch.from_numpy(array.copy())) for name, array in _arrays(env))
 
 
@@ -115,7 +119,7 @@ def _return_env(env: VecEnv, moment: dict[str, Tensor]) -> None:
     *_, inner = _layers(env)
     if not moment or not isinstance(inner, DreamVecEnv):
         return
-    return_to(inner.env, {name: value for name, value in moment.items() if not name.startswith("wrapper/")})
+    inner.env.set_state({name: value for name, value in moment.items() if not name.startswith("wrapper/")})
     env.reset_infos = [{} for _ in range(env.num_envs)]
     for name, array in _arrays(env):
         array[...] = moment[f"wrapper/{name}"].numpy()
@@ -130,7 +134,18 @@ def _last(learner: BaseAlgorithm) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(entry: Any) -> Any:
-    """An entry of the recent episodes as JSON has it."""
+    """Figures as JSON has them; NumPy's keep their types, since means of them are of these types."""
     if isinstance(entry, dict):
         return {key: _plain(value) for key, value in entry.items()}
-    return entry.item() if isinstance(entry, np.generic) else entry
+    if isinstance(entry, list | tuple):
+        return [_plain(value) for value in entry]
+    return {_NUMPY: entry.dtype.str, "value": entry.item()} if isinstance(entry, np.generic) else entry
+
+
+def _as_it_was(plain: Any) -> Any:
+    """What `_plain` was given."""
+    if isinstance(plain, dict) and _NUMPY in plain:
+        return np.dtype(plain[_NUMPY]).type(plain["value"])
+    if isinstance(plain, dict):
+        return {key: _as_it_was(value) for key, value in plain.items()}
+    return [_as_it_was(value) for value in plain] if isinstance(plain, list) else plain

@@ -15,6 +15,7 @@ from cosmos_isaac_wm.policies.evaluations import read_evaluations
 from cosmos_isaac_wm.train import info, train_agent
 from cosmos_isaac_wm.training.verdict import Verdict
 from cosmos_isaac_wm.world_model import WorldModel
+from tests.campaigns.same import logged
 
 QUICK = {
     "ppo": '{"n_steps": 16, "batch_size": 64, "n_epochs": 1}',
@@ -207,3 +208,4 @@ def test_a_killed_training_becomes_what_it_would_have_become(train, tmp_path, mo
     assert [dataclasses.replace(row, seconds=0.0) for row in rows[0]] == [
         dataclasses.replace(row, seconds=0.0) for row in rows[1]
     ]
+    assert logged(tmp_path / "whole") == logged(tmp_path / "killed")
