@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, ParamSpec, TypeVar
@@ -81,6 +83,17 @@ def ours(call: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
             return call(*arguments, **named)
 
     return inside
+
+
+@contextmanager
+def modules_from_here() -> Iterator[None]:
+    """Let modules in the working directory be imported, as by a script there, whatever command or worker this is."""
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
 
 
 def array_of(values: ArrayLike | Tensor, name: str, dtype: Any = None) -> NDArray[Any]:

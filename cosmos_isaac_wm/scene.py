@@ -7,6 +7,7 @@ read it from there and serve other people's scenes too. `TABLE` is ours, and the
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +76,28 @@ class Camera:
 
 
 @dataclass(frozen=True)
+class Environment:
+    """The Gymnasium environment that recordings are of.
+
+    Attributes:
+        spec: Its `EnvSpec` as JSON. Nothing is made from it: it may come from anywhere.
+        observation_space: Its own, as Minari writes spaces.
+        action_space: Its own, as Minari writes spaces.
+        picture: Key of the picture among its observations, "" where they are the picture; None where it was rendered.
+    """
+
+    spec: str
+    observation_space: str
+    action_space: str
+    picture: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Its name in Gymnasium's registry."""
+        return str(json.loads(self.spec)["id"])
+
+
+@dataclass(frozen=True)
 class Scene:
     """Everything about a scene that an environment, the recorder or the evaluation needs to know.
 
@@ -95,6 +118,7 @@ class Scene:
         mirror_actions: Sign of every action dimension in the left-right mirrored scene, or None where the scene is
             not symmetric about x = 0 (camera and light included).
         episode_steps: Predicted steps of an episode: the default time limit of the environments.
+        environment: The Gymnasium environment that it is, where it is one.
     """
 
     name: str
@@ -112,6 +136,7 @@ class Scene:
     camera: Camera | None = None
     mirror_actions: tuple[float, ...] | None = None
     episode_steps: int = 97
+    environment: Environment | None = None
 
     @property
     def action_dim(self) -> int:

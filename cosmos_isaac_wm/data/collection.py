@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from ..executors import Executor
 from ..scene import Scene
+from ..spaces import put_in
 from ..storage.atomic import write
 from ..storage.checkpoint import must_be_whole
 from ..storage.lock import claim, holding
@@ -34,9 +35,11 @@ from ..storage.paths import user_path
 from .dataset import EpisodeDataset
 from .episodes import DatasetError, Episode
 from .splits import draw_splits
+from .stored import leaves
 from .writing import write_dataset
 
 _SHARDS = "unfinished"  # folder of finished episodes, until all are there
+_OUTCOMES = ("rewards", "terminations", "truncations")
 _MOST_EPISODES = 10_000  # that one plan is checked for
 
 
@@ -226,7 +229,9 @@ def _packed(episode: Episode) -> bytes:
         "actions": episode.actions,
         **{f"positions/{name}": values for name, values in episode.positions.items()},
         **{f"infos/{name}": values for name, values in episode.infos.items()},
+        **dict(leaves("observations", episode.observations)),
     }
+    arrays |= {name: values for name in _OUTCOMES if (values := getattr(episode, name)) is not None}
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return file.getvalue()
@@ -234,10 +239,11 @@ def _packed(episode: Episode) -> bytes:
 
 def _load(path: Path, job: Job) -> Episode:
     with np.load(path, allow_pickle=False) as arrays:
-        groups: dict[str, dict[str, NDArray[Any]]] = {"positions": {}, "infos": {}}
+        groups: dict[str, Any] = {"positions": {}, "infos": {}, "observations": {}}
         for key in arrays.files:
-            group, _, name = key.partition("/")
-            if name:
-                groups[group][name] = arrays[key]
+            *within, name = key.split("/")
+            if within:
+                put_in(groups, (*within, name), arrays[key])
         frames = np.moveaxis(arrays["frames"], -1, 0)
-        return Episode(frames, arrays["actions"], job.kind, job.seed, groups["positions"], groups["infos"])
+        outcomes = {name: arrays[name] for name in _OUTCOMES if name in arrays.files}
+        return Episode(frames, arrays["actions"], job.kind, job.seed, **groups, **outcomes)

@@ -1,9 +1,10 @@
-"""What did a dataset of positions visit? In numbers and as a picture."""
+"""What did a dataset visit? In numbers and as a picture: positions on the table, or what an environment observed."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,21 +14,30 @@ from ..scene import Scene
 from ..storage.atomic import replacing
 from .dataset import EpisodeDataset
 from .episodes import DatasetError, Episode
+from .stored import leaves
 
+_MOST_DRAWN = 12  # components of an observation
 Track = NDArray[np.float32]  # positions in metres, (T + 1, 2)
 
 
 def coverage(dataset: EpisodeDataset, picture: str | os.PathLike[str]) -> dict[str, float]:
-    """Summarise what a dataset of positions visited, and draw it.
+    """Summarise what a dataset visited, and draw it.
 
     Args:
-        dataset: A dataset whose episodes have positions.
-        picture: PNG to write: heat maps of the visited positions, and how far the first marker moves.
+        dataset: A dataset whose episodes have positions, or are of a foreign environment.
+        picture: PNG to write: heat maps of the visited positions, and how far the first marker moves; or histograms of
+            returns, lengths, and what was observed.
 
     Returns:
-        Flat numbers: episodes, frames, share of steps in contact, path length and net displacement in metres by kind.
+        Flat numbers: episodes; share of steps in contact, path length and net displacement in metres by kind; or steps,
+        returns, share of terminated episodes, and of successes where they are known.
+
+    Raises:
+        DatasetError: If it is neither.
     """
     scene = dataset.scene
+    if scene.environment is not None:
+        return _coverage_of_environment(dataset, picture)
     if not scene.markers or scene.workspace_low is None or scene.workspace_high is None:
         raise DatasetError(f"{dataset.path} has no positions, so there is no coverage to draw")
     numbers: dict[str, float] = {"episodes": len(dataset)}
@@ -50,6 +60,42 @@ def coverage(dataset: EpisodeDataset, picture: str | os.PathLike[str]) -> dict[s
         }
     _draw(picture, visited, paths, scene)
     return numbers
+
+
+def _coverage_of_environment(dataset: EpisodeDataset, picture: str | os.PathLike[str]) -> dict[str, float]:
+    returns, lengths, ends, successes = list[float](), list[int](), list[bool](), list[bool]()
+    observed: dict[str, list[NDArray[np.float32]]] = {}
+    for episode in dataset.episodes(tqdm(range(len(dataset)), desc="coverage", unit="episode")):
+        assert episode.rewards is not None
+        assert episode.terminations is not None
+        returns.append(float(episode.rewards.sum()))
+        lengths.append(len(episode))
+        ends.append(bool(episode.terminations.any()))
+        if "is_success" in episode.infos:
+            successes.append(bool(episode.infos["is_success"].any()))
+        for name, values in leaves("", episode.observations):
+            observed.setdefault(name.strip("/"), []).append(np.asarray(values, np.float32).reshape(len(values), -1))
+    columns = {"return": np.array(returns), "steps": np.array(lengths)}
+    for name, parts in observed.items():
+        columns |= {f"{name}/{number}": column for number, column in enumerate(np.concatenate(parts).T[:_MOST_DRAWN])}
+    _draw_histograms(picture, columns)
+    numbers = {"episodes": len(returns), "steps": sum(lengths), "terminated_share": float(np.mean(ends))}
+    numbers |= {"return_mean": float(np.mean(returns)), "return_least": min(returns), "return_greatest": max(returns)}
+    return numbers | ({"success_share": float(np.mean(successes))} if successes else {})
+
+
+def _draw_histograms(picture: str | os.PathLike[str], columns: dict[str, NDArray[Any]]) -> None:
+    """How often each value was there, a panel for every name."""
+    from matplotlib.figure import Figure
+
+    width = min(4, len(columns))
+    height = -(-len(columns) // width)
+    figure = Figure(figsize=(3.2 * width, 2.4 * height), layout="constrained")
+    for axis, (name, values) in zip(figure.subplots(height, width, squeeze=False).flat, columns.items(), strict=False):
+        axis.hist(values[np.isfinite(values)], bins=40, color="tab:blue")
+        axis.set(title=name)
+    with replacing(picture) as temporary:
+        figure.savefig(temporary, dpi=110)
 
 
 def _draw(

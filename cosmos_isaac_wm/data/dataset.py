@@ -16,11 +16,11 @@ from pathlib import Path
 
 import minari
 import numpy as np
-from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from ..borders import integer
 from ..scene import Scene
+from ..spaces import action_bounds, action_vectors
 from ..storage.paths import user_path
 from ..storage.structured import one_line
 from .episodes import DatasetError, Episode
@@ -111,15 +111,17 @@ class EpisodeDataset:
                 return Scene.from_dict(self.metadata["scene"])
             except ValueError as error:
                 raise DatasetError(f"{self.path} has no scene as it should be: {error}") from error
-        actions, images = self._storage.action_space, image_space(self._storage.observation_space, self.path)[1]
-        if not isinstance(actions, Box) or len(actions.shape) != 1:
-            raise DatasetError(f"{self.path} has actions {actions}; expected a one-dimensional Box")
+        images = image_space(self._storage.observation_space, self.path)[1]
+        try:
+            low, high = action_bounds(self._storage.action_space, str(self.path))
+        except ValueError as error:
+            raise DatasetError(str(error)) from error
         return Scene(
             name=self.path.name,
             control_hz=float(self.metadata.get("control_hz", 10.0)),
             image_size=(images.shape[0], images.shape[1]),
-            action_low=tuple(map(float, actions.low)),
-            action_high=tuple(map(float, actions.high)),
+            action_low=low,
+            action_high=high,
         )
 
     def must_fit(self, scene: Scene, whose: str) -> None:
@@ -231,7 +233,7 @@ class EpisodeDataset:
         observed = {} if key is None else {name: v for name, v in data["observations"].items() if name != key}
         return Episode(
             frames=np.asarray(data["observations"] if key is None else data["observations"][key]),
-            actions=np.asarray(data["actions"], dtype=np.float32).reshape(self.lengths[index], -1),
+            actions=action_vectors(self._storage.action_space, data["actions"]),
             kind=self.kinds[index],
             seed=self.seeds[index],
             positions=positions,

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from gymnasium.spaces import Box, Space
+from gymnasium.spaces import Box, Discrete, Space
 from gymnasium.spaces import Dict as DictSpace
 from minari.dataset.minari_storage import MinariStorage
+from minari.serialization import deserialize_space
 from numpy.typing import NDArray
 
 from ..borders import how_to_convert
+from ..scene import Scene
+from ..spaces import PIXELS, STATE, action_vectors
 from ..storage.structured import read
 from .episodes import DatasetError
 
@@ -52,8 +55,24 @@ def read_metadata(data: Path) -> dict[str, Any]:
     return metadata
 
 
+def spaces_of(scene: Scene) -> tuple[Space[Any], Space[Any], str | None]:
+    """Spaces of observations and actions as a dataset of a scene stores them; the key of the pictures, None if alone.
+
+    What a foreign environment observes stands beside its picture, as Gymnasium's `AddRenderObservation` has it.
+    """
+    picture = Box(0, 255, (*scene.image_size, 3), np.uint8)
+    if scene.environment is None:
+        return picture, Box(np.array(scene.action_low, np.float32), np.array(scene.action_high, np.float32)), None
+    own, actions = map(deserialize_space, (scene.environment.observation_space, scene.environment.action_space))
+    if scene.environment.picture == "":
+        return picture, actions, None
+    key = scene.environment.picture or PIXELS
+    beside = dict(own.spaces) if isinstance(own, DictSpace) else {STATE: own}
+    return DictSpace({**beside, key: picture}), actions, key
+
+
 def read_actions(storage: MinariStorage, lengths: Sequence[int], dim: int, path: Path) -> list[NDArray[np.float32]]:
-    """The actions of every episode, (T, A) each.
+    """The actions of every episode as vectors, (T, A) each.
 
     Args:
         storage: The dataset's.
@@ -77,29 +96,41 @@ def read_actions(storage: MinariStorage, lengths: Sequence[int], dim: int, path:
     except Exception as error:  # whatever HDF5 makes of damage
         raise DatasetError(f"the actions of {path} are damaged, or are no arrays: {error}") from error
     for index, (values, length) in enumerate(zip(found, lengths, strict=True)):
-        if values.shape != (length, dim) and not (dim == 1 and values.shape == (length,)):
-            raise DatasetError(
-                f"episode {index} of {path} has actions of shape {values.shape}; expected {(length, dim)}"
-            )
+        expected = (length, *(storage.action_space.shape or ()))
+        if values.shape != expected and not (dim == 1 and values.shape == (length,)):
+            raise DatasetError(f"episode {index} of {path} has actions of shape {values.shape}; expected {expected}")
         if len(bad := np.argwhere(~np.isfinite(values))):
             raise DatasetError(
                 f"episode {index} of {path} has an action that is not finite, at step {bad[0][0]}: repair it, or write "
                 "the dataset again without it"
             )
-    return [np.asarray(values, np.float32).reshape(-1, dim) for values in found]
+        space = storage.action_space
+        if isinstance(space, Discrete) and not all(space.contains(choice) for choice in values.astype(np.int64)):
+            raise DatasetError(f"episode {index} of {path} has actions outside of {space}")
+    return [action_vectors(storage.action_space, values) for values in found]
 
 
 def digest_of(data: Mapping[str, Any], kind: str, seed: int) -> str:
     """A hash of an episode as Minari stores it: arrays, kind and seed, whatever types numbers are stored as."""
     digest = hashlib.blake2b(f"{kind} {seed}".encode(), digest_size=16)
     infos = {f"infos/{name}": values for name, values in (data["infos"] or {}).items()}
-    for name, values in sorted({**{name: data[name] for name in _HASHED}, **infos}.items()):
+    arrays = {path: values for name in _HASHED for path, values in leaves(name, data[name])}
+    for name, values in sorted({**arrays, **infos}.items()):
         array = np.asarray(values)
         wide = {"f": np.float64, "i": np.int64, "u": np.int64}.get(array.dtype.kind, array.dtype)
         array = np.ascontiguousarray(array if array.dtype == np.uint8 else array.astype(wide))
         digest.update(f"{name} {array.shape}".encode())
         digest.update(array.data)
     return digest.hexdigest()
+
+
+def leaves(name: str, tree: Any) -> Iterator[tuple[str, Any]]:
+    """The arrays of nested dicts, by their paths."""
+    if isinstance(tree, Mapping):
+        for key, inner in tree.items():
+            yield from leaves(f"{name}/{key}", inner)
+    else:
+        yield name, tree
 
 
 def episode_must_stay_inside(storage: MinariStorage, index: int, path: Path) -> None:

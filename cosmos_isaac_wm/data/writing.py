@@ -14,18 +14,18 @@ from typing import Any
 import h5py
 import minari
 import numpy as np
-from gymnasium.spaces import Box
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 from numpy.typing import NDArray
 
 from ..borders import how_to_convert
 from ..scene import Scene
+from ..spaces import own_actions
 from ..storage.atomic import must_have_room, replacing_folder
 from ..storage.paths import user_path
 from .dataset import SPLITS, EpisodeDataset
 from .episodes import DatasetError, Episode
-from .stored import DIGEST, METADATA_KEY, digest_of, with_digest
+from .stored import DIGEST, METADATA_KEY, digest_of, leaves, spaces_of, with_digest
 
 
 def write_dataset(
@@ -56,19 +56,22 @@ def write_dataset(
         raise FileExistsError(f"{path} already holds a dataset; choose another folder")
     _check_beside(splits, metadata)
     path.mkdir(parents=True, exist_ok=True)
-    shape = (*scene.image_size, 3)
+    observation_space, action_space, picture = spaces_of(scene)
     with replacing_folder(path.resolve() / "data") as temporary:  # Minari joins a relative path to itself
         storage = MinariStorage.new(
             temporary,
-            observation_space=Box(0, 255, shape, np.uint8),
-            action_space=Box(np.array(scene.action_low, np.float32), np.array(scene.action_high, np.float32)),
+            observation_space=observation_space,
+            action_space=action_space,
             data_format="hdf5",
             jpeg_encoding=False,
         )
         for index, (episode, split) in enumerate(_with_splits(episodes, splits)):
-            _append(storage, index, episode, shape, split)
+            _append(storage, index, episode, scene, picture, split)
         ours = with_digest({"scene": scene.to_dict(), **(metadata or {})})
-        storage.update_metadata({"dataset_id": dataset_id, "minari_version": minari.__version__, METADATA_KEY: ours})
+        about = {"dataset_id": dataset_id, "minari_version": minari.__version__, METADATA_KEY: ours}
+        if scene.environment is not None:
+            about["env_spec"] = scene.environment.spec  # from which Minari's `recover_environment` makes it
+        storage.update_metadata(about)
     return path
 
 
@@ -104,14 +107,17 @@ def ship(dataset: EpisodeDataset, folder: Path, count: int) -> None:
     )
 
 
-def _append(storage: MinariStorage, index: int, episode: Episode, shape: tuple[int, ...], split: str) -> None:
-    """Add an episode of pictures of a shape (H, W, 3) to what is being written."""
-    steps, actions, infos = len(episode), *_checked(storage, index, episode, shape)
+def _append(
+    storage: MinariStorage, index: int, episode: Episode, scene: Scene, picture: str | None, split: str
+) -> None:
+    """Add an episode, whose pictures have a key or stand alone, to what is being written."""
+    shape = (*scene.image_size, 3)
+    steps, actions, infos = len(episode), *_checked(storage, index, episode, scene)
     must_have_room(storage.data_path, 2 * np.asarray(episode.frames).nbytes)  # a full disk crashes HDF5
     # Minari appends to an existing array and keeps its filters: creating it first is how to have it compressed.
     with h5py.File(storage.data_path / "main_data.hdf5", "a", track_order=True) as file:
         file.create_group(f"episode_{index}").create_dataset(
-            "observations",
+            "observations" if picture is None else f"observations/{picture}",
             shape=(0, *shape),
             maxshape=(None, *shape),
             chunks=(steps + 1, min(2, shape[0]), *shape[1:]),
@@ -120,7 +126,7 @@ def _append(storage: MinariStorage, index: int, episode: Episode, shape: tuple[i
             compression_opts=6,
         )
     data: dict[str, Any] = {
-        "observations": episode.frames,
+        "observations": episode.frames if picture is None else {**episode.observations, picture: episode.frames},
         "actions": actions,
         "rewards": [0.0] * steps if episode.rewards is None else list(episode.rewards),
         "terminations": [False] * steps if episode.terminations is None else list(episode.terminations),
@@ -149,26 +155,24 @@ def _check_beside(splits: Sequence[str] | None, metadata: dict[str, Any] | None)
 
 
 def _checked(
-    storage: MinariStorage, index: int, episode: Episode, shape: tuple[int, ...]
-) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
-    """An episode's actions (T, A), and everything else by the name it is stored under.
+    storage: MinariStorage, index: int, episode: Episode, scene: Scene
+) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """An episode's actions as the dataset's space has them, and everything else by the name it is stored under.
 
     Raises:
         DatasetError: If something is of another shape or type than expected.
     """
-    steps, actions = len(episode), np.asarray(episode.actions)
+    steps, actions, shape = len(episode), np.asarray(episode.actions), (*scene.image_size, 3)
     frames = np.asarray(episode.frames)
     if frames.shape != (steps + 1, *shape) or frames.dtype != np.uint8 or not steps:
         raise DatasetError(
             f"episode {index} has frames {frames.dtype} {frames.shape} and {steps} actions; "
             f"expected uint8 {(steps + 1, *shape)}, and an action at least{how_to_convert(frames.dtype, frames.shape)}"
         )
-    if actions.ndim == 1 and storage.action_space.shape == (1,):
+    if actions.ndim == 1 and scene.action_dim == 1:
         actions = actions[:, None]
-    if actions.shape != (steps, *storage.action_space.shape):
-        raise DatasetError(
-            f"episode {index} has actions {episode.actions.shape}; expected {(steps, *storage.action_space.shape)}"
-        )
+    if actions.shape != (steps, scene.action_dim):
+        raise DatasetError(f"episode {index} has actions {episode.actions.shape}; expected {(steps, scene.action_dim)}")
     positions = {f"{name}_position": values for name, values in episode.positions.items()}
     headings = {
         f"{name}_heading": values for name, values in episode.headings.items() if f"{name}_pose" not in episode.infos
@@ -187,4 +191,8 @@ def _checked(
         told = getattr(episode, name)
         if told is not None and np.shape(told) != (steps,):
             raise DatasetError(f"episode {index} has {name} of shape {np.shape(told)}; expected {(steps,)}")
-    return actions, infos
+    if scene.environment is not None:
+        for name, values in leaves("observations", episode.observations):
+            if len(values) != steps + 1:
+                raise DatasetError(f"episode {index} has {name} of {len(values)} rows; expected {steps + 1}")
+    return own_actions(storage.action_space, actions) if scene.environment is not None else actions, infos

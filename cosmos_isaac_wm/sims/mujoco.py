@@ -9,7 +9,7 @@ import ctypes.util
 import os
 import sys
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,23 @@ _choose_gl()
 import mujoco  # noqa: E402  (the off-screen GL must be chosen first)
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+
+
+@runtime_checkable
+class Simulated(Protocol):
+    """What has a model and its data, as every class has that lets MuJoCo simulate."""
+
+    model: mujoco.MjModel
+    data: mujoco.MjData
+
+
+def whole_state(world: object) -> NDArray[np.float64] | None:
+    """MuJoCo's complete state as one vector; None where it is not MuJoCo that simulates."""
+    if not isinstance(world, Simulated) or not isinstance(world.model, mujoco.MjModel):
+        return None
+    state = np.empty(mujoco.mj_stateSize(world.model, _STATE))
+    mujoco.mj_getState(world.model, world.data, state, _STATE)
+    return state
 
 
 class OpenGLError(RuntimeError):
@@ -217,8 +234,8 @@ class MujocoTable:
 
     def get_state(self) -> NDArray[np.float64]:
         """The complete integration state, warm start included."""
-        state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
-        mujoco.mj_getState(self.model, self.data, state, _STATE)
+        state = whole_state(self)
+        assert state is not None
         return state
 
     def set_state(self, state: NDArray[np.float64]) -> None:
