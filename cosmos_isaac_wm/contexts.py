@@ -12,6 +12,8 @@ from torch import Tensor
 from .storage.bundle import BundleError
 from .storage.weights import load_tensors, save_tensors
 
+BEGINNING = "start"  # kind of the contexts that a foreign environment's episodes begin with
+
 
 @dataclass
 class Contexts:

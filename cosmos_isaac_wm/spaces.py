@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
 Space = spaces.Space[Any]
 PIXELS, STATE = "pixels", "state"  # as Gymnasium's AddRenderObservation names the picture, and what stands beside it
@@ -108,10 +107,16 @@ class Layout:
         for leaf in self.leaves:
             low, high = (vectors.new_tensor(bound.reshape(-1)) for bound in (leaf.space.low, leaf.space.high))
             value = vectors[:, leaf.place].clamp(low, high).unflatten(1, leaf.space.shape)
+            value = (value if leaf.space.dtype.kind == "f" else value.round()).to(_like(leaf.space.dtype))
             if not leaf.keys:
                 return value
             put_in(found, leaf.keys, value)
         return found
+
+
+def _like(dtype: Any) -> torch.dtype:
+    """PyTorch's type for one of NumPy's."""
+    return torch.from_numpy(np.empty(0, dtype)).dtype
 
 
 def _boxes(space: Space, whose: str, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], spaces.Box]]:

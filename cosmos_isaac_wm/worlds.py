@@ -19,45 +19,44 @@ from .protocols import Simulator
 from .rollout import DreamEngine
 from .world_model import WorldModel
 
-Observation = Tensor | dict[str, Tensor]  # of B environments
+Observation = Tensor | dict[str, Any]  # of B environments; dicts may be nested
 Infos = dict[str, Tensor]  # Gymnasium's vector form: for every key also a mask `_key` of the environments that have it
 
 
 @dataclass
 class Glimpse:
-    """What is seen where episodes begin: in the two newest frames of their contexts, the older one first.
+    """What a task sees in the contexts that n episodes begin with.
 
     Attributes:
-        positions: Of N markers, (x, y) in metres, (n, 2, N, 2).
-        seen: Whether they are there, (n, 2, N).
+        parts: What it wants to know of them, (n, ...) each.
     """
 
-    positions: Tensor
-    seen: Tensor
+    parts: tuple[Tensor, ...]
 
     def __getitem__(self, which: Tensor) -> Glimpse:
         """That of some of the episodes, by index."""
-        return Glimpse(self.positions[which], self.seen[which])
+        return Glimpse(tuple(part[which] for part in self.parts))
 
 
 class Task(Protocol):
     """What B episodes are judged by: spaces, observations, rewards and ends, all read from latents.
 
-    `envs.table_task.TableTask` is one. The dream and the real environment share a task, which is why an agent meets the
-    same in both. What goes in and comes out are tensors on the world model's device.
+    `envs.table_task.TableTask` and `envs.twin_task.TwinTask` are such. The dream and the real environment share a task,
+    which is why an agent meets the same in both. What goes in and comes out are tensors on the world model's device.
 
     Attributes:
         action_space: Of one environment.
         observation_space: Of one environment.
         reset_options: Names of the reset options that are the task's own.
         obs_type: Kind of observation.
+        observes: What `observe` needs: the newest "latents" alone, the "memory" of what the task has seen, or "both".
         max_episode_steps: Time limit.
         has_compute_reward: Whether rewards follow from achieved and desired goals in the observation.
         steps: Steps since the start of each episode, (B,).
         goals: What each episode is to reach, (B, G); of no meaning to a task without goals.
     """
 
-    action_space: spaces.Space[NDArray[np.float32]]
+    action_space: spaces.Space[Any]
     observation_space: spaces.Space[Any]
     reset_options: tuple[str, ...]
     obs_type: str
@@ -67,6 +66,10 @@ class Task(Protocol):
 
     @property
     def has_compute_reward(self) -> bool:
+        """See above."""
+
+    @property
+    def observes(self) -> str:
         """See above."""
 
     @property

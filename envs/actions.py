@@ -68,7 +68,7 @@ class ActionCheck:
         values = detached(actions).float()
         inside = (values >= low - 1e-6) & (values <= high + 1e-6)  # NaN is on neither side
         bounded = torch.where(values.isfinite(), values, (low + high) / 2).clamp(low, high)
-        return bounded, ~inside.all(dim=1)
+        return bounded.flatten(1), ~inside.flatten(1).all(dim=1)
 
     def refuse(self, outside: Tensor, steps: int) -> None:
         """Refuse what `bounded` let pass in the last so many steps, (B,).
@@ -81,6 +81,74 @@ class ActionCheck:
             raise ValueError(
                 f"an action of environment {index} in the last {steps} steps was not finite or not within the bounds "
                 f"{self._space.low.tolist()} and {self._space.high.tolist()}; {_ADVICE}"
+            )
+
+
+class ChoiceCheck:
+    """Checks discrete actions of B environments, which come out as one-hot vectors.
+
+    Args:
+        space: Of one environment's actions.
+        num_envs: B.
+        device: Where they shall be.
+    """
+
+    def __init__(self, space: spaces.Discrete, num_envs: int, device: torch.device):
+        self._first, self._count = int(space.start), int(space.n)
+        self._num_envs, self._device = num_envs, device
+
+    def __call__(self, actions: ArrayLike | Tensor, ignored: Tensor | None = None) -> Tensor:
+        """Choices (B,) as one-hots (B, n), float32.
+
+        Args:
+            actions: Arrays of whole numbers, or a tensor on the device.
+            ignored: Mask (B,) of environments whose actions do not count, whatever they are.
+
+        Raises:
+            ValueError: If the shape or type is another, or there is no such choice; names the environment.
+        """
+        values = actions if isinstance(actions, Tensor) else torch.from_numpy(array_of(actions, "actions"))
+        vectors, outside = self.bounded(values.to(self._device))
+        if ignored is not None:
+            outside = outside & ~ignored
+        self._must_be_none(outside, values)
+        return vectors
+
+    def bounded(self, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """One-hots (B, n) of choices (B,), the nearest where there is none such, and of which environments, (B,).
+
+        Raises:
+            ValueError: If the shape or type is another.
+        """
+        if actions.shape != (self._num_envs,) or actions.is_floating_point() or actions.is_complex():
+            raise ValueError(
+                f"expected {self._num_envs} actions, whole numbers from {self._first} to "
+                f"{self._first + self._count - 1}; got {str(actions.dtype).removeprefix('torch.')} of shape "
+                f"{tuple(actions.shape)}"
+            )
+        choices = detached(actions).long() - self._first
+        outside = (choices < 0) | (choices >= self._count)
+        every = torch.arange(self._count, device=choices.device)
+        return (choices.clamp(0, self._count - 1).unsqueeze(1) == every).float(), outside
+
+    def refuse(self, outside: Tensor, steps: int) -> None:
+        """Refuse what `bounded` let pass in the last so many steps, (B,).
+
+        Raises:
+            ValueError: If there was anything; names the environment.
+        """
+        if bool(outside.any()):
+            raise ValueError(
+                f"an action of environment {int(outside.nonzero()[0])} in the last {steps} steps was none of the "
+                f"{self._count} choices from {self._first} on"
+            )
+
+    def _must_be_none(self, outside: Tensor, values: Tensor) -> None:
+        if bool(outside.any()):
+            index = int(outside.nonzero()[0])
+            raise ValueError(
+                f"the action of environment {index} is {values[index].item()}, which is none of the {self._count} "
+                f"choices from {self._first} on"
             )
 
 

@@ -28,7 +28,7 @@ def selected(which: Tensor, new: Observation, old: Observation) -> Observation:
     """Observations of B environments: the new ones inside of a mask (B,), the old ones elsewhere."""
     if isinstance(old, dict):
         assert isinstance(new, dict)
-        return {key: torch.where(_like(which, value), new[key], value) for key, value in old.items()}
+        return {key: selected(which, new[key], value) for key, value in old.items()}
     assert isinstance(new, Tensor)
     return torch.where(_like(which, old), new, old)
 
@@ -70,17 +70,18 @@ def one_by_one(observation: Any, ended: NDArray[np.bool_]) -> NDArray[np.object_
     """The observations of those that ended as Gymnasium's "final_obs": an object array, None for the others."""
     last = np.full(len(ended), None, dtype=object)
     for slot in np.flatnonzero(ended):
-        if isinstance(observation, dict):
-            last[slot] = {key: value[slot].copy() for key, value in observation.items()}
-        else:
-            last[slot] = observation[slot].copy()
+        last[slot] = _row(observation, slot)
     return last
+
+
+def _row(tree: Any, slot: Any) -> Any:
+    """Of one environment in nested dicts of arrays, a copy."""
+    return {key: _row(value, slot) for key, value in tree.items()} if isinstance(tree, dict) else tree[slot].copy()
 
 
 def unbatch(observation: Any, info: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Observation and info of a batch of one as those of a single environment; what it does not have is left out."""
-    single = {k: v[0] for k, v in observation.items()} if isinstance(observation, dict) else observation[0]
-    return single, infos_of(info, [0])[0]
+    return _row(observation, 0), infos_of(info, [0])[0]
 
 
 def infos_of(info: Mapping[str, Any], slots: Sequence[int]) -> list[dict[str, Any]]:

@@ -248,8 +248,9 @@ class DreamVectorEnv(WithSpec, WithState, VectorEnv[Any, NDArray[np.float32], ND
         if self.autoreset_mode != AutoresetMode.DISABLED:
             choice = self._restart(restarted, self._new_episodes(restarted))
             first = self._starts.first(choice)
-            if first is None:  # poses are the task's own, whatever the latents
-                observation = self.task.observe(self._starts.latents[:, -1])
+            if first is None:  # what the task remembers is its own, whatever the latents
+                memory_alone = self.task.observes == "memory"
+                observation = self.task.observe(self._starts.latents[:, -1] if memory_alone else self.engine.newest)
             else:
                 observation = selected(restarted, first, observation)
             unsure = {key: value for key, value in info.items() if key in ("uncertainty", "_uncertainty")}

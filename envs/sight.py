@@ -32,17 +32,20 @@ class Sight:
         self._previous = torch.zeros_like(self.positions)
 
     def glimpse(self, latents: Tensor) -> Glimpse:
-        """What is seen in contexts (n, K, C, h, w): their two newest latents, or the only one twice."""
+        """What is seen in contexts (n, K, C, h, w): in their two newest latents, or the only one twice.
+
+        Positions of N markers, (x, y) in metres, (n, 2, N, 2), the older frame's first; and whether they are there.
+        """
         count, length = latents.shape[:2]
         if not self.names:
             nothing = self.positions.new_zeros(count, 2, 0, 2)
-            return Glimpse(nothing, nothing[..., 0].bool())
+            return Glimpse((nothing, nothing[..., 0].bool()))
         found, seen = self._find(latents[:, [max(0, length - 2), length - 1]].flatten(0, 1))
-        return Glimpse(found.unflatten(0, (count, 2)), seen.unflatten(0, (count, 2)))
+        return Glimpse((found.unflatten(0, (count, 2)), seen.unflatten(0, (count, 2))))
 
     def start(self, which: Tensor, glimpse: Glimpse) -> None:
         """Begin anew in some environments, a mask (B,), with what is seen there at first, of B environments."""
-        (first, second), (there, here) = glimpse.positions.unbind(1), glimpse.seen.unbind(1)
+        (first, second), (there, here) = (part.unbind(1) for part in glimpse.parts)
         first = torch.where(there.unsqueeze(-1), first, 0.0)
         second = torch.where(here.unsqueeze(-1), second, first)
         previous = torch.where((there & here).unsqueeze(-1), first, second)

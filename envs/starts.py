@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..borders import array_of, how_to_convert, integer, tensor_of
-from ..contexts import Contexts
+from ..contexts import BEGINNING, Contexts
 from ..counter_rng import uniform
 from ..perception import Perception
 from ..world_model import WorldModel
@@ -71,8 +71,13 @@ def one_seed_each(seed: int | Sequence[int | None] | None, num_envs: int) -> Seq
 
 
 def default_kind(world_model: WorldModel) -> str | None:
-    """The first kind of episode among the stored contexts that shows the agent, or None where that is not known."""
+    """The first kind of episode among the stored contexts that shows the agent, or None where that is not known.
+
+    Of a foreign environment it is the beginning of its episodes.
+    """
     contexts, agent = world_model.contexts, world_model.scene.agent_index
+    if world_model.scene.environment is not None and BEGINNING in contexts.kinds:
+        return BEGINNING
     if agent is None or agent >= contexts.positions.shape[2]:
         return None
     shown = ~contexts.positions[:, -1, agent].isnan().any(-1)
@@ -227,7 +232,7 @@ class Starts:
         chosen = torch.from_numpy(matching_contexts(world_model.contexts, kind))
         self.latents = world_model.contexts.latents[chosen].float().to(world_model.device)
         self._glimpse = task.glimpse(self.latents)
-        seen = task.observe(self.latents[:, -1]) if task.obs_type != "pose" else None
+        seen = task.observe(self.latents[:, -1]) if task.observes == "latents" else None
         self._first = seen if isinstance(seen, Tensor) else None
 
     def draw(self, keys: Tensor) -> Tensor:
@@ -239,5 +244,5 @@ class Starts:
         return self._glimpse[choice]
 
     def first(self, choice: Tensor) -> Tensor | None:
-        """The latents or pictures that are observed there; None where poses are, which the task knows."""
+        """The latents or pictures that are observed there; None where more is, which the task remembers."""
         return None if self._first is None else self._first[choice]

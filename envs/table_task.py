@@ -98,6 +98,7 @@ class TableTask:
                 f"the bundle of scene {scene.name!r} was made from data without positions, so it knows no poses and no "
                 'goals: use obs_type="latent" or "rgb", and pass a reward_fn of latents or frames'
             )
+        self.observes = "memory" if obs_type == "pose" else "latents"
         self.perception, self.obs_type, self.reward_type, self.reward_fn = perception, obs_type, reward_type, reward_fn
         self.max_episode_steps = max_episode_steps or scene.episode_steps
         self.device, self._to_torch = perception.device, to_torch

@@ -35,8 +35,9 @@ class ProgressBar(BaseCallback):
     def _on_step(self) -> bool:
         self._bar.update(self.num_timesteps - self._bar.n)
         finished, returns = self.model.ep_success_buffer, self.model.ep_info_buffer
-        if finished and returns:
-            shown = {"success": np.mean(finished), "return": np.mean([episode["r"] for episode in returns])}
+        if returns:
+            shown = {"success": np.mean(finished)} if finished else {}
+            shown |= {"return": np.mean([episode["r"] for episode in returns])}
             self._bar.set_postfix({key: f"{value:.2f}" for key, value in shown.items()}, refresh=False)
         return True
 

@@ -83,13 +83,14 @@ class Smooth:
         return (space.low + (self._now.clip(-1, 1) + 1) / 2 * (space.high - space.low)).astype(space.dtype)
 
 
-def new_predict(name: str, env: gym.Env[Any, Any], seed: int) -> Predict:
+def new_predict(name: str, env: gym.Env[Any, Any], seed: int, deterministic: bool = False) -> Predict:
     """The policy of a name in an environment.
 
     Args:
         name: "random", "smooth", `module:function`, or an agent's folder.
         env: Where it acts.
         seed: Of its draws.
+        deterministic: Whether an agent does without exploration.
 
     Raises:
         ValueError: If there is no such policy, or it is one for another environment.
@@ -106,7 +107,7 @@ def new_predict(name: str, env: gym.Env[Any, Any], seed: int) -> Predict:
         own, expected = getattr(agent.policy, which), getattr(env, which)
         if own != expected:
             raise ValueError(f"the agent {name} has {which} {own}, but the environment has {expected}")
-    return lambda observation: agent.policy.predict(observation, deterministic=False)[0]
+    return lambda observation: agent.policy.predict(observation, deterministic=deterministic)[0]
 
 
 def record_env_episodes(
@@ -143,7 +144,7 @@ def record_env_episodes(
             infos=_known(shown),
             rewards=np.array([each.reward for each in shown[1:]]),
             terminations=terminations,
-            truncations=cut & ~terminations,
+            truncations=np.array([each.truncated for each in shown[1:]]) | (cut & ~terminations),
             observations=_stacked([each.rest for each in shown]),
         )
     ]

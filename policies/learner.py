@@ -6,9 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger, make_output_format
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv
 
 from .agent import ALGORITHMS, sb3_policy_kwargs
@@ -38,7 +40,7 @@ def new_learner(
         ValueError: If the algorithm does not know one of the arguments.
     """
     more: dict[str, Any] = {"replay_buffer_class": HerReplayBuffer} if algorithm == "sac_her" else {}
-    name, kwargs = policy_of(obs_type, policy_kwargs)
+    name, kwargs = policy_of(obs_type, policy_kwargs, env.observation_space)
     try:
         return ALGORITHMS[algorithm](
             name, env, policy_kwargs=sb3_policy_kwargs(kwargs), device=device, seed=seed, **more, **hyperparameters
@@ -47,8 +49,12 @@ def new_learner(
         raise ValueError(f"Stable-Baselines3's {algorithm} refuses these hyperparameters: {error}") from error
 
 
-def policy_of(obs_type: str, policy_kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Stable-Baselines3's policy for a kind of observation, and its arguments."""
+def policy_of(obs_type: str, policy_kwargs: dict[str, Any], space: gym.Space[Any]) -> tuple[str, dict[str, Any]]:
+    """Stable-Baselines3's policy for a kind of observation, which is in a space, and its arguments."""
+    if obs_type == "env":
+        if isinstance(space, gym.spaces.Dict):
+            return "MultiInputPolicy", policy_kwargs
+        return "CnnPolicy" if is_image_space(space) else "MlpPolicy", policy_kwargs
     if obs_type == "pose":
         return "MultiInputPolicy", {"extractor": "pose", **policy_kwargs}
     if obs_type == "rgb":

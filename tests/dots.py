@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
 
-SIZE = (32, 40)
+from cosmos_isaac_wm.contexts import BEGINNING, Contexts
+from cosmos_isaac_wm.data.collection import Job
+from cosmos_isaac_wm.data.windows import EncodedEpisodes, encode_episodes
+from cosmos_isaac_wm.dynamics import ResNetRollout, ResNetRolloutConfig
+from cosmos_isaac_wm.perception import Perception
+from cosmos_isaac_wm.perception.heads import HeadsConfig
+from cosmos_isaac_wm.perception.tokenizers import TinyTokenizer, TinyTokenizerConfig
+from cosmos_isaac_wm.policies.env_recording import environment, record_env_episodes
+from cosmos_isaac_wm.training.heads import new_heads
+from cosmos_isaac_wm.world_model import WorldModel
+
+SIZE = (40, 48)
 
 
 class DotEnv(gym.Env[Any, Any]):
-    """A white dot on black, which ends its episode at the right edge.
+    """A white dot on black, which the wind drives to the right edge; there its episode ends.
 
     Args:
         observes: "vector", "dict", "picture", "both" (place and picture) or "number" (which nobody can record).
-        acts: "box", "discrete" or "several" (which nobody can record).
+        acts: "box", "discrete" (from 4 on), "choice" (from 0 on) or "several" (which nobody can record).
         draws: Whether pictures are of one size.
         render_mode: None or "rgb_array".
     """
@@ -36,19 +49,22 @@ class DotEnv(gym.Env[Any, Any]):
         self.action_space = {
             "box": spaces.Box(np.array([-1, -2], np.float32), np.array([1, 2], np.float32)),
             "discrete": spaces.Discrete(3, start=4),
+            "choice": spaces.Discrete(3),
             "several": spaces.MultiDiscrete([2, 2]),
         }[acts]
         self._place, self._steps = np.zeros(2, np.float32), 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
-        self._place, self._steps = self.np_random.uniform(-0.8, 0.4, 2).astype(np.float32), 0
+        self._place, self._steps = self.np_random.uniform(-0.8, 0.95, 2).astype(np.float32), 0
         return self._seen(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         assert action in self.action_space
-        push = np.array([action - 5, 0]) if self._acts == "discrete" else np.asarray(action)
-        self._place = np.clip(self._place + 0.1 * push, -1, 1).astype(np.float32)
+        push = np.asarray(action)
+        if self._acts in ("discrete", "choice"):
+            push = np.array([int(action) - int(self.action_space.start) - 1, 0])
+        self._place = np.clip(self._place + 0.1 * push + np.array([0.08, 0]), -1, 1).astype(np.float32)
         self._steps += 1
         over = bool(self._place[0] >= 1)
         return self._seen(), -float(np.abs(self._place).sum()), over, False, {"is_success": over}
@@ -72,3 +88,36 @@ class DotEnv(gym.Env[Any, Any]):
 
 
 gym.register("Dot-v0", DotEnv, max_episode_steps=12)
+
+
+def encoded_dots(count: int = 6, seed: int = 0, **kwargs: Any) -> tuple[Perception, EncodedEpisodes]:
+    """An untrained tokenizer of the dot, and recorded episodes encoded with it, of unit variance."""
+    jobs = [Job(number, "episode", 100 * seed + number, 12) for number in range(count)]
+    episodes = [record_env_episodes([job], "tests.dots:Dot-v0", json.dumps(kwargs), None, "random")[0] for job in jobs]
+    scene = environment("tests.dots:Dot-v0", json.dumps(kwargs), None).scene
+    torch.manual_seed(0)
+    tokenizer = TinyTokenizer(TinyTokenizerConfig(widths=(16, 16), blocks=1))
+    perception = Perception(scene, tokenizer).eval().requires_grad_(False)
+    raw = torch.cat([perception.encode(episode.frames) for episode in episodes])
+    perception.mean.copy_(raw.mean(dim=(0, 2, 3)))
+    perception.std.copy_(raw.std(dim=(0, 2, 3)).clamp(min=1e-3))
+    return perception, encode_episodes(episodes, scene, perception.encode)
+
+
+def dot_twin(seed: int = 0, **kwargs: Any) -> WorldModel:
+    """An untrained bundle of the dot: networks of the smallest useful shapes around real encoded beginnings."""
+    perception, encoded = encoded_dots(**kwargs)
+    torch.manual_seed(seed)
+    perception.heads = new_heads(encoded, perception.scene.action_dim, HeadsConfig(embedding=16, width=8, hidden=16))
+    perception.heads.eval().requires_grad_(False)
+    shape = ResNetRolloutConfig(action_dim=perception.scene.action_dim, width=16, blocks=1)
+    count = len(encoded)
+    contexts = Contexts(
+        latents=encoded.latents[:, :4],
+        positions=torch.zeros(count, 4, 0, 2),
+        states=torch.zeros(count, 0, dtype=torch.float64),
+        episodes=torch.arange(count),
+        starts=torch.zeros(count, dtype=torch.int64),
+        kinds=[BEGINNING] * count,
+    )
+    return WorldModel(perception, ResNetRollout(shape), contexts).eval().requires_grad_(False)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from cosmos_isaac_wm.contexts import Contexts
+from cosmos_isaac_wm.contexts import BEGINNING, Contexts
 from cosmos_isaac_wm.data import EpisodeDataset, open_datasets
 from cosmos_isaac_wm.data.windows import EncodedEpisodes
 from cosmos_isaac_wm.data.writing import ship
@@ -245,13 +245,18 @@ class FitDynamics:
 def draw_contexts(dataset: EpisodeDataset, encoded: EncodedEpisodes, length: int, count: int, seed: int) -> Contexts:
     """Random windows of encoded training episodes, of which the dataset's own, unmirrored, come first.
 
-    With the simulator state of their last frame where it is known.
+    With the simulator state of their last frame where it is known. Of a foreign environment the first windows of
+    as many episodes stand before them, of the kind "start": there it begins itself.
     """
     rng = np.random.default_rng(seed)
     available = min(len(dataset.long_enough("train", length + 1)), len(encoded))
     rows = np.sort(rng.choice(available, min(count, available), replace=False))
-    indices = encoded.sources[rows].tolist()
     starts = [int(rng.integers(0, int(encoded.lengths[row]) - length)) for row in rows]
+    kinds = [encoded.kinds[row] for row in rows]
+    if dataset.scene.environment is not None:
+        starts, kinds = [0] * len(rows) + starts, [BEGINNING] * len(rows) + kinds
+        rows = np.concatenate([rows, rows])
+    indices = encoded.sources[rows].tolist()
     states = []
     for index, start in zip(indices, starts, strict=True):
         known = dataset[index].infos.get("state")
@@ -262,7 +267,7 @@ def draw_contexts(dataset: EpisodeDataset, encoded: EncodedEpisodes, length: int
         states=torch.stack([_pad_nan(state, max(map(len, states))) for state in states]),
         episodes=torch.tensor(indices),
         starts=torch.tensor(starts),
-        kinds=[encoded.kinds[row] for row in rows],
+        kinds=kinds,
     )
 
 

@@ -27,6 +27,7 @@ from cosmos_isaac_wm.storage.lock import claim, holding
 from cosmos_isaac_wm.storage.structured import read
 from cosmos_isaac_wm.storage.weights import must_be_buildable
 from cosmos_isaac_wm.train import cli
+from cosmos_isaac_wm.training.heads import HeadsFitConfig, fit_heads, judge_heads, new_heads
 from cosmos_isaac_wm.training.material import encode_split
 from cosmos_isaac_wm.training.processes import Processes
 from cosmos_isaac_wm.training.readout import ReadoutFitConfig, fit_readout
@@ -59,7 +60,8 @@ class FitTokenizer:
             objects are not lost. "scratch" begins with random weights.
         tokenizer: Shape of the embedded tokenizer.
         fit: How the embedded tokenizer is trained.
-        readout: How the readout is trained.
+        readout: How the readout is trained, where the data has positions.
+        heads: How the heads are trained, where the data is of a foreign environment.
         cosmos_encoder: NVIDIA's `encoder.jit`, to use a Cosmos tokenizer instead of training one.
         cosmos_decoder: NVIDIA's `decoder.jit`.
         cosmos_video: Whether the Cosmos files are a video (CV) tokenizer.
@@ -75,6 +77,7 @@ class FitTokenizer:
     tokenizer: TinyTokenizerConfig = field(default_factory=TinyTokenizerConfig)
     fit: TokenizerFitConfig = field(default_factory=TokenizerFitConfig)
     readout: ReadoutFitConfig = field(default_factory=ReadoutFitConfig)
+    heads: HeadsFitConfig = field(default_factory=HeadsFitConfig)
     cosmos_encoder: Path | None = None
     cosmos_decoder: Path | None = None
     cosmos_video: bool = False
@@ -111,6 +114,7 @@ class FitTokenizer:
             **({"adapt": self.adapt} if seen is not None else new),
             "fit": {key: value for key, value in dataclasses.asdict(self.fit).items() if key != "minutes"},
             "readout": dataclasses.asdict(self.readout),
+            "heads": dataclasses.asdict(self.heads),
             "seed": self.seed,
         }
 
@@ -124,7 +128,8 @@ class FitTokenizer:
             return {}
         if seen is None:
             perception.mean, perception.std = latent_statistics(datasets, perception)
-        losses |= self._fit_readout(perception, datasets)
+        losses |= self._fit_readout(perception, datasets) if perception.scene.environment is None else {}
+        losses |= self._fit_heads(perception, datasets) if perception.scene.environment is not None else {}
         judged = round_trip(perception, datasets)
         write_json(self.out / _FIGURES, losses | judged.figures)
         perception.cpu().save(self.out)
@@ -192,6 +197,15 @@ class FitTokenizer:
         examples = (encoded.latents[real], encoded.positions[real], encoded.headings[real])
         loss = fit_readout(perception.readout, *examples, self.readout, self.seed, self._where)
         return {"readout_loss": loss}
+
+    def _fit_heads(self, perception: Perception, datasets: Sequence[EpisodeDataset]) -> dict[str, float]:
+        """Give a perception its heads; their loss at the end, and how well they read episodes that they do not know."""
+        encoded = encode_split(datasets, "train", perception, self.out, mirror=False)
+        torch.manual_seed(self.seed + 2)  # whatever was drawn before
+        perception.heads = new_heads(encoded, perception.scene.action_dim)
+        loss = fit_heads(perception.heads, encoded, perception.scale_actions, self.heads, self.seed, self._where)
+        unseen = encode_split(datasets, "val", perception, self.out, mirror=False)
+        return {"heads_loss": loss} | judge_heads(perception.heads, unseen, perception.scale_actions, self._where)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,8 +42,9 @@ class TrainAgent:
         algorithm: "ppo", "sac", "td3" or "sac_her" (SAC with hindsight experience replay).
         env: What to train in.
         world_model: A shipped bundle's name, a folder, or "hf://owner/repository"; in the real simulator its eyes.
-        obs_type: "pose", "latent", "latent16" or "rgb"; the last three do not show the goal, so fix one.
-        reward_type: "dense", "sparse" or "progress".
+        obs_type: "pose", "latent", "latent16" or "rgb"; the last three do not show the goal, so fix one. In the twin of
+            a foreign environment "env", its own observation, or one of these three. When not given, the first.
+        reward_type: "dense", "sparse" or "progress"; a twin has the environment's own rewards.
         goal: Fixed goal (x, y) in metres; drawn for every episode when not given.
         frame_stack: Latents or pictures that are stacked into one observation.
         timesteps: Environment steps in all.
@@ -65,7 +66,7 @@ class TrainAgent:
     algorithm: Literal["ppo", "sac", "td3", "sac_her"] = "ppo"
     env: Literal["CosmosDream-v0", "CosmosReal-v0"] = "CosmosDream-v0"
     world_model: str = "default"
-    obs_type: Literal["pose", "latent", "latent16", "rgb"] = "pose"
+    obs_type: Literal["env", "pose", "latent", "latent16", "rgb"] | None = None
     reward_type: Literal["dense", "sparse", "progress"] = "progress"
     goal: list[float] | None = None
     frame_stack: int = 1
@@ -84,8 +85,13 @@ class TrainAgent:
 
     def run(self) -> dict[str, float]:
         """Train, evaluate every so often, and draw how it went; its figures."""
-        self._check()
+        if self.minutes is not None and self.minutes <= 0:
+            raise ValueError(f"minutes must be above 0, got {self.minutes:g}")
         model = WorldModel.load(self.world_model)
+        if self.obs_type is None:
+            return replace(self, obs_type="pose" if model.scene.environment is None else "env").run()
+        if model.scene.environment is None:
+            self._check()
         self._trust(model)
         with holding(self.out):
             return self._trained(model)
@@ -124,9 +130,7 @@ class TrainAgent:
         return self._shown(figures)
 
     def _check(self) -> None:
-        """Refuse what cannot be learned."""
-        if self.minutes is not None and self.minutes <= 0:
-            raise ValueError(f"minutes must be above 0, got {self.minutes:g}")
+        """Refuse what cannot be learned on the table."""
         if self.obs_type != "pose" and self.goal is None:
             raise ValueError(
                 f"obs_type {self.obs_type!r} does not show the goal: fix one, for instance --goal '[0.1, 0.1]'"
@@ -152,18 +156,20 @@ class TrainAgent:
         names += ["policy_kwargs", "hyperparameters", "seed"]
         return {name: getattr(self, name) for name in names} | {"world_model": model.fingerprint()}
 
-    @property
-    def _env_kwargs(self) -> dict[str, Any]:
-        return {"obs_type": self.obs_type, "reward_type": self.reward_type, "goal": self.goal}
+    def _env_kwargs(self, model: WorldModel) -> dict[str, Any]:
+        """The task's options."""
+        table = {} if model.scene.environment is not None else {"reward_type": self.reward_type, "goal": self.goal}
+        return {"obs_type": self.obs_type, **table}
 
     def _new_env(self, model: WorldModel, env_id: str, count: int, seed: int) -> VecEnv:
         """Environments to learn or to be judged in; real ones are processes, and read the bundle themselves."""
         source = model if env_id == "CosmosDream-v0" else str(find_bundle(self.world_model))
-        return make_vec_env(env_id, count, seed, self.frame_stack, world_model=source, **self._env_kwargs)
+        return make_vec_env(env_id, count, seed, self.frame_stack, world_model=source, **self._env_kwargs(model))
 
     def _learner(self, training: VecEnv, checkpoints: Checkpoints, seed: int) -> BaseAlgorithm:
         """A new learner, or one that goes on from the last checkpoint; it logs into the run's folder."""
         policy_kwargs, hyperparameters = self.policy_kwargs or {}, self.hyperparameters or {}
+        assert self.obs_type is not None
         learner = new_learner(
             self.algorithm, training, self.obs_type, policy_kwargs, hyperparameters, self.device, seed
         )
@@ -178,10 +184,12 @@ class TrainAgent:
         trained: dict[str, Any] = {"env": self.env, "world_model": model.fingerprint(), "seed": self.seed}
         trained |= {"budget": self.timesteps, "steps": 0, "chosen": ""}
         trained |= {"n_envs": self.n_envs, "hyperparameters": self.hyperparameters or {}}
-        name, kwargs = policy_of(self.obs_type, self.policy_kwargs or {})
+        assert self.obs_type is not None
+        name, kwargs = policy_of(self.obs_type, self.policy_kwargs or {}, learner.observation_space)
         if getattr(learner, "use_sde", False):
             kwargs = {**kwargs, "use_sde": True}
-        return Agent(learner.policy, self.algorithm, name, kwargs, self._env_kwargs, self.frame_stack, trained)
+        task = self._env_kwargs(model)
+        return Agent(learner.policy, self.algorithm, name, kwargs, task, self.frame_stack, trained)
 
     @property
     def _judges(self) -> dict[str, tuple[int, Path]]:

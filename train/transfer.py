@@ -17,6 +17,7 @@ from cosmos_isaac_wm.envs import RealEnv
 from cosmos_isaac_wm.envs.real_env import own_simulator
 from cosmos_isaac_wm.executors import Executor, Here, executor_for, nothing
 from cosmos_isaac_wm.policies.agent import Agent
+from cosmos_isaac_wm.policies.env_recording import new_predict
 from cosmos_isaac_wm.policies.recording import check_drawing
 from cosmos_isaac_wm.policies.transfer import (
     BothWorlds,
@@ -31,7 +32,7 @@ from cosmos_isaac_wm.policies.transfer import (
     transfer_figures,
 )
 from cosmos_isaac_wm.policies.transfer.sources import identity, known_goal
-from cosmos_isaac_wm.sims import SimulatorName
+from cosmos_isaac_wm.policies.transfer.twins import TWINS, Twins, new_world, play_twin, twin_figures, twin_table
 from cosmos_isaac_wm.sims.tables import new_tables
 from cosmos_isaac_wm.storage.atomic import write, write_json
 from cosmos_isaac_wm.storage.lock import claim, holding
@@ -50,11 +51,13 @@ class Transfer:
     Attributes:
         policies: Folders of agents, as `cosmos-wm train-agent` leaves them, the name of a shipped one, "random",
             "scripted", or a planner: "cem", "icem", "mppi", "gradient". When not given, the bundle's own agent, random
-            and scripted.
+            and scripted. In a twin "random", "smooth", agents, or "module:function", which is called with the
+            environment.
         out: Folder for everything.
         world_model: A shipped bundle's name, a folder, or "hf://owner/repository".
         real: The real simulator, "mujoco", or "isaac-lab" inside of its environment (docs/isaac.md); the one that the
-            bundle's data came from when not given.
+            bundle's data came from when not given. Of the twin of a foreign environment its name, "module:Name-v0",
+            where Gymnasium does not know it by itself.
         episodes: Of each policy in each world.
         filmed: The policy in the video; the first agent when not given.
         seed: Of starts and goals, random actions and planners.
@@ -65,7 +68,7 @@ class Transfer:
     policies: list[str] | None = None
     out: Path = Path("transfer-out")
     world_model: str = "default"
-    real: SimulatorName | None = None
+    real: str | None = None
     episodes: int = 100
     filmed: str | None = None
     seed: int = 0
@@ -74,6 +77,8 @@ class Transfer:
     def run(self) -> dict[str, float]:
         """Play every policy that was not played before, and show how they do; its figures."""
         model = WorldModel.load(self.world_model, "auto" if self.ray is None else "cpu")
+        if model.scene.environment is not None:
+            return self._twins(model)
         worlds = Worlds(model, self.real or own_simulator(model))
         sources = {name: worlds.find(name) for name in self._names(model)}  # a wrong name is an error now
         if self.filmed is not None and self.filmed not in sources:
@@ -90,6 +95,31 @@ class Transfer:
             env.close()
             rows = self._played(sources, worlds, starts, executor)
             return self._shown(rows, sources, worlds, starts)
+
+    def _twins(self, model: WorldModel) -> dict[str, float]:
+        """Play every policy in the twin of a foreign environment, and in that, and show how they do."""
+        names = list(dict.fromkeys(self.policies or ["random", "smooth"]))
+        for name in names:  # a wrong one is an error now
+            for world in TWINS:
+                env = new_world(world, model, self.real)
+                new_predict(name, env, self.seed)
+                env.close()
+        rows: dict[str, Twins] = {}
+        with holding(self.out):
+            settings = {"world_model": model.fingerprint(), "episodes": self.episodes, "seed": self.seed}
+            claim(self.out / "transfer.json", settings)
+            for name in names:
+                file = self._file(name, Agent.load(name) if Path(name).is_dir() else name)
+                if file.exists():
+                    cli.going_on(f"the episodes of {name} in {file}")
+                else:
+                    played = (play_twin(world, name, model, self.real, self.episodes, self.seed) for world in TWINS)
+                    write_json(file, dataclasses.asdict(Twins(*played)))
+                rows[name] = read(file, Twins)
+            text, figures = twin_table(rows, self.episodes), twin_figures(rows)
+            write(self.out / "transfer.md", text + "\n")
+            print(f"{text}\n\ntransfer.md and the episodes in {self.out.resolve()}")
+        return figures
 
     def _shown(
         self,

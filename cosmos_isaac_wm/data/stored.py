@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from ..borders import how_to_convert
 from ..scene import Scene
-from ..spaces import PIXELS, STATE, action_vectors
+from ..spaces import PIXELS, STATE, Layout, action_vectors
 from ..storage.structured import read
-from .episodes import DatasetError
+from .episodes import DatasetError, Episode
 
 METADATA_KEY = "cosmos_isaac_wm"  # under which Minari's metadata holds ours
 DIGEST = "blake2b"  # of an episode, among its attributes, and of our metadata
@@ -69,6 +69,25 @@ def spaces_of(scene: Scene) -> tuple[Space[Any], Space[Any], str | None]:
     key = scene.environment.picture or PIXELS
     beside = dict(own.spaces) if isinstance(own, DictSpace) else {STATE: own}
     return DictSpace({**beside, key: picture}), actions, key
+
+
+def layout_of(scene: Scene) -> Layout | None:
+    """Of what a foreign environment observes beside its picture; None of any other scene, or where there is nothing."""
+    if scene.environment is None or scene.environment.picture == "":
+        return None
+    own = deserialize_space(scene.environment.observation_space)
+    if isinstance(own, DictSpace):
+        own = DictSpace({key: space for key, space in own.spaces.items() if key != scene.environment.picture})
+    return Layout(own, scene.name)
+
+
+def observed(episode: Episode, scene: Scene) -> NDArray[np.float32]:
+    """What a foreign environment observed beside its picture, flat, (T + 1, D); D is 0 where there is nothing."""
+    layout = layout_of(scene)
+    if layout is None or scene.environment is None:
+        return np.empty((len(episode.frames), 0), np.float32)
+    alone = scene.environment.picture is None and layout.leaves[0].keys == ()
+    return layout.vectors(episode.observations[STATE] if alone else episode.observations)
 
 
 def read_actions(storage: MinariStorage, lengths: Sequence[int], dim: int, path: Path) -> list[NDArray[np.float32]]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,17 +23,23 @@ from ..storage.atomic import must_have_room
 from ..storage.weights import read_tensors, save_tensors
 from .dataset import EpisodeDataset
 from .episodes import DatasetError, Episode
+from .stored import observed
+
+_OF_STEPS = ("actions", "rewards", "ends")
 
 
 @dataclass
 class EncodedEpisodes:
-    """Latents, actions and positions of E episodes of L frames each, shorter ones padded at the end.
+    """Latents, actions and what is true of E episodes of L frames each, shorter ones padded at the end.
 
     Attributes:
         latents: Normalised latents, float16 (E, L, C, h, w).
         actions: In the scene's units, float32 (E, L - 1, A); `actions[:, t]` leads from frame t to t + 1.
         positions: Metres, float32 (E, L, N, 2), NaN where absent.
         headings: Cosine and sine of a marker's symmetry x its angle, float32 (E, L, N, 2), NaN where unknown.
+        observed: What a foreign environment observed, flat, float32 (E, L, D); D is 0 of any other scene.
+        rewards: Of every action, float32 (E, L - 1); 0 where they were not recorded.
+        ends: 1 where an action ended the episode, else 0, float32 (E, L - 1).
         lengths: Frames of each episode, (E,).
         sources: Episode number in the dataset, (E,).
         kinds: Kind of each episode.
@@ -42,6 +49,9 @@ class EncodedEpisodes:
     actions: Tensor
     positions: Tensor
     headings: Tensor
+    observed: Tensor
+    rewards: Tensor
+    ends: Tensor
     lengths: Tensor
     sources: Tensor
     kinds: list[str]
@@ -109,7 +119,7 @@ def encode_dataset(
         mirrored: Append every episode's mirror image, where the dataset's scene has `mirror_actions`.
     """
     mirrored = mirrored and dataset.scene.mirror_actions is not None
-    name = f"latents-{dataset.fingerprint()}-{fingerprint}-{split}{'-mirrored' if mirrored else ''}.safetensors"
+    name = f"episodes-{dataset.fingerprint()}-{fingerprint}-{split}{'-mirrored' if mirrored else ''}.safetensors"
     if cache is not None and (cache / name).exists():
         try:
             return _read(cache / name)
@@ -128,15 +138,25 @@ def encode_dataset(
                 must_have_room(cache / name, frames * rows[0]["latents"][0].nbytes)
             sources.append(index)
             kinds.append(episode.kind)
-    lengths = torch.tensor([len(row["latents"]) for row in rows])
-    padded = {
-        name: torch.stack([_pad(row[name], _frames(name, int(lengths.max()))) for row in rows]) for name in rows[0]
-    }
-    encoded = EncodedEpisodes(**padded, lengths=lengths, sources=torch.tensor(sources), kinds=kinds)
+    encoded = _together(rows, sources, kinds)
     if cache is not None:
         tensors = {name: value for name, value in vars(encoded).items() if name != "kinds"}
         save_tensors(cache / name, tensors, {"kinds": json.dumps(encoded.kinds)})
     return encoded
+
+
+def encode_episodes(episodes: Sequence[Episode], scene: Scene, encode: Callable[[Tensor], Tensor]) -> EncodedEpisodes:
+    """Encode episodes of a scene that are in no dataset; `encode` as of `encode_dataset`."""
+    rows = [_encoded(episode, scene, encode) for episode in episodes]
+    return _together(rows, range(len(rows)), [episode.kind for episode in episodes])
+
+
+def _together(rows: Sequence[dict[str, Tensor]], sources: Sequence[int], kinds: list[str]) -> EncodedEpisodes:
+    lengths = torch.tensor([len(row["latents"]) for row in rows])
+    padded = {
+        name: torch.stack([_pad(row[name], _frames(name, int(lengths.max()))) for row in rows]) for name in rows[0]
+    }
+    return EncodedEpisodes(**padded, lengths=lengths, sources=torch.tensor(sources), kinds=kinds)
 
 
 def _read(path: Path) -> EncodedEpisodes:
@@ -156,12 +176,20 @@ def _encoded(episode: Episode, scene: Scene, encode: Callable[[Tensor], Tensor])
         "actions": torch.from_numpy(episode.actions),
         "positions": torch.from_numpy(episode.marker_positions(scene.marker_names)),
         "headings": torch.from_numpy(episode.marker_headings(scene)),
+        "observed": torch.from_numpy(observed(episode, scene)),
+        "rewards": torch.from_numpy(_told(episode.rewards, len(episode))),
+        "ends": torch.from_numpy(_told(episode.terminations, len(episode))),
     }
+
+
+def _told(values: NDArray[Any] | None, steps: int) -> NDArray[np.float32]:
+    """What was recorded at every step, or zeros."""
+    return np.zeros(steps, np.float32) if values is None else np.asarray(values, np.float32)
 
 
 def _frames(name: str, length: int) -> int:
     """How long a field of `EncodedEpisodes` is for episodes of that many frames."""
-    return length - 1 if name == "actions" else length
+    return length - 1 if name in _OF_STEPS else length
 
 
 def _pad(tensor: Tensor, length: int) -> Tensor:
@@ -216,11 +244,9 @@ def join(parts: Sequence[EncodedEpisodes]) -> EncodedEpisodes:
         rows = [_pad(row, _frames(name, length)) for part in parts for row in getattr(part, name)]
         return torch.stack(rows)
 
+    names = [name for name in vars(parts[0]) if name not in ("lengths", "sources", "kinds")]
     return EncodedEpisodes(
-        latents=stacked("latents"),
-        actions=stacked("actions"),
-        positions=stacked("positions"),
-        headings=stacked("headings"),
+        **{name: stacked(name) for name in names},
         lengths=torch.cat([part.lengths for part in parts]),
         sources=torch.cat([part.sources for part in parts]),
         kinds=[kind for part in parts for kind in part.kinds],

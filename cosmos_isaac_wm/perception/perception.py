@@ -1,4 +1,4 @@
-"""What is between pictures and what the dynamics sees? Tokenizer, latent normalisation and readout.
+"""What is between pictures and what the dynamics sees? Tokenizer, latent normalisation, readout or heads.
 
 One folder on disk: `perception.yaml`, `perception.safetensors`. A world model bundle contains one, and
 `cosmos-wm fit-tokenizer` writes one that has no dynamics yet.
@@ -9,25 +9,25 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..borders import array_of, how_to_convert, ours, own_draws, tensor_of
+from ..borders import array_of, how_to_convert, ours, tensor_of
 from ..scene import Scene
 from ..storage.atomic import write
-from ..storage.bundle import BundleError, from_hub, part, seal
+from ..storage.bundle import BundleError, part, seal
 from ..storage.paths import user_path
-from ..storage.structured import as_yaml, read, shaped
-from ..storage.weights import load_weights, must_be_buildable, save_tensors
+from ..storage.structured import as_yaml, read
+from ..storage.weights import load_weights, save_tensors
+from .heads import Heads
+from .parts import Described, parts
 from .pictures import padded, padded_size, to_frames, to_images
-from .readout import Located, Readout, ReadoutConfig
-from .tokenizers import CosmosTokenizer, TinyTokenizer, TinyTokenizerConfig
+from .readout import Located, Readout
+from .tokenizers import CosmosTokenizer, TinyTokenizer
 
 _FILES = "perception.safetensors", "perception.yaml"  # the second is written last
 
@@ -41,6 +41,7 @@ class Perception(nn.Module):
         readout: Positions from latents, or None where the data has no positions.
         mean: Mean of the raw latents per channel, (C,).
         std: Standard deviation of the raw latents per channel, (C,).
+        heads: What latents mean to the foreign environment that the scene is, or None.
         adapted_from: What `latents_fingerprint` was before the encoder learned on, or None if it never did: a dynamics
             of those latents is a good start for these.
     """
@@ -58,9 +59,10 @@ class Perception(nn.Module):
         mean: Tensor | None = None,
         std: Tensor | None = None,
         adapted_from: str | None = None,
+        heads: Heads | None = None,
     ):
         super().__init__()
-        self.scene, self.tokenizer, self.readout = scene, tokenizer, readout
+        self.scene, self.tokenizer, self.readout, self.heads = scene, tokenizer, readout, heads
         self.adapted_from = adapted_from
         channels = tokenizer.channels
         self.register_buffer("mean", torch.zeros(channels) if mean is None else mean)
@@ -186,8 +188,9 @@ class Perception(nn.Module):
         else:
             tokenizer |= {"type": "cosmos", "config": self.tokenizer.config()}
         readout = None if self.readout is None else dataclasses.asdict(self.readout.config)
-        adapted = {} if self.adapted_from is None else {"adapted_from": self.adapted_from}
-        return {"scene": self.scene.to_dict(), "tokenizer": tokenizer, "readout": readout, **adapted}
+        more: dict[str, Any] = {} if self.adapted_from is None else {"adapted_from": self.adapted_from}
+        more |= {} if self.heads is None else {"heads": dataclasses.asdict(self.heads.config)}
+        return {"scene": self.scene.to_dict(), "tokenizer": tokenizer, "readout": readout, **more}
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `perception.yaml` and `perception.safetensors` into a folder, which may hold an older perception."""
@@ -216,12 +219,12 @@ class Perception(nn.Module):
         """
         folder = user_path(folder)
         path = folder / "perception.yaml"
-        described = read(path, _Described, BundleError, part(folder, "perception.yaml"))
+        described = read(path, Described, BundleError, part(folder, "perception.yaml"))
         try:
-            perception = _build(described, folder).float()
+            scene, tokenizer, readout, heads = parts(described, folder)
+            perception = cls(scene, tokenizer, readout, adapted_from=described.adapted_from, heads=heads).float()
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{path} describes no perception: {error}") from error
-        tokenizer = perception.tokenizer
         elsewhere = "tokenizer." if described.tokenizer.type == "cosmos" else None
         load_weights(perception, folder, "perception.safetensors", elsewhere)
         if tokenizer.fingerprint() != described.tokenizer.fingerprint:
@@ -231,67 +234,6 @@ class Perception(nn.Module):
                 "again."
             )
         return perception.eval().requires_grad_(False).to(device)
-
-
-@dataclass
-class _Tokenizer:
-    """A tokenizer as perception.yaml describes it."""
-
-    type: Literal["tiny", "cosmos"]
-    config: dict[str, Any]
-    fingerprint: str
-
-
-@dataclass
-class _Described:
-    """What perception.yaml holds."""
-
-    scene: dict[str, Any]
-    tokenizer: _Tokenizer
-    readout: ReadoutConfig | None
-    adapted_from: str | None = None
-
-
-def _build(described: _Described, folder: Path) -> Perception:
-    """An untrained perception of the described shapes."""
-    scene, weights = Scene.from_dict(described.scene), folder / "perception.safetensors"
-    tokenizer: TinyTokenizer | CosmosTokenizer
-    if described.tokenizer.type == "tiny":
-        shape = shaped(described.tokenizer.config, TinyTokenizerConfig, "tokenizer")
-        must_be_buildable(shape, lambda: TinyTokenizer(shape), weights)
-        with own_draws():
-            tokenizer = TinyTokenizer(shape)
-        tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    else:
-        files = shaped(described.tokenizer.config, _CosmosFiles, "tokenizer")
-        if from_hub(folder):
-            raise ValueError("it is from the hub, and names NVIDIA's files on this machine, which it cannot know")
-        tokenizer = CosmosTokenizer(**dataclasses.asdict(files))
-    return Perception(
-        scene, tokenizer, _readout(described.readout, scene, weights), adapted_from=described.adapted_from
-    )
-
-
-@dataclass
-class _CosmosFiles:
-    """The arguments of a `CosmosTokenizer`."""
-
-    encoder: str
-    decoder: str
-    video: bool = False
-    temporal_compression: int = 8
-
-
-def _readout(shape: ReadoutConfig | None, scene: Scene, weights: Path) -> Readout | None:
-    """An untrained readout for a scene, if there is to be one."""
-    if shape is None:
-        return None
-    low, high = scene.workspace_low, scene.workspace_high
-    if low is None or high is None:
-        raise ValueError("a readout needs the scene's workspace bounds")
-    must_be_buildable(shape, lambda: Readout(shape, low, high), weights)
-    with own_draws():
-        return Readout(shape, low, high)
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from ..storage.atomic import replacing
 from ..training import FitResult
 
-_UNITS = {"px": "px at 512", "mm": "mm", "latent": "L1 of latents"}
+_UNITS = {"px": "px at 512", "mm": "mm", "std": "standard deviations", "latent": "L1 of latents"}
 
 
 def draw_curves(path: str | os.PathLike[str], result: FitResult) -> None:

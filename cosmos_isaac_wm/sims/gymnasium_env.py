@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -155,6 +156,39 @@ class GymnasiumEnv:
         """Control steps a second, as it says itself."""
         core = self.env.unwrapped
         return 1 / float(core.dt) if isinstance(core, MujocoEnv) else float(core.metadata.get("render_fps") or 30)
+
+
+def environment_of(scene: Scene, named: str | None = None, **more: Any) -> gym.Env[Any, Any]:
+    """The environment that recordings are of, as it is installed here.
+
+    A file only says which it is. Nothing is imported for that, and arguments that it names are not used, unless the
+    user has named the environment, too.
+
+    Args:
+        scene: Of the recordings.
+        named: What the user calls it, "Name-v0" or "module:Name-v0"; None to take it where it is registered already.
+        more: Further arguments for `gymnasium.make`.
+
+    Raises:
+        ValueError: If it is not installed, has to be named, or is not what was recorded.
+    """
+    told = scene.environment
+    assert told is not None
+    kwargs = json.loads(told.spec)["kwargs"]
+    if named is None and (told.id not in gym.registry or kwargs):
+        raise ValueError(
+            f"the recordings are of {told.id}{f' with {kwargs}' if kwargs else ''}: name the environment to have it "
+            "made, as it was named to collect them"
+        )
+    with modules_from_here():
+        spec = _spec(named or told.id)
+        if spec.id != told.id:
+            raise ValueError(f"the recordings are of {told.id}, not of {named}")
+        env: gym.Env[Any, Any] = gym.make(spec, **kwargs, **more)
+    for name in ("observation_space", "action_space"):
+        if (own := serialize_space(getattr(env, name))) != (theirs := getattr(told, name)):
+            raise ValueError(f"{told.id} has the {name} {own} here, but {theirs} when it was recorded")
+    return env
 
 
 def _spec(env_id: str) -> EnvSpec:

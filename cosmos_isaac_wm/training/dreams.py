@@ -29,12 +29,14 @@ class Targets:
         latents: (B, R + 1, C, h, w), normalised.
         positions: Of N markers in metres, (B, R + 1, N, 2), NaN where absent.
         headings: As of `Located`, (B, R + 1, N, 2), NaN where unknown.
+        observed: What a foreign environment observed, (B, R + 1, D).
         actions: In the scene's units, (B, R, A).
     """
 
     latents: Tensor
     positions: Tensor
     headings: Tensor
+    observed: Tensor
     actions: Tensor
 
 
@@ -108,6 +110,7 @@ class Dreams:
             self._gather(episodes.latents, self.place, ahead).float(),
             self._gather(episodes.positions, self.place, ahead),
             self._gather(episodes.headings, self.place, ahead),
+            self._gather(episodes.observed, self.place, ahead),
             self._gather(episodes.actions, self.place, ahead[:-1]),
         )
 

@@ -20,14 +20,13 @@ from tqdm import tqdm
 from ..borders import training_mode
 from ..data.windows import EncodedEpisodes
 from ..perception import Perception
-from ..perception.readout import Located
 from ..precision import autocast, why
 from ..storage.checkpoint import Stateful
 from .clock import Budget, trapezoid
 from .compilation import Recorded, compiled, pays
 from .dreams import Dreams
 from .logbook import Logbook
-from .losses import PoseJudge, latent_terms, median_latent
+from .losses import Judge, ObservationJudge, PoseJudge, latent_terms, median_latent
 from .optimizer import MovingAverage, new_optimizer
 from .processes import Processes
 from .recipe import FitConfig
@@ -237,11 +236,12 @@ def self_fed_loss(
     device = processes.device
     truth, context = dreams.targets(steps), dreams.context
     actions = perception.scale_actions(truth.actions)
-    readout = perception.readout if truth.positions.shape[2] else None
-    judge = None
-    if readout is not None:
-        with torch.no_grad(), autocast(config.precision, device):
-            judge = PoseJudge(readout(context[:, -1]), truth, config)
+    judge: Judge | None = None
+    with autocast(config.precision, device):
+        if perception.readout is not None and truth.positions.shape[2]:
+            judge = PoseJudge(perception.readout, context, truth, config)
+        elif perception.heads is not None and truth.observed.shape[2]:
+            judge = ObservationJudge(perception.heads, context, truth, config)
     stochastic = takes_truth(model)
     sums, counts = [], []  # of the steps, over the dreams that are alive
     alive = torch.ones(len(context), dtype=torch.bool, device=device)
@@ -250,12 +250,13 @@ def self_fed_loss(
         with autocast(config.precision, device):
             prediction = model(context, actions[:, step - 1], *((target,) if stochastic else ()))
             predicted = prediction.latent.float()
-            located: Located | None = readout(predicted) if readout is not None else None
+            if judge is not None:
+                judge.see(predicted)
         counted = alive.float()
         terms = latent_terms(prediction, target, previous, background, config)
-        if located is not None and judge is not None:
-            terms += judge.terms(located, step)
-            alive = alive & judge.near(located, step)
+        if judge is not None:
+            terms += judge.terms(step)
+            alive = alive & judge.near(step)
         counts.append(counted.sum())
         sums.append(torch.stack([weight * (counted @ wrong) for weight, wrong in terms]).sum())
         context = torch.cat([context[:, 1:], predicted.unsqueeze(1)], dim=1)

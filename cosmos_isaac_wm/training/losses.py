@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.windows import EncodedEpisodes
-from ..perception.readout import Located
+from ..perception.heads import Heads
+from ..perception.readout import Located, Readout
 from ..protocols import Prediction
 from .dreams import Targets
 from .recipe import FitConfig
 
 Term = tuple[float, Tensor]  # a weight, and what it weighs for each dream, (B,)
 
+_STRAYED = 2.0  # standard deviations of an observation's error beyond which there is nothing to learn
 _FARTHEST = 0.1  # metres of position error beyond which contact has gone another way and there is nothing to learn
 _TURNED_AWAY = math.cos(math.radians(80))  # of symmetry x angle: a cube is given up when it is off by 20 degrees
 
@@ -56,24 +59,45 @@ def latent_terms(
     return terms
 
 
+class Judge(Protocol):
+    """Judges what dreamed latents mean."""
+
+    def see(self, latents: Tensor) -> None:
+        """Look at the latents (B, C, h, w) of the next step."""
+
+    def terms(self, step: int) -> list[Term]:
+        """What is wrong with what was seen last, after step `step` = 1, 2, ..."""
+
+    def near(self, step: int) -> Tensor:
+        """Which dreams have not left the truth after step `step`, (B,)."""
+
+
 class PoseJudge:
-    """Judges the poses that the readout sees in dreamed latents.
+    """Judges the poses that the readout sees in dreamed latents, as a `Judge`.
 
     What is off already when an update begins is not this update's to mend, and cannot be seen from the context: errors
     are counted from there.
 
     Args:
-        begun: What the readout sees where the dreams begin.
+        readout: Reads them.
+        context: Where the dreams begin, (B, K, C, h, w).
         truth: What is true from there on.
         config: The recipe.
     """
 
-    def __init__(self, begun: Located, truth: Targets, config: FitConfig):
-        self._begun, self._truth, self._config = begun, truth, config
+    def __init__(self, readout: Readout, context: Tensor, truth: Targets, config: FitConfig):
+        self._readout, self._truth, self._config = readout, truth, config
+        with torch.no_grad():
+            self._begun: Located = readout(context[:, -1])
+        self._located = self._begun
 
-    def terms(self, located: Located, step: int) -> list[Term]:
-        """What is wrong with the poses after step `step` = 1, 2, ..."""
-        truth, config = self._truth, self._config
+    def see(self, latents: Tensor) -> None:
+        """See `Judge`."""
+        self._located = self._readout(latents)
+
+    def terms(self, step: int) -> list[Term]:
+        """See `Judge`."""
+        truth, config, located = self._truth, self._config, self._located
         moved = truth.positions[:, step] - truth.positions[:, 0]  # (B, N, 2) metres, NaN where absent
         strayed = (located.positions - self._begun.positions - moved).nan_to_num().norm(dim=-1).clamp(max=_FARTHEST)
         terms = [(config.position_weight * 10, strayed.mean(dim=1))]
@@ -83,15 +107,49 @@ class PoseJudge:
             terms.append((config.heading_weight, missed.mean(dim=1)))
         return terms
 
-    def near(self, located: Located, step: int) -> Tensor:
-        """Which dreams have not left the truth after step `step`, (B,)."""
-        truth, config = self._truth, self._config
+    def near(self, step: int) -> Tensor:
+        """See `Judge`."""
+        truth, config, located = self._truth, self._config, self._located
         error = (located.positions.detach() - truth.positions[:, step]).norm(dim=-1).nan_to_num()
         near = error.amax(dim=1) < config.divergence
         if config.heading_weight and located.headings is not None:
             agreement = F.cosine_similarity(located.headings.detach(), truth.headings[:, step], dim=-1)
             near = near & (agreement.nan_to_num(nan=1.0).amin(dim=1) > _TURNED_AWAY)
         return near
+
+
+class ObservationJudge:
+    """Judges what the heads read in dreamed latents: a foreign environment's observation, as a `Judge`.
+
+    Args:
+        heads: Read it.
+        context: Where the dreams begin, (B, K, C, h, w).
+        truth: What is true from there on.
+        config: The recipe.
+    """
+
+    def __init__(self, heads: Heads, context: Tensor, truth: Targets, config: FitConfig):
+        self._heads, self._config = heads, config
+        self._truth = heads.normalised(truth.observed)
+        newest = context[:, -heads.config.frames :]
+        with torch.no_grad():
+            self._memory = heads.embed(newest.flatten(0, 1)).unflatten(0, newest.shape[:2])
+        self._read = self._truth[:, 0]
+
+    def see(self, latents: Tensor) -> None:
+        """See `Judge`."""
+        self._memory = torch.cat([self._memory[:, 1:], self._heads.embed(latents).unsqueeze(1)], dim=1)
+        self._read = self._heads.observe(self._memory).float()
+
+    def terms(self, step: int) -> list[Term]:
+        """See `Judge`."""
+        missed = (self._read - self._truth[:, step]).abs().clamp(max=_STRAYED)
+        return [(self._config.observation_weight, missed.mean(dim=1))]
+
+    def near(self, step: int) -> Tensor:
+        """See `Judge`."""
+        off = (self._read.detach() - self._truth[:, step]).square().mean(dim=1).sqrt()
+        return off < self._config.observation_divergence
 
 
 def _turned(begun: Tensor, before: Tensor, after: Tensor) -> Tensor:

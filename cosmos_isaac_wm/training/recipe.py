@@ -55,6 +55,9 @@ class FitConfig:
         divergence: Distance in metres from the truth at which a dream is given up, as it is (with a heading weight)
             when its cube has turned away: it is restarted, and trained on no further, because the one answer to a
             picture of somewhere else is a blur.
+        observation_weight: Weight of the error, in standard deviations, of what the heads read in dreamed latents of a
+            foreign environment.
+        observation_divergence: The same error, a root mean square over components, at which such a dream is given up.
         ema: Decay of the weights' moving average that is validated and kept; less in the first updates; 0 for none.
         context_noise: Standard deviation of Gaussian noise on the real contexts that dreams are restarted with, in
             normalised latents; a model that has seen such forgives its own errors (Valevski et al., "Diffusion models
@@ -86,6 +89,8 @@ class FitConfig:
     position_weight: float = 5.0
     heading_weight: float = 1.0
     divergence: float = 0.03
+    observation_weight: float = 2.0
+    observation_divergence: float = 0.7
     ema: float = 0.999
     context_noise: float = 0.0
     clip: float = 1.0

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..borders import ours
 from ..data.windows import EncodedEpisodes
 from ..perception import Perception
+from ..perception.heads import Heads
 from ..perception.tracking import REFERENCE_WIDTH
 
 Floats = NDArray[np.floating]
@@ -24,7 +25,12 @@ _GOOD = 0.5  # share of a still picture's error up to which a dream is good
 
 
 def unit_of(perception: Perception, episodes: EncodedEpisodes) -> str:
-    """What validation errors are in: "px" at 512, "mm" in a scene without a camera, "latent" without positions."""
+    """What validation errors are in: "px" at 512, "mm" in a scene without a camera, "latent" without positions.
+
+    Of a foreign environment that observes more than its picture they are in standard deviations of that, "std".
+    """
+    if perception.heads is not None and episodes.observed.shape[2]:
+        return "std"
     if perception.readout is None or not episodes.positions.shape[2]:
         return "latent"
     return "mm" if perception.scene.camera is None else "px"
@@ -36,7 +42,7 @@ class _Dreamed:
 
     Attributes:
         positions: Of the N markers in metres by the readout, (E, T, N, 2); N is 0 where none are known.
-        off: Mean L1 of the latents, (E, T); only where there are no positions.
+        off: Mean L1 of the latents, or of what the heads read, (E, T); only where there are no positions.
         size: Mean absolute latent, (E, T).
     """
 
@@ -92,7 +98,10 @@ def _dream(
     """The episodes dreamed from their first frames under scaled actions (E, L - 1, A)."""
     length, device = int(dynamics.context_length), perception.device  # type: ignore[arg-type]
     context = episodes.latents[:, :length].to(device).float()
-    sees = unit_of(perception, episodes) != "latent"
+    sees, heads = unit_of(perception, episodes) in ("px", "mm"), perception.heads
+    memory = None
+    if heads is not None and unit_of(perception, episodes) == "std":
+        memory = _memory(heads, context)
     positions, off, size = [], [], []  # they stay on the device: a GPU is waited for once, at the end
     for step in range(steps):
         latent = dynamics(context, actions[:, length - 1 + step]).latent.float()
@@ -100,6 +109,10 @@ def _dream(
         size.append(latent.abs().mean(dim=(1, 2, 3)))
         if sees:
             positions.append(perception.locate(latent).positions)
+        elif memory is not None and heads is not None:
+            memory = torch.cat([memory[:, 1:], heads.embed(latent).unsqueeze(1)], dim=1)
+            truth = heads.normalised(episodes.observed[:, length + step].to(device))
+            off.append((heads.observe(memory) - truth).abs().mean(dim=1))
         else:
             target = episodes.latents[:, length + step].to(device, non_blocking=True)
             off.append((latent - target.float()).abs().mean(dim=(1, 2, 3)))
@@ -111,11 +124,22 @@ def _dream(
     )
 
 
+def _memory(heads: Heads, context: Tensor) -> Tensor:
+    """What the heads remember of contexts (E, K, C, h, w)."""
+    newest = context[:, -heads.config.frames :]
+    return heads.embed(newest.flatten(0, 1)).unflatten(0, newest.shape[:2])
+
+
 def _errors(
     perception: Perception, episodes: EncodedEpisodes, dreamed: _Dreamed, length: int, steps: int
 ) -> dict[str, Floats]:
     """Errors of the dream and of what stands beside it, (E, T) each; all start from what the readout sees."""
     context = episodes.latents[:, :length].to(perception.device).float()
+    if unit_of(perception, episodes) == "std" and perception.heads is not None:
+        heads = perception.heads
+        read, seen = heads.observe(_memory(heads, context)), heads.normalised(episodes.observed.to(context.device))
+        still = (seen[:, length : length + steps] - read.unsqueeze(1)).abs().mean(dim=2)
+        return {"error": dreamed.off, "still": still.cpu().numpy()}
     if not dreamed.positions.shape[2]:
         rows = [
             (episodes.latents[:, length + step].to(context) - context[:, -1]).abs().mean(dim=(1, 2, 3))

@@ -9,7 +9,7 @@ _NO_BETTER = 0.95  # share of a still picture's error from which a dream is no b
 _IGNORED = 0.05  # response to the actions below which they might as well not be there
 _RUNS_AWAY = 4.0  # growth of the latents beyond which dreams have left what they were trained on
 FIGURES = ("error", "still", "constant_velocity", "response", "growth", "good_steps", "steps")
-_UNITS = {"px": "px", "mm": "mm", "latent": "(L1 of latents)"}
+_UNITS = {"px": "px", "mm": "mm", "std": "standard deviations", "latent": "(L1 of latents)"}
 
 
 @dataclass(frozen=True)

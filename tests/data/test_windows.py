@@ -129,7 +129,7 @@ def test_episodes_shorter_than_the_context_are_an_error(counters):
 @pytest.mark.parametrize("damage", [lambda content: content[:1000], lambda content: content[:-9] + b"!" + content[-8:]])
 def test_a_damaged_cache_is_made_anew_with_a_word(dataset, tmp_path, capsys, damage):
     encoded = encode_dataset(dataset, "train", coarse, "tokenizer-1", tmp_path)
-    (path,) = tmp_path.glob("latents-*")
+    (path,) = tmp_path.glob("episodes-*")
     path.write_bytes(damage(path.read_bytes()))
     again = encode_dataset(dataset, "train", coarse, "tokenizer-1", tmp_path)
     assert torch.equal(encoded.latents, again.latents)

@@ -1,0 +1,125 @@
+"""What does a latent mean to a foreign environment? Its observation, and with the action its reward and its end.
+
+Every frame's latent becomes an embedding; the newest few embeddings together are what is observed, velocities included.
+Reward and end follow from what was observed before and after, and the action between. Trained on latents of real frames
+with noise, so that dreamed ones are read as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+_SMALLEST = 4  # rows or columns of cells at which embedding stops to make pictures smaller
+
+
+@dataclass(frozen=True)
+class HeadsConfig:
+    """Shape of `Heads`.
+
+    Attributes:
+        channels: Latent channels, C.
+        rows: Of a latent, h.
+        columns: Of a latent, w.
+        observed: Components of an observation, D; 0 where pictures are all that is observed.
+        actions: Dimensions of an action, A.
+        frames: Newest frames that an observation is read from, F.
+        embedding: Numbers that a frame becomes, E.
+        width: Channels of the convolutions.
+        hidden: Width of the layers that read observations, rewards and ends.
+    """
+
+    channels: int = 16
+    rows: int = 8
+    columns: int = 8
+    observed: int = 0
+    actions: int = 1
+    frames: int = 3
+    embedding: int = 128
+    width: int = 64
+    hidden: int = 256
+
+
+@dataclass
+class Judged:
+    """What a step came to.
+
+    Attributes:
+        rewards: (B,), in the environment's units.
+        ends: Logit of the probability that the episode is over, (B,).
+    """
+
+    rewards: Tensor
+    ends: Tensor
+
+
+class Heads(nn.Module):
+    """Observation, reward and end from the newest latents and the action.
+
+    Args:
+        config: Their shape.
+        mean: Of every component of observations, and then of rewards, (D + 1,).
+        std: The same, standard deviations.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: HeadsConfig, mean: Tensor | None = None, std: Tensor | None = None):
+        super().__init__()
+        self.config = config
+        count = config.observed + 1
+        self.register_buffer("mean", torch.zeros(count) if mean is None else mean)
+        self.register_buffer("std", torch.ones(count) if std is None else std)
+        rows, columns, layers, wide = config.rows, config.columns, list[nn.Module](), config.channels + 2
+        while True:
+            halves = min(rows, columns) >= 2 * _SMALLEST
+            layers += [nn.Conv2d(wide, config.width, 3, 1 + halves, 1), nn.SiLU()]
+            wide = config.width
+            if not halves:
+                break
+            rows, columns = -(-rows // 2), -(-columns // 2)
+        self.convolutions = nn.Sequential(*layers)
+        self.to_embedding = nn.Linear(config.width * rows * columns, config.embedding)
+        self.observation = _mlp(config.frames * config.embedding, config.hidden, config.observed)
+        self.outcome = _mlp(2 * config.observed + config.actions + config.embedding, config.hidden, 2)
+
+    def embed(self, latents: Tensor) -> Tensor:
+        """Normalised latents (n, C, h, w) as embeddings (n, E)."""
+        rows, columns = (torch.linspace(-1, 1, size, device=latents.device) for size in latents.shape[-2:])
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(len(latents), -1, -1, -1)
+        embedded: Tensor = self.to_embedding(self.convolutions(torch.cat([latents, grid], dim=1)).flatten(1))
+        return embedded
+
+    def observe(self, memory: Tensor) -> Tensor:
+        """Embeddings of the newest frames (B, F, E), oldest first, as normalised observations (B, D)."""
+        observed: Tensor = self.observation(memory.flatten(1))
+        return observed
+
+    def judge(self, before: Tensor, now: Tensor, memory: Tensor, actions: Tensor) -> Judged:
+        """What a step came to.
+
+        Args:
+            before: Normalised observations before it, (B, D).
+            now: After it.
+            memory: Embeddings after it, (B, F, E).
+            actions: That it was taken with, scaled to [-1, 1], (B, A).
+        """
+        rewards, ends = self.outcome(torch.cat([before, now, actions, memory[:, -1]], dim=1)).unbind(dim=1)
+        return Judged(rewards * self.std[-1] + self.mean[-1], ends)
+
+    def normalised(self, observations: Tensor) -> Tensor:
+        """Observations (..., D) in standard deviations from their mean."""
+        return (observations - self.mean[:-1]) / self.std[:-1]
+
+    def in_units(self, normalised: Tensor) -> Tensor:
+        """The inverse of `normalised`."""
+        return normalised * self.std[:-1] + self.mean[:-1]
+
+
+def _mlp(wide: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(wide, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, outputs)
+    )

@@ -1,0 +1,203 @@
+"""How do heads learn what latents mean to an environment? From real ones with noise; held-out ones show how well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from ..borders import ours, training_mode
+from ..data.windows import EncodedEpisodes
+from ..perception.heads import Heads, HeadsConfig
+from .optimizer import one_cycle
+
+_LEAST_STD = 1e-3  # of a component that hardly varies
+_ENDS = 0.25  # of a batch are steps that end an episode, where some do
+_AT_ONCE = 512  # windows that are judged together
+
+
+@dataclass(frozen=True)
+class HeadsFitConfig:
+    """How heads are trained.
+
+    Attributes:
+        updates: Optimiser steps.
+        batch_size: Steps of an environment in each.
+        lr: Peak learning rate of AdamW under a one-cycle schedule.
+        latent_noise: Noise on the normalised latents, at most; each example has its own, so that clear and imperfect
+            pictures are read as well.
+        reward_weight: Weight of the error of rewards.
+        end_weight: Weight of the cross-entropy of ends.
+    """
+
+    updates: int = 4000
+    batch_size: int = 128
+    lr: float = 2e-3
+    latent_noise: float = 0.2
+    reward_weight: float = 1.0
+    end_weight: float = 0.5
+
+
+def new_heads(encoded: EncodedEpisodes, actions: int, config: HeadsConfig | None = None) -> Heads:
+    """Untrained heads for what was encoded, with the statistics of its observations and rewards.
+
+    Args:
+        encoded: Training episodes.
+        actions: A.
+        config: Shape; what follows from the data is taken from there.
+    """
+    real = torch.arange(encoded.observed.shape[1]) < encoded.lengths[:, None]
+    observed = encoded.observed[real].double()
+    rewards = encoded.rewards[real[:, 1:]].double()
+    mean = torch.cat([observed.mean(dim=0), rewards.mean().view(1)]).float()
+    std = torch.cat([observed.std(dim=0), rewards.std().view(1)]).float()
+    _, channels, rows, columns = encoded.latents.shape[1:]
+    base = config or HeadsConfig()
+    shape = HeadsConfig(
+        channels, rows, columns, observed.shape[1], actions, base.frames, base.embedding, base.width, base.hidden
+    )
+    return Heads(shape, mean, std.clamp(min=_LEAST_STD))
+
+
+class _Steps:
+    """Steps of encoded episodes that heads can be shown: with F frames before and after.
+
+    Args:
+        encoded: Episodes.
+        heads: What is shown them.
+    """
+
+    def __init__(self, encoded: EncodedEpisodes, heads: Heads):
+        self._encoded, self._frames = encoded, heads.config.frames
+        frame = torch.arange(1, encoded.latents.shape[1])
+        there = (frame >= self._frames) & (frame < encoded.lengths[:, None])
+        self.table = there.nonzero() + torch.tensor([0, 1])  # (episode, frame that a step leads to)
+        self._ends = encoded.ends[self.table[:, 0], self.table[:, 1] - 1].nonzero().flatten()
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Numbers of steps, (count,)."""
+        picks = torch.randint(len(self.table), (count,), generator=generator)
+        if len(self._ends):
+            some = int(count * _ENDS)
+            picks[:some] = self._ends[torch.randint(len(self._ends), (some,), generator=generator)]
+        return picks
+
+    def show(self, picks: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Latents (n, F + 1, C, h, w), observations before and after (n, 2, D), actions, rewards and ends of steps."""
+        episode, frame = self.table[picks].unbind(dim=1)
+        encoded = self._encoded
+        window = frame[:, None] + torch.arange(-self._frames, 1)
+        latents = encoded.latents[episode[:, None], window].float()
+        observed = encoded.observed[episode[:, None], window[:, -2:]]
+        step = episode, frame - 1
+        return latents, observed, encoded.actions[step], encoded.rewards[step], encoded.ends[step]
+
+
+@training_mode()
+def fit_heads(
+    heads: Heads,
+    encoded: EncodedEpisodes,
+    scale_actions: Callable[[Tensor], Tensor],
+    config: HeadsFitConfig,
+    seed: int,
+    device: torch.device,
+) -> float:
+    """Train heads in place.
+
+    Args:
+        heads: The networks.
+        encoded: Training episodes.
+        scale_actions: To [-1, 1], as of `Perception`.
+        config: The recipe.
+        seed: Of batches and noise.
+        device: Where to train.
+
+    Returns:
+        The mean loss of the last tenth of the updates.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    heads.to(device).train().requires_grad_(True)
+    optimizer = torch.optim.AdamW(heads.parameters(), lr=config.lr, weight_decay=1e-4)
+    schedule = one_cycle(optimizer, config.lr, config.updates, warmup=0.1)
+    steps, losses = _Steps(encoded, heads), []
+    for _ in tqdm(range(config.updates), desc="fit heads", unit="update"):
+        latents, observed, actions, rewards, ends = steps.show(steps.draw(config.batch_size, generator))
+        noise = torch.randn(latents.shape, generator=generator)
+        noise *= config.latent_noise * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
+        loss = _loss(
+            heads,
+            (latents + noise).to(device),
+            observed.to(device),
+            scale_actions(actions.to(device)),
+            rewards.to(device),
+            ends.to(device),
+            config,
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(heads.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.detach())  # stays on the device until the end
+    heads.eval().requires_grad_(False)
+    return float(torch.stack(losses[-max(1, config.updates // 10) :]).mean())
+
+
+def _loss(
+    heads: Heads,
+    latents: Tensor,
+    observed: Tensor,
+    actions: Tensor,
+    rewards: Tensor,
+    ends: Tensor,
+    config: HeadsFitConfig,
+) -> Tensor:
+    embedded = heads.embed(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
+    before, now = heads.observe(embedded[:, :-1]), heads.observe(embedded[:, 1:])
+    loss = latents.new_zeros(())
+    if observed.shape[-1]:
+        truth = heads.normalised(observed)
+        loss = F.smooth_l1_loss(before, truth[:, 0], beta=0.1) + F.smooth_l1_loss(now, truth[:, 1], beta=0.1)
+    judged = heads.judge(before, now, embedded[:, 1:], actions)
+    missed = F.smooth_l1_loss(judged.rewards / heads.std[-1], rewards / heads.std[-1], beta=0.1)
+    over = F.binary_cross_entropy_with_logits(judged.ends, ends)
+    return loss + config.reward_weight * missed + config.end_weight * over
+
+
+@ours
+def judge_heads(
+    heads: Heads, encoded: EncodedEpisodes, scale_actions: Callable[[Tensor], Tensor], device: torch.device
+) -> dict[str, float]:
+    """How well heads read latents of real frames that they were not trained on.
+
+    Returns:
+        `state_r2_<component>` and `state_mae_<component>`, in its own units, by number; `state_r2_mean` and
+        `state_r2_min` over components that vary; `reward_r2`, `reward_mae`; `end_precision` and `end_recall`, where
+        something ends or is said to.
+    """
+    steps = _Steps(encoded, heads)
+    rows = []
+    for picks in torch.arange(len(steps.table)).split(_AT_ONCE):
+        latents, observed, actions, rewards, ends = steps.show(picks)
+        embedded = heads.embed(latents.to(device).flatten(0, 1)).unflatten(0, latents.shape[:2])
+        before, now = heads.observe(embedded[:, :-1]), heads.observe(embedded[:, 1:])
+        judged = heads.judge(before, now, embedded[:, 1:], scale_actions(actions.to(device)))
+        read = torch.cat([heads.in_units(now), judged.rewards[:, None]], dim=1).cpu()
+        rows.append((read, torch.cat([observed[:, 1], rewards[:, None]], dim=1), judged.ends.cpu() > 0, ends > 0))
+    read, truth, over, ended = (torch.cat(column) for column in zip(*rows, strict=True))
+    error = (read - truth).double()
+    spread = (truth - truth.mean(dim=0)).double().square().sum(dim=0)
+    r2 = 1 - error.square().sum(dim=0) / spread.clamp(min=1e-12)
+    mae, varies = error.abs().mean(dim=0), spread / len(truth) > _LEAST_STD**2
+    found = {f"state_r2_{index}": float(value) for index, value in enumerate(r2[:-1])}
+    found |= {f"state_mae_{index}": float(value) for index, value in enumerate(mae[:-1])}
+    if (known := r2[:-1][varies[:-1]]).numel():
+        found |= {"state_r2_mean": float(known.mean()), "state_r2_min": float(known.min())}
+    right = float((over & ended).sum())
+    found |= {"reward_r2": float(r2[-1]), "reward_mae": float(mae[-1])}
+    found |= {"end_precision": right / float(over.sum())} if over.any() else {}
+    return found | ({"end_recall": right / float(ended.sum())} if ended.any() else {})

@@ -1,0 +1,203 @@
+"""What is a twin's episode judged by? The environment's own spaces; its rewards and ends as heads have learned them.
+
+What is observed, earned and over is read from latents, so the twin needs neither the environment nor its package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from minari.serialization import deserialize_space
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from ..borders import integer
+from ..data.stored import layout_of
+from ..perception import Perception
+from ..perception.readout import Located
+from ..protocols import LATENT_LIMIT
+from ..worlds import Glimpse, Infos, Observation
+from .actions import ActionCheck, ChoiceCheck
+from .batches import to_numpy
+from .reward import Outcome, RewardFunction, checked_rewards
+
+OBS_TYPES = ("env", "latent", "latent16", "rgb")
+_LATENT_DTYPES = {"latent": torch.float32, "latent16": torch.float16}
+
+
+class TwinOptions(TypedDict, total=False):
+    """The options of a `TwinTask` that environments hand on to it.
+
+    Attributes:
+        obs_type: "env" (default; what the environment itself observes), "latent", "latent16" or "rgb".
+        reward_fn: Replaces the reward, not the ends: from an `Outcome` to B finite numbers.
+        max_episode_steps: Time limit; the environment's own when None.
+    """
+
+    obs_type: str
+    reward_fn: RewardFunction | None
+    max_episode_steps: int | None
+
+
+class TwinTask:
+    """B episodes of the environment that a bundle's recordings are of; a `Task`.
+
+    Args:
+        perception: Scene, tokenizer and heads of the bundle.
+        num_envs: B.
+        obs_type: As of `TwinOptions`, and so are the next two.
+        reward_fn: See there.
+        max_episode_steps: See there.
+        to_torch: Show the user's `reward_fn` tensors on the perception's device instead of arrays.
+
+    Attributes:
+        steps: Steps since the start of each episode, (B,).
+        goals: Nothing, (B, 0).
+
+    Raises:
+        ValueError: If an argument is unknown or impossible.
+    """
+
+    reset_options: tuple[str, ...] = ()
+    has_compute_reward = False
+
+    def __init__(
+        self,
+        perception: Perception,
+        num_envs: int = 1,
+        obs_type: str = "env",
+        reward_fn: RewardFunction | None = None,
+        max_episode_steps: int | None = None,
+        to_torch: bool = False,
+    ):
+        self.scene = scene = perception.scene
+        if scene.environment is None or perception.heads is None:
+            raise ValueError(f"the bundle of scene {scene.name!r} has no heads: fit its perception with fit-tokenizer")
+        if obs_type not in OBS_TYPES:
+            raise ValueError(f"unknown obs_type {obs_type!r}; expected one of {OBS_TYPES}")
+        if max_episode_steps is not None and integer(max_episode_steps, "max_episode_steps") < 1:
+            raise ValueError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
+        self.perception, self.obs_type, self.reward_fn = perception, obs_type, reward_fn
+        self.max_episode_steps = max_episode_steps or scene.episode_steps
+        self.device, self._to_torch = perception.device, to_torch
+        self._heads, self._layout, self._picture = perception.heads, layout_of(scene), scene.environment.picture
+        own = deserialize_space(scene.environment.observation_space)
+        self.observation_space: spaces.Space[Any] = own if obs_type == "env" else self._latent_space()
+        self.action_space = deserialize_space(scene.environment.action_space)
+        check: ActionCheck | ChoiceCheck
+        if isinstance(self.action_space, spaces.Discrete):
+            check = ChoiceCheck(self.action_space, num_envs, self.device)
+        else:
+            check = ActionCheck(self.action_space, num_envs, self.device)
+        self.check_actions, self.bound_actions, self.refuse_actions = check, check.bounded, check.refuse
+        shape = self._heads.config
+        self.goals = torch.zeros(num_envs, 0, device=self.device)
+        self.steps = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self._memory = torch.zeros(num_envs, shape.frames, shape.embedding, device=self.device)
+        self._read = torch.zeros(num_envs, shape.observed, device=self.device)  # normalised
+
+    @property
+    def observes(self) -> str:
+        """See `Task`."""
+        if self.obs_type != "env" or self._picture == "":
+            return "latents"
+        return "memory" if self._picture is None else "both"
+
+    @property
+    def goal_area(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """A twin has no goals."""
+        raise ValueError(f"the twin of {self.scene.name!r} has no goals")
+
+    @property
+    def remembered(self) -> dict[str, Tensor]:
+        """Every tensor that a step or a start changes, by name, (B, ...)."""
+        return {"steps": self.steps, "memory": self._memory, "read": self._read}
+
+    @torch.no_grad()
+    def glimpse(self, latents: Tensor) -> Glimpse:
+        """What the heads make of contexts (n, K, C, h, w): embeddings of the newest frames, and observations."""
+        frames = self._heads.config.frames
+        newest = latents[:, -frames:]
+        lacking = frames - newest.shape[1]  # of a context that is shorter: as if it had rested before
+        newest = torch.cat([newest[:, :1].expand(-1, max(0, lacking), -1, -1, -1), newest], dim=1)
+        parts = [self._heads.embed(part.flatten(0, 1)).unflatten(0, part.shape[:2]) for part in newest.split(64)]
+        memory = torch.cat(parts)
+        return Glimpse((memory, self._heads.observe(memory)))
+
+    def start(self, which: Tensor, glimpse: Glimpse, keys: Tensor, options: Mapping[str, Any] | None = None) -> None:
+        """Begin new episodes in a mask (B,) of the environments, with what is seen of each of the B at first."""
+        memory, read = glimpse.parts
+        self.steps.masked_fill_(which, 0)
+        self._memory.copy_(torch.where(which.view(-1, 1, 1), memory, self._memory))
+        self._read.copy_(torch.where(which.view(-1, 1), read, self._read))
+
+    @torch.no_grad()
+    def advance(
+        self, latents: Tensor, actions: Tensor, located: Located | None = None
+    ) -> tuple[Observation, Tensor, Tensor, Tensor]:
+        """Judge one step of all environments.
+
+        Args:
+            latents: The newest latents, (B, C, h, w).
+            actions: What led to them, as vectors (B, A).
+            located: Ignored: there are no markers.
+
+        Returns:
+            Observations, rewards, terminated, truncated.
+        """
+        heads = self._heads
+        self.steps += 1
+        lost = ~latents.flatten(1).isfinite().all(dim=1)
+        seen = latents.nan_to_num(0.0).clamp(-LATENT_LIMIT, LATENT_LIMIT)
+        memory = torch.cat([self._memory[:, 1:], heads.embed(seen).unsqueeze(1)], dim=1)
+        read = heads.observe(memory)
+        judged = heads.judge(self._read, read, memory, self.perception.scale_actions(actions))
+        self._memory.copy_(memory)
+        self._read.copy_(read)
+        terminated = judged.ends > 0
+        truncated = (self.steps >= self.max_episode_steps) | lost
+        rewards = judged.rewards.double()
+        if self.reward_fn is not None:
+            rewards = checked_rewards(self.reward_fn(self._outcome(latents, actions)), lost)
+        return self.observe(latents), rewards, terminated, truncated
+
+    def observe(self, latents: Tensor) -> Observation:
+        """The current observations of all environments, from their newest latents (B, C, h, w) and what was before."""
+        if self.obs_type in _LATENT_DTYPES:
+            return latents.nan_to_num(0.0).clamp(-LATENT_LIMIT, LATENT_LIMIT).to(_LATENT_DTYPES[self.obs_type])
+        if self.obs_type == "rgb" or self._layout is None:
+            return self.perception.decode(latents)
+        vectors = self._heads.in_units(self._read)
+        observed: Observation = self._layout.observations(vectors)
+        if self._picture is None:
+            return observed
+        assert isinstance(observed, dict)
+        observed |= {self._picture: self.perception.decode(latents)}
+        return {key: observed[key] for key in self.observation_space.spaces}  # type: ignore[attr-defined]
+
+    def info(self) -> Infos:
+        """Nothing: what the environment tells besides is not learned."""
+        return {}
+
+    def compute_reward(self, achieved_goal: ArrayLike, desired_goal: ArrayLike, info: Any = None) -> Any:
+        """A twin has no goals."""
+        raise AttributeError(f"the twin of {self.scene.name!r} has no goals to compute a reward of")
+
+    def annotate(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Frames (B, H, W, 3) as they are."""
+        return frames
+
+    def _latent_space(self) -> spaces.Space[Any]:
+        if self.obs_type == "rgb":
+            return spaces.Box(0, 255, (*self.scene.image_size, 3), np.uint8)
+        dtype = np.float16 if self.obs_type == "latent16" else np.float32
+        return spaces.Box(-LATENT_LIMIT, LATENT_LIMIT, self.perception.latent_shape, dtype)
+
+    def _outcome(self, latents: Tensor, actions: Tensor) -> Outcome:
+        """What the user's reward function is shown."""
+        shown = actions if self._to_torch else to_numpy(actions)
+        return Outcome(latents.clone(), shown, {}, {}, None, self.perception.decode)

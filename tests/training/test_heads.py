@@ -1,0 +1,52 @@
+"""Do heads learn what an environment observes, what it pays, and when it is over? And is how well said truly?"""
+
+import numpy as np
+import pytest
+import torch
+
+from cosmos_isaac_wm.training.heads import HeadsConfig, HeadsFitConfig, fit_heads, judge_heads, new_heads
+from tests.dots import encoded_dots
+
+SMALL = HeadsConfig(embedding=32, width=16, hidden=64)
+
+
+@pytest.fixture(scope="module")
+def dots():
+    perception, train = encoded_dots(60)
+    _, val = encoded_dots(12, seed=1)
+    return perception, train, val
+
+
+def test_they_learn_places_rewards_and_ends(dots):
+    perception, train, val = dots
+    heads = new_heads(train, 2, SMALL)
+    cpu, recipe = torch.device("cpu"), HeadsFitConfig(updates=600, batch_size=64, latent_noise=0.05)
+    before = judge_heads(heads, val, perception.scale_actions, cpu)
+    fit_heads(heads, train, perception.scale_actions, recipe, 0, cpu)
+    after = judge_heads(heads, val, perception.scale_actions, cpu)
+    assert before["state_r2_min"] < 0.5
+    assert after["state_r2_min"] > 0.9
+    assert before["reward_r2"] < 0.2
+    assert after["reward_r2"] > 0.7
+    assert after["state_mae_0"] < 0.1
+    assert after["end_precision"] > 0.5
+    assert after["end_recall"] > 0.5
+
+
+def test_the_same_seed_teaches_the_same(dots):
+    perception, train, _ = dots
+    weights = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        heads = new_heads(train, 2, SMALL)
+        fit_heads(heads, train, perception.scale_actions, HeadsFitConfig(updates=5), 1, torch.device("cpu"))
+        weights.append(heads.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_statistics_are_those_of_what_was_recorded(dots):
+    _, train, _ = dots
+    heads = new_heads(train, 2)
+    rows = np.concatenate([train.observed[e, : int(train.lengths[e])] for e in range(len(train))])
+    np.testing.assert_allclose(heads.mean[:-1], rows.mean(axis=0), atol=1e-5)
+    assert torch.allclose(heads.in_units(heads.normalised(train.observed[0])), train.observed[0], atol=1e-5)
