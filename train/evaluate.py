@@ -11,6 +11,7 @@ from typing import Literal
 from cosmos_isaac_wm.data import EpisodeDataset
 from cosmos_isaac_wm.evaluation.evaluation import draw_episodes, evaluate
 from cosmos_isaac_wm.evaluation.open_loop import first_dreamed
+from cosmos_isaac_wm.evaluation.twins import HORIZON, twin_figures, twin_lines
 from cosmos_isaac_wm.reporting.table import error_table
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
@@ -25,7 +26,8 @@ class Evaluate:
         data: A dataset; the bundle's shipped held-out episodes when not given.
         split: Which of its episodes.
         episodes: How many of them; all when not given.
-        horizon: Greatest number of dreamed steps; to the episodes' ends when not given.
+        horizon: Greatest number of dreamed steps; to the episodes' ends when not given. The figures of a twin's
+            rewards and ends are over 25 then.
         seed: Seed of the choice of episodes, the floor's noise and the bootstrap.
         device: "auto", "cpu" or "cuda".
         dtype: Precision of the dynamics network, to see what the faster one costs.
@@ -47,7 +49,11 @@ class Evaluate:
         chosen = draw_episodes(dataset, self.split, self.episodes, self.seed, first_dreamed(model) + 1)
         evaluation = evaluate(model, dataset, chosen, self.horizon, self.seed, self.dtype)
         print(error_table(evaluation))
-        return evaluation.numbers()
+        if model.perception.heads is None:
+            return evaluation.numbers()
+        figures = twin_figures(model, dataset, chosen, self.horizon or HORIZON)
+        print(f"\n{twin_lines(figures)}")
+        return evaluation.numbers() | figures
 
 
 def main(argv: Sequence[str] | None = None) -> int:

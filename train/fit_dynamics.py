@@ -32,6 +32,7 @@ from cosmos_isaac_wm.dynamics import (
 )
 from cosmos_isaac_wm.evaluation.evaluation import evaluate
 from cosmos_isaac_wm.evaluation.open_loop import first_dreamed
+from cosmos_isaac_wm.evaluation.twins import twin_figures
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.precision import choose_device
 from cosmos_isaac_wm.reporting.curves import draw_curves
@@ -157,6 +158,8 @@ class FitDynamics:
             return world_model.metrics
         judging = dataset.held_out("test", least=first_dreamed(world_model) + 1)
         world_model.metrics = evaluate(world_model, dataset, judging, seed=self.seed).numbers()
+        if world_model.perception.heads is not None:
+            world_model.metrics |= twin_figures(world_model, dataset, judging)
         world_model.save_metrics()
         assert world_model.verdict is not None
         print(f"on {dataset.path}: {world_model.verdict.words()}")

@@ -4,9 +4,22 @@ A `Planner` joins a search over action sequences (`CEM`, `ICEM`, `MPPI`) with a 
 `GradientPlanner` follows the gradient of that cost through the network instead.
 """
 
-from .cost import Cost, Imagined, PushCost
+from .cost import Cost, GoalPictureCost, Imagined, PushCost, RewardCost
 from .gradient import GradientPlanner
 from .planner import Planner
 from .search import CEM, ICEM, MPPI, SEARCHES, Search
 
-__all__ = ["CEM", "ICEM", "MPPI", "SEARCHES", "Cost", "GradientPlanner", "Imagined", "Planner", "PushCost", "Search"]
+__all__ = [
+    "CEM",
+    "ICEM",
+    "MPPI",
+    "SEARCHES",
+    "Cost",
+    "GoalPictureCost",
+    "GradientPlanner",
+    "Imagined",
+    "Planner",
+    "PushCost",
+    "RewardCost",
+    "Search",
+]

@@ -43,6 +43,8 @@ class GradientPlanner(Planner):
     ):
         self._lr = lr
         super().__init__(env, CEM(max(3, restarts), iterations, elites=2, beta=2.0), horizon, replan, cost, seed)
+        if self._choices is not None:
+            raise ValueError("choices have no gradient: plan discrete actions with a search, as Planner(env, MPPI())")
 
     def _new_engine(self, dtype: Precision, compile: Compile) -> DreamEngine | None:
         return None  # the engine keeps no graph to differentiate
@@ -67,7 +69,7 @@ class GradientPlanner(Planner):
 
     def _imagine(self, sequences: Tensor) -> Imagined:
         perception = self._model.perception
-        actions = (self._middle + self._reach * sequences).to(self._model.device)
+        actions = self._vectors(sequences)
         context = self._context().clone().expand(len(actions), -1, -1, -1, -1)
         latents, positions, presence = [], [], []
         for step in range(actions.shape[1]):

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...borders import detached, integer, ours, tensor_of
 from ...precision import Compile, Precision
 from ...rollout import DreamEngine
+from ...spaces import own_actions
 from ...worlds import LatentEnvironment
-from .cost import Cost, Imagined, PushCost
+from .cost import Cost, Imagined, PushCost, RewardCost
 from .search import ICEM, Search
 
 
@@ -28,7 +29,7 @@ class Planner:
         search: How to look for actions; `ICEM` when None.
         horizon: Steps of a plan, T.
         replan: Steps after which to plan anew.
-        cost: Of dreamed futures; `PushCost` when None.
+        cost: Of dreamed futures; `PushCost` when None, and `RewardCost` in the twin of a foreign environment.
         seed: Of the sampling.
         dtype: Precision of the dream, as of `FastModule`.
         compile: Whether to compile it, as of `FastModule`.
@@ -64,9 +65,12 @@ class Planner:
         if isinstance(search, str):
             raise ValueError(f"expected a search such as ICEM() (or SEARCHES[{search!r}]()), got its name")
         self._model = core.world_model
-        if cost is None and self._model.perception.readout is None:
+        perception = self._model.perception
+        if cost is None and perception.readout is None and perception.heads is None:
             raise ValueError("the bundle knows no positions: pass a cost of the dreamed latents")
-        self.cost: Cost = cost or PushCost(self._model.scene)
+        twin = perception.heads is not None
+        self.cost: Cost = cost or (RewardCost(perception) if twin else PushCost(self._model.scene))
+        self._choices = core.task.action_space if twin and isinstance(core.task.action_space, spaces.Discrete) else None
         self.search: Search = search or ICEM()
         self.horizon, self.replan = horizon, replan
         self._generator = torch.Generator().manual_seed(integer(seed, "seed"))
@@ -101,9 +105,10 @@ class Planner:
                 shifted[-self._used :] = self._plan[-1]
             self._plan, self._used = self._improve(shifted).clamp(-1, 1), 0
             self.seconds += time.perf_counter() - start
-        action = (self._middle + self._reach * self._plan[self._used]).numpy().astype(np.float32)
+        vector = (self._middle + self._reach * self._plan[self._used]).numpy().astype(np.float32)
+        action = own_actions(self._env.task.action_space, vector[None])[0]
         self._used += 1
-        return (action[None] if self._is_batch(observation) else action), None
+        return (np.asarray(action)[None] if self._is_batch(observation) else action), None
 
     def _new_engine(self, dtype: Precision, compile: Compile) -> DreamEngine | None:
         return DreamEngine(self._model, self.search.population, dtype, compile, look=True)
@@ -123,7 +128,7 @@ class Planner:
         """Dream what sequences (P, T, A) in [-1, 1] lead to."""
         engine = self.engine
         assert engine is not None
-        actions = (self._middle + self._reach * sequences).to(self._model.device)
+        actions = self._vectors(sequences)
         engine.reset(self._context().expand(len(actions), -1, -1, -1, -1))
         dreamed = [engine.step(actions[:, step]) for step in range(actions.shape[1])]
         self.dreamed_steps += actions.shape[0] * actions.shape[1]
@@ -143,7 +148,14 @@ class Planner:
             torch.stack(positions, dim=1) if positions else nothing.unsqueeze(-1),
             torch.stack(presence, dim=1) if presence else nothing,
             self._env.task.goals[0].clone(),
+            self._env.context,
         )
+
+    def _vectors(self, sequences: Tensor) -> Tensor:
+        """Actions as the network takes them, from sequences (P, T, A) in [-1, 1]; of choices the greatest counts."""
+        if self._choices is not None:
+            sequences = 2 * nn.functional.one_hot(sequences.argmax(dim=-1), sequences.shape[-1]).to(sequences) - 1
+        return (self._middle + self._reach * sequences).to(self._model.device)
 
     def _costs(self, imagined: Imagined) -> Tensor:
         """What the futures cost, (P,), with the history that it may have.

@@ -3,8 +3,20 @@ import pytest
 import torch
 
 from cosmos_isaac_wm.envs import DreamEnv, DreamVectorEnv
-from cosmos_isaac_wm.policies.planners import CEM, ICEM, MPPI, GradientPlanner, Imagined, Planner, PushCost
+from cosmos_isaac_wm.policies.planners import (
+    CEM,
+    ICEM,
+    MPPI,
+    GoalPictureCost,
+    GradientPlanner,
+    Imagined,
+    Planner,
+    PushCost,
+    RewardCost,
+)
+from cosmos_isaac_wm.rollout import DreamEngine
 from cosmos_isaac_wm.scene import TABLE
+from tests.dots import dot_twin
 
 SEARCHES = [CEM, ICEM, MPPI]
 
@@ -56,7 +68,7 @@ def test_elites_are_tried_again():
 
 def imagined(cube, pusher, goal=(0.2, 0.0), presence=1.0):
     latents, actions, positions = torch.zeros(1, 1, 16, 8, 8), torch.zeros(1, 1, 2), torch.tensor([[[cube, pusher]]])
-    return Imagined(latents, actions, positions, torch.full((1, 1, 2), presence), torch.tensor(goal))
+    return Imagined(latents, actions, positions, torch.full((1, 1, 2), presence), torch.tensor(goal), latents[0])
 
 
 def test_the_cost_of_pushing_prefers_the_object_at_the_goal_and_the_agent_behind_it():
@@ -189,3 +201,51 @@ def test_another_environment_is_refused(model):
 def test_a_search_of_impossible_sizes_is_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("acts", ["box", "discrete"])
+def test_a_twin_is_planned_for_by_its_rewards(acts):
+    model = dot_twin(acts=acts)
+    env = DreamEnv(model)
+    observation, _ = env.reset(seed=0)
+    planner = Planner(env, MPPI(population=8, iterations=2), horizon=5, replan=1)
+    assert isinstance(planner.cost, RewardCost)
+    for _ in range(3):
+        action, _ = planner.predict(observation)
+        assert action in env.action_space
+        observation, *_ = env.step(action)
+
+
+def test_rewards_are_summed_until_the_foretold_end():
+    model = dot_twin()
+    env = DreamEnv(model)
+    env.reset(seed=0)
+    heads, actions = model.perception.heads, torch.rand(3, 4, 2)
+    heads.outcome[-1].weight.data.zero_()
+    heads.outcome[-1].bias.data[0] = 1.0
+    engine = DreamEngine(model, 3)
+    engine.reset(env.context.expand(3, -1, -1, -1, -1))
+    latents = torch.stack([engine.step(actions[:, step]).latent for step in range(4)], dim=1)
+    nothing = torch.zeros(3, 4, 0, 2)
+    futures = Imagined(latents, actions, nothing, nothing[..., 0], torch.zeros(0), env.context)
+    paid = float(heads.std[-1] + heads.mean[-1])
+    for logit, steps in ((-20.0, 4), (20.0, 1)):
+        heads.outcome[-1].bias.data[1] = logit
+        np.testing.assert_allclose(RewardCost(model.perception)(futures), -steps * paid, rtol=1e-4)
+
+
+def test_choices_are_not_planned_for_by_gradients():
+    with pytest.raises(ValueError, match="choices have no gradient"):
+        GradientPlanner(DreamEnv(dot_twin(acts="choice")))
+
+
+def test_a_goal_picture_is_nearest_to_itself():
+    model = dot_twin()
+    env = DreamEnv(model)
+    env.reset(seed=0)
+    pictures = [model.decode(latents)[0].numpy() for latents in model.contexts.latents[:2, -1:].float()]
+    latents = torch.stack([model.encode(picture[None]).expand(5, -1, -1, -1) for picture in pictures])
+    nothing = torch.zeros(2, 5, 0, 2)
+    futures = Imagined(latents, torch.zeros(2, 5, 2), nothing, nothing[..., 0], torch.zeros(0), env.context)
+    costs = GoalPictureCost(model.perception, pictures[1])(futures)
+    assert costs[1] < 1e-6 < costs[0]

@@ -1,0 +1,177 @@
+"""How faithful is a foreign environment's twin? What its heads read, in real pictures and along dreams of 25 steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..borders import ours
+from ..data.dataset import EpisodeDataset
+from ..data.stored import layout_of, observed
+from ..perception.heads import Heads
+from ..rollout import DreamEngine
+from ..world_model import WorldModel
+from .ground_truth import Floats
+
+HORIZON = 25  # steps of a dream
+_NEAR = 2  # steps by which an end may be dreamed too soon or too late
+_AT_ONCE = 64  # windows that are dreamed together
+_VARIES = 1e-6  # variance of a component above which it can be foretold at all
+
+
+@dataclass
+class _Window:
+    """A part of an episode: context, and T steps from there.
+
+    Attributes:
+        latents: Of the context's real frames, (K, C, h, w).
+        actions: (T, A).
+        observed: After each step, (T, D).
+        rewards: Of each step, (T,).
+        ends: Whether the last step ended the episode.
+    """
+
+    latents: Tensor
+    actions: Tensor
+    observed: Tensor
+    rewards: Tensor
+    ends: bool
+
+
+@ours
+def twin_figures(
+    world_model: WorldModel, dataset: EpisodeDataset, indices: Sequence[int], horizon: int = HORIZON
+) -> dict[str, float]:
+    """Figures of held-out episodes; all dreams begin at real frames and follow the recorded actions.
+
+    Args:
+        world_model: A bundle with heads.
+        dataset: Episodes of its environment.
+        indices: Which of them.
+        horizon: Steps of a dream, H.
+
+    Returns:
+        `state_r2_<component>` and `state_mae_<component>` (in its own units) of what is read in real pictures, and
+        `state_r2_mean` and `state_r2_min` over components that vary. Along dreams `state_r2_mean_at_<H>`,
+        `reward_r2_at_<H>` over all steps to H, `reward_mae_at_<H>`, and, where something ends, `termination_f1`,
+        `termination_precision` and `termination_recall`: an end counts as foretold within two steps.
+    """
+    heads, device = world_model.perception.heads, world_model.device
+    assert heads is not None
+    length, windows = world_model.dynamics.context_length, list[_Window]()
+    read, truth = list[Tensor](), list[Tensor]()
+    for index in tqdm(indices, desc="read and cut", unit="episode"):
+        episode = dataset[index]
+        latents = torch.cat([world_model.encode(part) for part in torch.from_numpy(episode.frames).split(64)])
+        seen = torch.from_numpy(observed(episode, world_model.scene))
+        embedded = heads.embed(latents)
+        frames = heads.config.frames
+        memory = embedded.unfold(0, frames, 1).transpose(1, 2)
+        read.append(heads.in_units(heads.observe(memory)).cpu())
+        truth.append(seen[frames - 1 :])
+        steps = len(episode)
+        ended = episode.terminations is not None and bool(episode.terminations.any())
+        rewards = torch.from_numpy(np.zeros(steps) if episode.rewards is None else episode.rewards).float()
+        for begin in range(length - 1, steps, horizon):
+            end = min(begin + horizon, steps)
+            windows.append(
+                _Window(
+                    latents[begin - length + 1 : begin + 1].cpu(),
+                    torch.from_numpy(episode.actions[begin:end]),
+                    seen[begin + 1 : end + 1],
+                    rewards[begin:end],
+                    ended and end == steps,
+                )
+            )
+    names = _names(world_model)
+    found = _of_states(torch.cat(read), torch.cat(truth), names, "") if heads.config.observed else {}
+    parts = [_dreamed(world_model, heads, windows[i : i + _AT_ONCE], device) for i in range(0, len(windows), _AT_ONCE)]
+    return found | _of_dreams(windows, [row for part in parts for row in part], horizon)
+
+
+def _names(world_model: WorldModel) -> list[str]:
+    layout = layout_of(world_model.scene)
+    return [] if layout is None else [name.replace("/", "_") for name in layout.names]
+
+
+def _dreamed(
+    world_model: WorldModel, heads: Heads, windows: Sequence[_Window], device: torch.device
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Of every window what its dream reads (T, D), earns (T,), and whether it is over (T,)."""
+    longest, perception = max(len(window.actions) for window in windows), world_model.perception
+    engine = DreamEngine(world_model, len(windows))
+    context = torch.stack([window.latents for window in windows]).to(device)
+    engine.reset(context)
+    newest = context[:, -heads.config.frames :]
+    memory = heads.embed(newest.flatten(0, 1)).unflatten(0, newest.shape[:2])
+    now = heads.observe(memory)
+    rows = []
+    for step in range(longest):
+        actions = torch.stack([window.actions[min(step, len(window.actions) - 1)] for window in windows]).to(device)
+        latent = engine.step(actions).latent
+        memory = torch.cat([memory[:, 1:], heads.embed(latent).unsqueeze(1)], dim=1)
+        before, now = now, heads.observe(memory)
+        judged = heads.judge(before, now, memory, perception.scale_actions(actions))
+        rows.append((heads.in_units(now).cpu(), judged.rewards.cpu(), judged.ends.cpu() > 0))
+    columns = [torch.stack(column, dim=1) for column in zip(*rows, strict=True)]
+    return [
+        tuple(column[number, : len(window.actions)] for column in columns)  # type: ignore[misc]
+        for number, window in enumerate(windows)
+    ]
+
+
+def _of_states(read: Tensor, truth: Tensor, names: Sequence[str], when: str) -> dict[str, float]:
+    """R² and mean absolute error of every component, and R² over those that vary."""
+    r2, varies = _r2(read.double().numpy(), truth.double().numpy())
+    mae = (read - truth).abs().mean(dim=0)
+    found = {f"state_r2_{name}{when}": float(value) for name, value in zip(names, r2, strict=True)}
+    found |= {f"state_mae_{name}{when}": float(value) for name, value in zip(names, mae, strict=True)}
+    if varies.any():
+        found |= {f"state_r2_mean{when}": float(r2[varies].mean()), f"state_r2_min{when}": float(r2[varies].min())}
+    return found
+
+
+def _r2(read: Floats, truth: Floats) -> tuple[Floats, Floats]:
+    """Share of the variance that is explained, and whether there is some, by column."""
+    spread = np.square(truth - truth.mean(axis=0)).sum(axis=0)
+    return 1 - np.square(read - truth).sum(axis=0) / np.maximum(spread, 1e-12), spread > _VARIES * len(truth)
+
+
+def _of_dreams(
+    windows: Sequence[_Window], dreams: Sequence[tuple[Tensor, Tensor, Tensor]], horizon: int
+) -> dict[str, float]:
+    """What comes of observations, rewards and ends along dreams."""
+    when = f"_at_{horizon}"
+    found: dict[str, float] = {}
+    if windows[0].observed.shape[1]:
+        states = np.concatenate([dream[0].numpy() for dream in dreams])
+        r2, varies = _r2(states, np.concatenate([window.observed.numpy() for window in windows]))
+        found |= {f"state_r2_mean{when}": float(r2[varies].mean())} if varies.any() else {}
+    earned = np.concatenate([dream[1].double().numpy() for dream in dreams])
+    paid = np.concatenate([window.rewards.double().numpy() for window in windows])
+    r2, varies = _r2(earned[:, None], paid[:, None])
+    found |= {f"reward_r2{when}": float(r2[0])} if varies[0] else {}
+    found[f"reward_mae{when}"] = float(np.abs(earned - paid).mean())
+    right = wrong = missed = 0
+    for window, (_, _, over) in zip(windows, dreams, strict=True):
+        first = int(over.float().argmax()) if over.any() else None
+        near = window.ends and first is not None and first >= len(over) - 1 - _NEAR
+        right += near
+        wrong += first is not None and not near
+        missed += window.ends and not near
+    if right + wrong + missed:
+        found["termination_f1"] = 2 * right / (2 * right + wrong + missed)
+        found["termination_precision"] = right / (right + wrong) if right + wrong else 0.0
+        found["termination_recall"] = right / (right + missed) if right + missed else 0.0
+    return found
+
+
+def twin_lines(figures: dict[str, float]) -> str:
+    """The figures as aligned plain text."""
+    width = max(map(len, figures))
+    return "\n".join(f"{name:<{width}}  {value:.4g}" for name, value in figures.items())

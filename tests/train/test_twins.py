@@ -1,0 +1,95 @@
+"""Does any environment become a twin by the commands? Recorded, seen, dreamed, learned in, and compared with itself."""
+
+import json
+
+import pytest
+
+from cosmos_isaac_wm.envs import DreamEnv
+from cosmos_isaac_wm.policies.agent import Agent
+from cosmos_isaac_wm.train import collect, evaluate, fit_dynamics, fit_tokenizer, train_agent, transfer
+from cosmos_isaac_wm.world_model import WorldModel
+from tests.dots import DotEnv
+
+DOT = "tests.dots:Dot-v0"
+PPO = '{"n_steps": 16, "batch_size": 64, "n_epochs": 1}'
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory, tiny_perception, tiny_fit):
+    """Folder of data, perception and bundle of the dot, from the command line."""
+    folder = tmp_path_factory.mktemp("twin")
+    data, eyes = f"--data={folder / 'data'}", folder / "eyes"
+    recorded = [f"--out={folder / 'data'}", f"--env={DOT}", "--episodes=20", "--workers=1", "--policy=random"]
+    assert collect.main(recorded) == 0
+    tiny = [option for option in tiny_perception if not option.startswith("--readout")]
+    figures = f"--json={folder / 'eyes.json'}"
+    assert fit_tokenizer.main([data, f"--out={eyes}", "--heads.updates=200", figures, *tiny]) == 0
+    shape = ["--dynamics.width=16", "--dynamics.blocks=1", "--ship_episodes=2"]
+    bundle = f"--out={folder / 'bundle'}"
+    assert fit_dynamics.main([data, f"--perception={eyes}", bundle, *shape, *tiny_fit]) == 0
+    return folder
+
+
+def test_the_eyes_say_how_well_they_read(commands):
+    figures = json.loads((commands / "eyes.json").read_text())
+    assert {"state_r2_mean", "state_r2_min", "reward_r2", "round_trip_db"} <= figures.keys()
+    assert figures["state_r2_mean"] > 0.5
+
+
+def test_the_bundle_says_how_faithful_it_is(commands, tmp_path, capsys):
+    model = WorldModel.load(commands / "bundle", "cpu")
+    assert model.verdict.unit == "std"
+    expected = {"state_r2_mean", "state_r2_min", "reward_r2_at_25", "termination_f1", "state_r2_mean_at_25"}
+    assert expected <= model.metrics.keys()
+    assert model.contexts.kinds.count("start") == 6
+    assert evaluate.main([f"--world-model={commands / 'bundle'}", f"--json={tmp_path / 'e.json'}"]) == 0
+    assert expected <= json.loads((tmp_path / "e.json").read_text()).keys()
+    assert "state_r2_mean" in capsys.readouterr().out
+
+
+def test_its_dream_is_the_environment_to_an_agent(commands):
+    env = DreamEnv(commands / "bundle")
+    assert env.observation_space == DotEnv().observation_space
+    assert env.action_space == DotEnv().action_space
+    assert env.spec is None
+    assert env.task.max_episode_steps == 12
+
+
+def best(env):
+    """A policy of somebody's own."""
+    return lambda observation: env.action_space.high
+
+
+def test_an_agent_of_the_dream_is_played_in_the_environment(commands, tmp_path, capsys):
+    run, world = tmp_path / "run", f"--world_model={commands / 'bundle'}"
+    learned = ["--timesteps=256", "--n_envs=4", "--eval_every=128", "--eval_episodes=2", "--despite_verdict"]
+    shape = ['--policy_kwargs={"net_arch": [8]}', f"--hyperparameters={PPO}"]
+    assert train_agent.main([f"--out={run}", world, *learned, *shape]) == 0
+    assert Agent.load(run / "agent").env_kwargs == {"obs_type": "env"}
+    policies = json.dumps([str(run / "agent"), "random", "tests.train.test_twins:best"])
+    out, figures = tmp_path / "transfer", tmp_path / "figures.json"
+    arguments = [world, f"--out={out}", f"--policies={policies}", "--episodes=3", f"--real={DOT}"]
+    assert transfer.main([*arguments, f"--json={figures}"]) == 0
+    found = json.loads(figures.read_text())
+    assert {"random_dream_return", "random_real_return", "random_pictures_return", "pearson"} <= found.keys()
+    assert found["tests.train.test_twins:best_real_return"] != found["random_real_return"]
+    assert "there, through the bundle's eyes" in (out / "transfer.md").read_text()
+    capsys.readouterr()
+    assert transfer.main([*arguments, f"--json={figures}"]) == 0
+    assert "going on from the episodes of random" in capsys.readouterr().err
+    assert json.loads(figures.read_text()) == found
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--policies=[random]", "--real=CartPole-v1"], "the recordings are of Dot-v0, not of CartPole-v1"),
+        ([f"--real={DOT}", "--policies=[scripted]"], "scripted"),
+        ([f"--real={DOT}", "--policies=[nowhere.at.all:best]"], "No module named 'nowhere'"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(commands, tmp_path, capsys, more, told):
+    assert transfer.main([f"--world_model={commands / 'bundle'}", f"--out={tmp_path / 'out'}", *more]) == 1
+    error = capsys.readouterr().err
+    assert told in error
+    assert "Traceback" not in error
