@@ -25,6 +25,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 from ..envs.batches import infos_of
 from ..envs.dream_vector_env import DreamVectorEnv
 from ..executors.local import spawning
+from ..scene import Scene
 
 _TOGETHER = ("advance", "close", "reset", "step")
 _OF_WRAPPERS: dict[str, Callable[..., Any]] = {  # methods of every `gymnasium.Env`, which a vector environment lacks
@@ -200,6 +201,26 @@ def make_vec_env(env_id: str, n_envs: int, seed: int | None = None, frame_stack:
             raise ValueError("poses hold velocities and are not stacked; use frame_stack with latents or pictures")
         env = VecFrameStack(env, frame_stack, channels_order="last" if picture else "first")
     return VecTransposeImage(env) if picture else env
+
+
+def make_original_env(scene: Scene, named: str | None, n_envs: int, seed: int | None = None) -> VecEnv:
+    """The environment that a twin was learned from, as it is, for Stable-Baselines3: one after the other.
+
+    Args:
+        scene: Of the twin's bundle.
+        named: What the user calls it, as of `environment_of`.
+        n_envs: How many.
+        seed: Of the first reset: environment i gets `seed + i`.
+
+    Raises:
+        ValueError: If it is not what was recorded.
+    """
+    from ..sims.gymnasium_env import environment_of  # imports MuJoCo, which no dream needs
+
+    env = VecMonitor(DummyVecEnv([partial(environment_of, scene, named)] * n_envs))
+    if seed is not None:
+        env.seed(seed)
+    return env
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from cosmos_isaac_wm.policies.checkpoints import Checkpoints, Saving
 from cosmos_isaac_wm.policies.evaluations import draw_evaluations, evaluation_figures, read_evaluations
 from cosmos_isaac_wm.policies.kept_agents import KeptAgents, forget_after
 from cosmos_isaac_wm.policies.learner import new_learner, new_logger, policy_of
-from cosmos_isaac_wm.policies.sb3 import make_vec_env
+from cosmos_isaac_wm.policies.sb3 import make_original_env, make_vec_env
 from cosmos_isaac_wm.storage.bundle import find_bundle
 from cosmos_isaac_wm.storage.lock import claim, holding
 from cosmos_isaac_wm.storage.structured import read
@@ -40,7 +40,8 @@ class TrainAgent:
     Attributes:
         out: Folder of the run.
         algorithm: "ppo", "sac", "td3" or "sac_her" (SAC with hindsight experience replay).
-        env: What to train in.
+        env: What to train in; "CosmosReal-v0" of a twin is the environment itself.
+        real: What the environment of a twin is called, "module:Name-v0", where Gymnasium does not know it by itself.
         world_model: A shipped bundle's name, a folder, or "hf://owner/repository"; in the real simulator its eyes.
         obs_type: "pose", "latent", "latent16" or "rgb"; the last three do not show the goal, so fix one. In the twin of
             a foreign environment "env", its own observation, or one of these three. When not given, the first.
@@ -65,6 +66,7 @@ class TrainAgent:
     out: Path
     algorithm: Literal["ppo", "sac", "td3", "sac_her"] = "ppo"
     env: Literal["CosmosDream-v0", "CosmosReal-v0"] = "CosmosDream-v0"
+    real: str | None = None
     world_model: str = "default"
     obs_type: Literal["env", "pose", "latent", "latent16", "rgb"] | None = None
     reward_type: Literal["dense", "sparse", "progress"] = "progress"
@@ -92,6 +94,8 @@ class TrainAgent:
             return replace(self, obs_type="pose" if model.scene.environment is None else "env").run()
         if model.scene.environment is None:
             self._check()
+        elif self.obs_type != "env" and (self.env == "CosmosReal-v0" or self.eval_real):
+            raise ValueError(f"the environment itself shows no {self.obs_type!r}: its agents see obs_type 'env'")
         self._trust(model)
         with holding(self.out):
             return self._trained(model)
@@ -163,6 +167,8 @@ class TrainAgent:
 
     def _new_env(self, model: WorldModel, env_id: str, count: int, seed: int) -> VecEnv:
         """Environments to learn or to be judged in; real ones are processes, and read the bundle themselves."""
+        if model.scene.environment is not None and env_id == "CosmosReal-v0":
+            return make_original_env(model.scene, self.real, count, seed)
         source = model if env_id == "CosmosDream-v0" else str(find_bundle(self.world_model))
         return make_vec_env(env_id, count, seed, self.frame_stack, world_model=source, **self._env_kwargs(model))
 

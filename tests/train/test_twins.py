@@ -64,7 +64,8 @@ def test_an_agent_of_the_dream_is_played_in_the_environment(commands, tmp_path, 
     run, world = tmp_path / "run", f"--world_model={commands / 'bundle'}"
     learned = ["--timesteps=256", "--n_envs=4", "--eval_every=128", "--eval_episodes=2", "--despite_verdict"]
     shape = ['--policy_kwargs={"net_arch": [8]}', f"--hyperparameters={PPO}"]
-    assert train_agent.main([f"--out={run}", world, *learned, *shape]) == 0
+    assert train_agent.main([f"--out={run}", world, *learned, *shape, "--eval_real=2", f"--real={DOT}"]) == 0
+    assert len((run / "evaluations_real.csv").read_text().splitlines()) == 3
     assert Agent.load(run / "agent").env_kwargs == {"obs_type": "env"}
     policies = json.dumps([str(run / "agent"), "random", "tests.train.test_twins:best"])
     out, figures = tmp_path / "transfer", tmp_path / "figures.json"
@@ -78,6 +79,15 @@ def test_an_agent_of_the_dream_is_played_in_the_environment(commands, tmp_path, 
     assert transfer.main([*arguments, f"--json={figures}"]) == 0
     assert "going on from the episodes of random" in capsys.readouterr().err
     assert json.loads(figures.read_text()) == found
+
+
+def test_an_agent_can_be_trained_in_the_environment_itself(commands, tmp_path, capsys):
+    arguments = [f"--world_model={commands / 'bundle'}", "--env=CosmosReal-v0", f"--real={DOT}", "--timesteps=64"]
+    arguments += ["--n_envs=2", "--eval_every=64", "--eval_episodes=1", f"--hyperparameters={PPO}"]
+    assert train_agent.main([f"--out={tmp_path / 'run'}", *arguments]) == 0
+    assert Agent.load(tmp_path / "run" / "agent").trained["env"] == "CosmosReal-v0"
+    assert train_agent.main([f"--out={tmp_path / 'other'}", *arguments, "--obs_type=latent"]) == 1
+    assert "the environment itself shows no 'latent'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
