@@ -147,20 +147,20 @@ class Evaluation(BaseCallback):
         finished: list[bool] = []
 
         def note(local: dict[str, Any], _: dict[str, Any]) -> None:
-            if local["done"]:
-                finished.append(bool(local["info"].get("is_success", False)))
+            if local["done"] and "is_success" in local["info"]:
+                finished.append(bool(local["info"]["is_success"]))
 
         self._env.seed(self._seed)
         returns, lengths = evaluate_policy(
             self.model, self._env, self._episodes, callback=note, return_episode_rewards=True
         )
         best = max((row.mean_return for row in self.rows), default=-np.inf)
-        row = EvaluationRow(
-            self.num_timesteps, seconds, float(np.mean(finished)), float(np.mean(returns)), float(np.mean(lengths))
-        )
+        success = float(np.mean(finished)) if finished else float("nan")
+        row = EvaluationRow(self.num_timesteps, seconds, success, float(np.mean(returns)), float(np.mean(lengths)))
         self.rows.append(row)
         write_evaluations(self._path, self.rows)
-        self.logger.record("eval/success_rate", row.success)
+        if finished:
+            self.logger.record("eval/success_rate", row.success)
         self.logger.record("eval/mean_reward", row.mean_return)
         if self._then is not None:
             self._then(row.mean_return > best)

@@ -24,7 +24,7 @@ class EvaluationRow:
     Attributes:
         timesteps: Environment steps trained so far.
         seconds: Seconds trained so far.
-        success: Share of episodes that succeeded.
+        success: Share of episodes that succeeded; NaN where the environment does not say.
         mean_return: Mean return.
         mean_length: Mean steps of an episode.
     """
@@ -72,19 +72,24 @@ def evaluation_figures(rows: Sequence[EvaluationRow], prefix: str = "") -> dict[
     if not rows:
         return {}
     best, good = best_of(rows), first_good(rows)
-    figures = {f"{prefix}success": best.success, f"{prefix}return": best.mean_return}
+    figures = {f"{prefix}return": best.mean_return}
+    figures |= {f"{prefix}success": best.success} if np.isfinite(best.success) else {}
     if good is not None:
         figures |= {f"{prefix}steps_to_good": float(good.timesteps), f"{prefix}seconds_to_good": good.seconds}
     return figures
 
 
 def draw_evaluations(path: str | os.PathLike[str], evaluations: Mapping[str, Sequence[EvaluationRow]]) -> None:
-    """Success over steps as a PNG, a line for each environment by its name."""
+    """Success over steps as a PNG, a line for each environment by its name; returns where success is not known."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
+    known = any(np.isfinite(row.success) for rows in evaluations.values() for row in rows)
     for name, rows in evaluations.items():
-        axes.plot([row.timesteps for row in rows], [row.success for row in rows], marker="o", label=f"in {name}")
-    axes.set(xlabel="environment steps", ylabel="success rate", ylim=(0, 1.02))
+        shown = [row.success if known else row.mean_return for row in rows]
+        axes.plot([row.timesteps for row in rows], shown, marker="o", label=f"in {name}")
+    axes.set(xlabel="environment steps", ylabel="success rate" if known else "mean return")
+    if known:
+        axes.set_ylim(0, 1.02)
     axes.legend()
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=130)

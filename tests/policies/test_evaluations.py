@@ -36,3 +36,13 @@ def test_an_agent_that_never_was_good_has_no_time_to_it():
 def test_the_curve_is_drawn(tmp_path, rows):
     draw_evaluations(tmp_path / "curve.png", {"CosmosDream-v0": rows})
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_returns_are_drawn_and_told_where_success_is_not_known(tmp_path):
+    rows = [EvaluationRow(100, 1.0, float("nan"), -3.0, 12.0), EvaluationRow(200, 2.0, float("nan"), -2.0, 12.0)]
+    write_evaluations(tmp_path / "table.csv", rows)
+    read = read_evaluations(tmp_path / "table.csv")
+    assert [row.mean_return for row in read] == [-3.0, -2.0]
+    assert evaluation_figures(read) == {"return": -2.0}
+    draw_evaluations(tmp_path / "curve.png", {"dream": read})
+    assert (tmp_path / "curve.png").stat().st_size > 1000
