@@ -15,13 +15,12 @@ from ..data.dataset import EpisodeDataset
 from ..data.stored import layout_of, observed
 from ..perception.heads import Heads
 from ..rollout import DreamEngine
+from ..training.heads import explained
 from ..world_model import WorldModel
-from .ground_truth import Floats
 
 HORIZON = 25  # steps of a dream
 _NEAR = 2  # steps by which an end may be dreamed too soon or too late
 _AT_ONCE = 64  # windows that are dreamed together
-_VARIES = 1e-6  # variance of a component above which it can be foretold at all
 
 
 @dataclass
@@ -127,19 +126,13 @@ def _dreamed(
 
 def _of_states(read: Tensor, truth: Tensor, names: Sequence[str], when: str) -> dict[str, float]:
     """R² and mean absolute error of every component, and R² over those that vary."""
-    r2, varies = _r2(read.double().numpy(), truth.double().numpy())
+    r2, varies = explained(read, truth)
     mae = (read - truth).abs().mean(dim=0)
     found = {f"state_r2_{name}{when}": float(value) for name, value in zip(names, r2, strict=True)}
     found |= {f"state_mae_{name}{when}": float(value) for name, value in zip(names, mae, strict=True)}
     if varies.any():
         found |= {f"state_r2_mean{when}": float(r2[varies].mean()), f"state_r2_min{when}": float(r2[varies].min())}
     return found
-
-
-def _r2(read: Floats, truth: Floats) -> tuple[Floats, Floats]:
-    """Share of the variance that is explained, and whether there is some, by column."""
-    spread = np.square(truth - truth.mean(axis=0)).sum(axis=0)
-    return 1 - np.square(read - truth).sum(axis=0) / np.maximum(spread, 1e-12), spread > _VARIES * len(truth)
 
 
 def _of_dreams(
@@ -149,14 +142,14 @@ def _of_dreams(
     when = f"_at_{horizon}"
     found: dict[str, float] = {}
     if windows[0].observed.shape[1]:
-        states = np.concatenate([dream[0].numpy() for dream in dreams])
-        r2, varies = _r2(states, np.concatenate([window.observed.numpy() for window in windows]))
+        r2, varies = explained(
+            torch.cat([dream[0] for dream in dreams]), torch.cat([window.observed for window in windows])
+        )
         found |= {f"state_r2_mean{when}": float(r2[varies].mean())} if varies.any() else {}
-    earned = np.concatenate([dream[1].double().numpy() for dream in dreams])
-    paid = np.concatenate([window.rewards.double().numpy() for window in windows])
-    r2, varies = _r2(earned[:, None], paid[:, None])
+    earned, paid = torch.cat([dream[1] for dream in dreams]), torch.cat([window.rewards for window in windows])
+    r2, varies = explained(earned[:, None], paid[:, None])
     found |= {f"reward_r2{when}": float(r2[0])} if varies[0] else {}
-    found[f"reward_mae{when}"] = float(np.abs(earned - paid).mean())
+    found[f"reward_mae{when}"] = float((earned - paid).abs().mean())
     right = wrong = missed = 0
     for window, (_, _, over) in zip(windows, dreams, strict=True):
         first = int(over.float().argmax()) if over.any() else None

@@ -176,8 +176,8 @@ def judge_heads(
 
     Returns:
         `state_r2_<component>` and `state_mae_<component>`, in its own units, by number; `state_r2_mean` and
-        `state_r2_min` over components that vary; `reward_r2`, `reward_mae`; `end_precision` and `end_recall`, where
-        something ends or is said to.
+        `state_r2_min` over components that vary; `reward_r2`, where rewards do, and `reward_mae`; `end_precision` and
+        `end_recall`, where something ends or is said to.
     """
     steps = _Steps(encoded, heads)
     rows = []
@@ -189,15 +189,21 @@ def judge_heads(
         read = torch.cat([heads.in_units(now), judged.rewards[:, None]], dim=1).cpu()
         rows.append((read, torch.cat([observed[:, 1], rewards[:, None]], dim=1), judged.ends.cpu() > 0, ends > 0))
     read, truth, over, ended = (torch.cat(column) for column in zip(*rows, strict=True))
-    error = (read - truth).double()
-    spread = (truth - truth.mean(dim=0)).double().square().sum(dim=0)
-    r2 = 1 - error.square().sum(dim=0) / spread.clamp(min=1e-12)
-    mae, varies = error.abs().mean(dim=0), spread / len(truth) > _LEAST_STD**2
+    r2, varies = explained(read, truth)
+    mae = (read - truth).abs().mean(dim=0)
     found = {f"state_r2_{index}": float(value) for index, value in enumerate(r2[:-1])}
     found |= {f"state_mae_{index}": float(value) for index, value in enumerate(mae[:-1])}
     if (known := r2[:-1][varies[:-1]]).numel():
         found |= {"state_r2_mean": float(known.mean()), "state_r2_min": float(known.min())}
     right = float((over & ended).sum())
-    found |= {"reward_r2": float(r2[-1]), "reward_mae": float(mae[-1])}
+    found |= {"reward_r2": float(r2[-1])} if varies[-1] else {}
+    found["reward_mae"] = float(mae[-1])
     found |= {"end_precision": right / float(over.sum())} if over.any() else {}
     return found | ({"end_recall": right / float(ended.sum())} if ended.any() else {})
+
+
+def explained(read: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """R², the share of the variance that is explained, and whether there is any, by column of (n, D), (D,) each."""
+    spread = (truth - truth.mean(dim=0)).double().square().sum(dim=0)
+    r2 = 1 - (read - truth).double().square().sum(dim=0) / spread.clamp(min=1e-12)
+    return r2, spread / len(truth) > _LEAST_STD**2

@@ -9,6 +9,7 @@ import pytest
 from gymnasium.wrappers import RescaleAction
 
 from cosmos_isaac_wm.data import EpisodeDataset
+from cosmos_isaac_wm.executors import Here
 from cosmos_isaac_wm.sims.gymnasium_env import GymnasiumEnv, resized
 from cosmos_isaac_wm.train import collect
 from tests.dots import SIZE, DotEnv
@@ -17,10 +18,12 @@ DOT = "tests.dots:Dot-v0"
 
 
 @pytest.fixture
-def collected(tmp_path):
-    """Record episodes with the command, in this process's children."""
+def collected(tmp_path, monkeypatch):
+    """Record episodes with the command."""
 
     def run(*more, env=DOT, out="dots", **kwargs):
+        if not any(option.startswith("--workers") for option in more):  # processes take seconds to start
+            monkeypatch.setattr(collect, "Processes", lambda workers: Here())
         arguments = [f"--out={tmp_path / out}", f"--env={env}", f"--env-kwargs={json.dumps(kwargs)}", "--seed=3"]
         status = collect.main([*arguments, "--episodes=4", "--workers=1", f"--json={tmp_path / 'n.json'}", *more])
         return EpisodeDataset(tmp_path / out) if status == 0 else None
