@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from .dream_env import DreamEnv
     from .dream_vector_env import DreamVectorEnv
     from .real_env import RealEnv
+    from .real_twin import RealTwinEnv
     from .reward import Outcome
 
-__all__ = ["DreamEnv", "DreamVectorEnv", "Outcome", "RealEnv", "Task"]
+__all__ = ["DreamEnv", "DreamVectorEnv", "Outcome", "RealEnv", "RealTwinEnv", "Task"]
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -23,6 +24,7 @@ __getattr__, __dir__ = lazily(
         "DreamVectorEnv": "dream_vector_env",
         "Outcome": "reward",
         "RealEnv": "real_env",
+        "RealTwinEnv": "real_twin",
         "Task": ".worlds",
     },
 )

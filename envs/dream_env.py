@@ -34,6 +34,10 @@ class DreamEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
     that follows is about the shipped bundle, a red cube and a blue pusher on a table 0.8 m wide; another bundle brings
     its own sizes, rates, names and bounds. `CosmosReal-v0` is the same task in the real simulator.
 
+    A bundle that was made of another Gymnasium environment is its twin: spaces, rewards, ends and time limit are that
+    environment's own. Its `obs_type` is "env" (default), "latent", "latent16" or "rgb"; `reward_fn` and
+    `max_episode_steps` are as below.
+
     ## Action space
 
     `Box(-1, 1, (2,), float32)`: the pusher's velocity along x and y; 1 is 0.3 m/s, held for 0.1 s. In general the

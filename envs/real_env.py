@@ -126,6 +126,12 @@ class RealEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; expected None or 'rgb_array'")
         model = loaded(world_model, device)
+        if model.scene.environment is not None:
+            own = model.scene.environment.id
+            raise ValueError(
+                f"the bundle is a twin of {own}, so that is its real environment: gymnasium.make({own!r}), or "
+                "cosmos_isaac_wm.envs.RealTwinEnv to see it through the bundle's eyes"
+            )
         self.world_model, self._scene = model, model.scene
         self.kind = kind or default_kind(model)
         self.simulator = self._simulator(simulator or own_simulator(model))

@@ -10,8 +10,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-from cosmos_isaac_wm.envs import DreamEnv, DreamVectorEnv
-from cosmos_isaac_wm.envs.real_twin import RealTwinEnv
+from cosmos_isaac_wm.envs import DreamEnv, DreamVectorEnv, RealTwinEnv
 from cosmos_isaac_wm.policies.sb3 import make_dream_vec_env
 from cosmos_isaac_wm.world_model import WorldModel
 from tests.dots import SIZE, DotEnv, dot_twin
@@ -177,6 +176,11 @@ def test_the_environment_is_seen_through_the_twins_eyes(twins, kinds):
         assert observation in env.observation_space
         assert mine == theirs
         np.testing.assert_array_equal(env.frame, own.render())
+
+
+def test_the_real_environment_of_a_twin_is_that_itself(twin):
+    with pytest.raises(ValueError, match=r"a twin of Dot-v0, so that is its real environment: gymnasium.make"):
+        gym.make("CosmosReal-v0", world_model=twin)
 
 
 def test_a_file_alone_makes_no_environment(twin):
