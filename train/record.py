@@ -65,7 +65,8 @@ class Record:
         """Dream the episode in the environment, beside its truth."""
         chosen = dataset[self.episode]
         # Without positions in the data the dream has no reward of its own, and a replay needs none.
-        reward = None if model.perception.readout is not None else lambda outcome: np.zeros(len(outcome.latents))
+        knows = model.perception.readout is not None or model.perception.heads is not None
+        reward = None if knows else lambda outcome: np.zeros(len(outcome.latents))
         env = gym.make("cosmos_isaac_wm:CosmosDream-v0", world_model=model, obs_type="latent", reward_fn=reward)
         simulator = simulator_unless_told(dataset.metadata, chosen, model.scene, first_dreamed(model) - 1)
         return DreamRecorder(env, chosen, self.out, self.episode, simulator).replay(self.seed)

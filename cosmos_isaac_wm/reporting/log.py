@@ -1,4 +1,7 @@
-"""What is logged at every step? Where the object was dreamed and where it really was: `cube_positions.csv`."""
+"""What is logged at every step? Where the object was dreamed and where it really was: `cube_positions.csv`.
+
+Of the twin of a foreign environment, what was observed and earned: `states.csv`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from ..evaluation.open_loop import OpenLoop
 from ..scene import Scene
 from ..storage.atomic import replacing
 
-CSV_NAME = "cube_positions.csv"
+CSV_NAME, STATES_NAME = "cube_positions.csv", "states.csv"
 CSV_COLUMNS = (
     "episode",
     "step",
@@ -52,10 +55,29 @@ def track_rows(scene: Scene, track: OpenLoop) -> list[list[str]]:
     return [csv_row(scene, track, step + 1) for step in range(len(track.dream_px) if scene.markers else 0)]
 
 
-def write_csv(path: str | os.PathLike[str], rows: Iterable[list[str]], more: Sequence[str] = ()) -> None:
+def state_columns(names: Sequence[str]) -> tuple[str, ...]:
+    """The head of `states.csv`, for the components of an observation."""
+    states = (f"{which}_{name}" for name in names for which in ("true", "dream"))
+    return (*CSV_COLUMNS[:3], *states, "true_reward", "dream_reward", "true_end", "dream_end")
+
+
+def state_row(
+    number: int, step: int, time_s: float, states: Sequence[tuple[float, float]], *outcome: float
+) -> list[str]:
+    """A line of `states.csv`: of step `step` = 1, 2, ..., true and dreamed values in turns."""
+    values = [time_s, *(value for pair in states for value in pair), *outcome]
+    return [str(number), str(step), *(f"{value:.6g}" for value in values)]
+
+
+def write_csv(
+    path: str | os.PathLike[str],
+    rows: Iterable[list[str]],
+    more: Sequence[str] = (),
+    columns: Sequence[str] = CSV_COLUMNS,
+) -> None:
     """Write a whole log at once; `more` are columns beyond the usual."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([(*CSV_COLUMNS, *more), *rows])
+        csv.writer(file).writerows([(*columns, *more), *rows])
 
 
 def append_row(path: str | os.PathLike[str], row: Sequence[str]) -> None:

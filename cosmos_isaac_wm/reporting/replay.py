@@ -16,20 +16,24 @@ from tqdm import tqdm
 
 from ..borders import array_of
 from ..data.episodes import Episode
+from ..data.stored import layout_of, observed
 from ..evaluation import Evaluation
 from ..evaluation.ground_truth import reference
 from ..evaluation.open_loop import first_dreamed
 from ..evaluation.perception_metrics import figures_of, heading_errors
 from ..protocols import RestartableSimulator
+from ..spaces import own_actions
 from ..storage.paths import user_path
 from ..worlds import DreamEnvironment
-from .log import CSV_NAME, append_row, rows_of_others, write_csv
+from .log import CSV_COLUMNS, CSV_NAME, STATES_NAME, append_row, rows_of_others, state_columns, state_row, write_csv
 from .recording import Recording
 from .report import write_outputs
 
 
 class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float32]]):
     """Makes a dream replay a recorded episode, and logs where the dreamed object is against where it really was.
+
+    Of the twin of a foreign environment the components of the observation, reward and end are logged instead.
 
     `replay()` does it all; or `reset()` and `step()` by hand, with the recorded actions. The ends that the task knows
     are ignored: a replay goes on to the end of the recorded episode, and then writes the pictures and metrics too.
@@ -78,6 +82,7 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
             )
         noise = np.random.default_rng(number)
         self._truth = reference(self.world_model.scene, episode, self._first, None, simulator, noise)
+        self._layout = layout_of(self.world_model.scene) if self.world_model.perception.heads is not None else None
         self._recording, self._started = self._new_recording(), False
         self.evaluation: Evaluation | None = None
 
@@ -96,8 +101,8 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start the dream from the episode's first frames, and its part of the log anew."""
         self._recording, self.evaluation = self._new_recording(), None
-        log = self.out / CSV_NAME
-        write_csv(log, rows_of_others(log, self.number))
+        name, columns = (CSV_NAME, CSV_COLUMNS) if self._layout is None else (STATES_NAME, self._columns)
+        write_csv(self.out / name, rows_of_others(self.out / name, self.number), columns=columns)
         frames = self.episode.frames[self._first - self.world_model.dynamics.context_length : self._first]
         self._started = True
         return self.env.reset(seed=seed, options={**(options or {}), "frames": frames})
@@ -117,12 +122,15 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
                 f"step {len(recording) + 1} of the replay expects the recorded action {self.next_action}, "
                 f"got {action}; pass recorder.next_action"
             )
-        result = self.env.step(action)
+        own = self._dream.task.action_space
+        result = self.env.step(own_actions(own, action[None])[0])
         step = len(recording)
         frame = self.episode.frames[self._first + step]
         recording.add(self._dream.context[-1], frame, truth.true_px[step], truth.true_m[step])
         if self.world_model.scene.markers:
             append_row(self.out / CSV_NAME, recording.row())
+        if self._layout is not None:
+            append_row(self.out / STATES_NAME, self._state_row(step + 1, float(result[1]), bool(result[2])))
         if len(recording) == len(truth.true_px):
             self._finish()
         return result
@@ -134,6 +142,22 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
             self.step(self.next_action)
         assert self.evaluation is not None
         return self.evaluation
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return state_columns([] if self._layout is None else self._layout.names)
+
+    def _state_row(self, step: int, reward: float, over: bool) -> list[str]:
+        """What was observed and earned in a step of a twin, beside what was dreamed."""
+        heads, episode, index = self.world_model.perception.heads, self.episode, self._first - 1 + step
+        assert heads is not None
+        dreamed = heads.in_units(self._dream.task.remembered["read"])[0].tolist()
+        true = observed(episode, self.world_model.scene)[index].tolist()
+        told = (episode.rewards, episode.terminations)
+        paid, ended = (float("nan") if each is None else float(each[index - 1]) for each in told)
+        time_s = step / self.world_model.scene.control_hz
+        states = list(zip(true, dreamed, strict=True))
+        return state_row(self.number, step, time_s, states, paid, reward, ended, float(over))
 
     def _new_recording(self) -> Recording:
         return Recording(self.world_model, self.number, self.episode.kind, self._truth.start_px)

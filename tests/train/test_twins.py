@@ -1,12 +1,14 @@
 """Does any environment become a twin by the commands? Recorded, seen, dreamed, learned in, and compared with itself."""
 
+import csv
 import json
 
+import numpy as np
 import pytest
 
 from cosmos_isaac_wm.envs import DreamEnv
 from cosmos_isaac_wm.policies.agent import Agent
-from cosmos_isaac_wm.train import collect, evaluate, fit_dynamics, fit_tokenizer, train_agent, transfer
+from cosmos_isaac_wm.train import collect, evaluate, fit_dynamics, fit_tokenizer, record, train_agent, transfer
 from cosmos_isaac_wm.world_model import WorldModel
 from tests.dots import DotEnv
 
@@ -53,6 +55,18 @@ def test_its_dream_is_the_environment_to_an_agent(commands):
     assert env.action_space == DotEnv().action_space
     assert env.spec is None
     assert env.task.max_episode_steps == 12
+
+
+def test_a_recorded_episode_is_replayed_and_logged_by_component(commands, tmp_path):
+    assert record.main(["--episode=0", f"--world-model={commands / 'bundle'}", f"--out={tmp_path / 'log'}"]) == 0
+    rows = list(csv.DictReader((tmp_path / "log" / "states.csv").open()))
+    episode = WorldModel.load(commands / "bundle", "cpu").held_out()[0]
+    assert [int(row["step"]) for row in rows] == list(range(1, len(episode) - 2))
+    true = [[float(row["true_0"]), float(row["true_1"])] for row in rows]
+    np.testing.assert_allclose(true, episode.observations["state"][4:], atol=1e-5)
+    np.testing.assert_allclose([float(row["true_reward"]) for row in rows], episode.rewards[3:], rtol=1e-4)
+    assert all(np.isfinite(float(row["dream_1"]) + float(row["dream_reward"])) for row in rows)
+    assert (tmp_path / "log" / "dream_vs_real.mp4").stat().st_size > 100
 
 
 def best(env):
