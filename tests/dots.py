@@ -87,7 +87,7 @@ class DotEnv(gym.Env[Any, Any]):
         }[self._observes]
 
 
-gym.register("Dot-v0", DotEnv, max_episode_steps=12)
+gym.register("Dot-v0", "tests.dots:DotEnv", max_episode_steps=12)
 
 
 def encoded_dots(count: int = 6, seed: int = 0, **kwargs: Any) -> tuple[Perception, EncodedEpisodes]:

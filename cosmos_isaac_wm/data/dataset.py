@@ -28,6 +28,7 @@ from .stored import (
     DIGEST,
     METADATA_KEY,
     digest_of,
+    environment_in,
     episode_must_stay_inside,
     heading,
     image_space,
@@ -116,12 +117,13 @@ class EpisodeDataset:
             low, high = action_bounds(self._storage.action_space, str(self.path))
         except ValueError as error:
             raise DatasetError(str(error)) from error
+        about = {"name": self.path.name} | environment_in(self._storage, self.path)
         return Scene(
-            name=self.path.name,
             control_hz=float(self.metadata.get("control_hz", 10.0)),
             image_size=(images.shape[0], images.shape[1]),
             action_low=low,
             action_high=high,
+            **about,
         )
 
     def must_fit(self, scene: Scene, whose: str) -> None:

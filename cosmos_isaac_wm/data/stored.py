@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, Space
 from gymnasium.spaces import Dict as DictSpace
 from minari.dataset.minari_storage import MinariStorage
-from minari.serialization import deserialize_space
+from minari.serialization import deserialize_space, serialize_space
 from numpy.typing import NDArray
 
 from ..borders import how_to_convert
-from ..scene import Scene
+from ..scene import Environment, Scene
 from ..spaces import PIXELS, STATE, Layout, action_vectors
 from ..storage.structured import read
 from .episodes import DatasetError, Episode
@@ -69,6 +70,32 @@ def spaces_of(scene: Scene) -> tuple[Space[Any], Space[Any], str | None]:
     key = scene.environment.picture or PIXELS
     beside = dict(own.spaces) if isinstance(own, DictSpace) else {STATE: own}
     return DictSpace({**beside, key: picture}), actions, key
+
+
+def environment_in(storage: MinariStorage, path: Path) -> dict[str, Any]:
+    """What a scene says of the environment that somebody else's dataset is of: `environment`, `name`, `episode_steps`.
+
+    Nothing where the dataset names none, or where what it observes beside its picture is of a kind that heads cannot
+    learn; that has a word on stderr.
+    """
+    spec = storage.metadata.get("env_spec")
+    key, _ = image_space(storage.observation_space, path)
+    try:
+        told = json.loads(spec) if isinstance(spec, str) else {}
+        steps, name = told.get("max_episode_steps"), str(told["id"])
+        environment = Environment(
+            json.dumps(told),
+            serialize_space(storage.observation_space),
+            serialize_space(storage.action_space),
+            key or "",
+        )
+        layout_of(Scene(name, 1.0, (1, 1), (0.0,), (1.0,), environment=environment))
+    except KeyError:
+        return {}
+    except (ValueError, AttributeError) as error:
+        print(f"{path}: no twin of its environment is made, only pictures are dreamed: {error}", file=sys.stderr)
+        return {}
+    return {"environment": environment, "name": name} | ({"episode_steps": int(steps)} if steps else {})
 
 
 def layout_of(scene: Scene) -> Layout | None:

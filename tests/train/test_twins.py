@@ -3,9 +3,14 @@
 import csv
 import json
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.wrappers import AddRenderObservation
+from minari.data_collector import EpisodeBuffer
+from minari.dataset.minari_storage import MinariStorage
 
+from cosmos_isaac_wm.data import EpisodeDataset, assign_splits
 from cosmos_isaac_wm.envs import DreamEnv
 from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.train import collect, evaluate, fit_dynamics, fit_tokenizer, record, train_agent, transfer
@@ -102,6 +107,34 @@ def test_an_agent_can_be_trained_in_the_environment_itself(commands, tmp_path, c
     assert Agent.load(tmp_path / "run" / "agent").trained["env"] == "CosmosReal-v0"
     assert train_agent.main([f"--out={tmp_path / 'other'}", *arguments, "--obs_type=latent"]) == 1
     assert "the environment itself shows no 'latent'" in capsys.readouterr().err
+
+
+def test_what_others_have_recorded_with_minari_becomes_a_twin(tmp_path, tiny_perception, tiny_fit):
+    env = AddRenderObservation(gym.make("Dot-v0", render_mode="rgb_array"), render_only=False)
+    data = tmp_path / "data"
+    storage = MinariStorage.new(data, env.observation_space, env.action_space, data_format="hdf5", jpeg_encoding=False)
+    for seed in range(12):
+        seen, steps = [env.reset(seed=seed)[0]], []
+        while not steps or not (steps[-1][2] or steps[-1][3]):
+            action = env.action_space.sample()
+            observation, *outcome, _ = env.step(action)
+            seen.append(observation)
+            steps.append((action, *outcome))
+        observations = {key: [each[key] for each in seen] for key in seen[0]}
+        storage.update_episodes([EpisodeBuffer(seed, seed, None, observations, *map(list, zip(*steps, strict=True)))])
+    storage.update_metadata({"dataset_id": "dots/theirs-v0", "minari_version": "0.5.0", "env_spec": env.spec.to_json()})
+    assign_splits(data, seed=0)
+    scene = EpisodeDataset(data).scene
+    assert (scene.name, scene.episode_steps, scene.environment.picture) == ("Dot-v0", 12, "pixels")
+    tiny = [option for option in tiny_perception if not option.startswith("--readout")]
+    assert fit_tokenizer.main([f"--data={data}", f"--out={tmp_path / 'eyes'}", "--heads.updates=5", *tiny]) == 0
+    arguments = [f"--data={data}", f"--perception={tmp_path / 'eyes'}", f"--out={tmp_path / 'bundle'}"]
+    assert fit_dynamics.main([*arguments, "--dynamics.width=16", "--dynamics.blocks=1", *tiny_fit]) == 0
+    dream = DreamEnv(tmp_path / "bundle")
+    assert dream.observation_space == env.observation_space
+    observation, _ = dream.reset(seed=0)
+    assert observation in dream.observation_space
+    assert observation.keys() == {"state", "pixels"}
 
 
 @pytest.mark.parametrize(
