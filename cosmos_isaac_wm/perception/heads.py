@@ -83,7 +83,8 @@ class Heads(nn.Module):
             rows, columns = -(-rows // 2), -(-columns // 2)
         self.convolutions = nn.Sequential(*layers)
         self.to_embedding = nn.Linear(config.width * rows * columns, config.embedding)
-        self.observation = _mlp(config.frames * config.embedding, config.hidden, config.observed)
+        wide = config.frames * config.embedding
+        self.observation = _mlp(wide, config.hidden, config.observed) if config.observed else None
         self.outcome = _mlp(2 * config.observed + config.actions + config.embedding, config.hidden, 2)
 
     def embed(self, latents: Tensor) -> Tensor:
@@ -95,6 +96,8 @@ class Heads(nn.Module):
 
     def observe(self, memory: Tensor) -> Tensor:
         """Embeddings of the newest frames (B, F, E), oldest first, as normalised observations (B, D)."""
+        if self.observation is None:
+            return memory.new_zeros(len(memory), 0)
         observed: Tensor = self.observation(memory.flatten(1))
         return observed
 

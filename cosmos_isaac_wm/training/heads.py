@@ -54,7 +54,7 @@ def new_heads(encoded: EncodedEpisodes, actions: int, config: HeadsConfig | None
     observed = encoded.observed[real].double()
     rewards = encoded.rewards[real[:, 1:]].double()
     mean = torch.cat([observed.mean(dim=0), rewards.mean().view(1)]).float()
-    std = torch.cat([observed.std(dim=0), rewards.std().view(1)]).float()
+    std = torch.cat([observed.std(dim=0, correction=0), rewards.std(correction=0).view(1)]).float()
     _, channels, rows, columns = encoded.latents.shape[1:]
     base = config or HeadsConfig()
     shape = HeadsConfig(

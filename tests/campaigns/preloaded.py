@@ -36,13 +36,15 @@ class Preloaded:
 
     def __init__(self, module: str, arguments: Sequence[str], log: Path, env: Mapping[str, str]):
         _context.set_forkserver_preload([toy.module for toy in TOYS.values()])
-        before = dict(os.environ)
+        before, paths = dict(os.environ), list(sys.path)
+        sys.path.insert(0, str(ROOT))  # where the process will look for `_become`
         # The server takes this process's when it starts; where it has its socket outlasts all runs.
         os.environ.update({name: value for name, value in env.items() if name != "TMPDIR"})
         try:
             self._process = _context.Process(target=_become, args=(module, [*arguments], str(log), dict(env)))
             self._process.start()
         finally:
+            sys.path[:] = paths
             os.environ.clear()
             os.environ.update(before)
         assert self._process.pid is not None
