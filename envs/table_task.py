@@ -18,17 +18,16 @@ from torch import Tensor
 from ..borders import integer, ours, tensor_of
 from ..perception import Perception
 from ..perception.readout import Located
-from ..protocols import LATENT_LIMIT
 from ..worlds import Glimpse, Infos, Observation
 from .actions import ActionCheck
 from .batches import for_all, to_numpy
+from .observing import SHOWN, shown, space_of
 from .reward import Outcome, RewardFunction, checked_rewards
 from .sight import Sight
 from .workspace import Workspace, distance
 
-OBS_TYPES = ("pose", "latent", "latent16", "rgb")
+OBS_TYPES = ("pose", *SHOWN)
 REWARD_TYPES = ("dense", "sparse", "progress")
-_LATENT_DTYPES = {"latent": torch.float32, "latent16": torch.float16}
 # The terms of the "progress" reward; per metre, per step, and once at the end.
 _OBJECT_PROGRESS, _AGENT_PROGRESS, _STEP_COST, _SUCCESS_BONUS, _LOSS = 20.0, 2.0, 0.02, 5.0, 5.0
 
@@ -190,10 +189,8 @@ class TableTask:
 
     def observe(self, latents: Tensor) -> Observation:
         """The current observations of all environments, from their newest latents (B, C, h, w)."""
-        if self.obs_type == "rgb":
-            return self.perception.decode(latents)
-        if self.obs_type in _LATENT_DTYPES:
-            return latents.nan_to_num(0.0).clamp(-LATENT_LIMIT, LATENT_LIMIT).to(_LATENT_DTYPES[self.obs_type])
+        if self.obs_type in SHOWN:
+            return shown(self.obs_type, self.perception, latents)
         speed = self.scene.max_speed
         seen = [self.workspace.clamp(self._sight.positions), self._sight.velocities().clamp(-speed, speed)]
         return {  # in the order of the space, which sorts its keys
@@ -235,11 +232,8 @@ class TableTask:
         return frames if self._workspace is None else self._workspace.mark(frames, self.goals)
 
     def _observation_space(self) -> spaces.Space[Any]:
-        if self.obs_type == "rgb":
-            return spaces.Box(0, 255, (*self.scene.image_size, 3), np.uint8)
-        if self.obs_type in _LATENT_DTYPES:
-            dtype = np.float16 if self.obs_type == "latent16" else np.float32
-            return spaces.Box(-LATENT_LIMIT, LATENT_LIMIT, self.perception.latent_shape, dtype)
+        if self.obs_type in SHOWN:
+            return space_of(self.obs_type, self.perception)
         low, high = self.workspace.observed
         count, speed = len(self.scene.markers), np.float32(self.scene.max_speed)
         velocity = np.full(2 * count, speed)

@@ -23,10 +23,10 @@ from ..protocols import LATENT_LIMIT
 from ..worlds import Glimpse, Infos, Observation
 from .actions import ActionCheck, ChoiceCheck
 from .batches import to_numpy
+from .observing import SHOWN, shown, space_of
 from .reward import Outcome, RewardFunction, checked_rewards
 
-OBS_TYPES = ("env", "latent", "latent16", "rgb")
-_LATENT_DTYPES = {"latent": torch.float32, "latent16": torch.float16}
+OBS_TYPES = ("env", *SHOWN)
 
 
 class TwinOptions(TypedDict, total=False):
@@ -86,7 +86,7 @@ class TwinTask:
         self.device, self._to_torch = perception.device, to_torch
         self._heads, self._layout, self._picture = perception.heads, layout_of(scene), scene.environment.picture
         own = deserialize_space(scene.environment.observation_space)
-        self.observation_space: spaces.Space[Any] = own if obs_type == "env" else self._latent_space()
+        self.observation_space: spaces.Space[Any] = own if obs_type == "env" else space_of(obs_type, perception)
         self.action_space = deserialize_space(scene.environment.action_space)
         check: ActionCheck | ChoiceCheck
         if isinstance(self.action_space, spaces.Discrete):
@@ -167,9 +167,9 @@ class TwinTask:
 
     def observe(self, latents: Tensor) -> Observation:
         """The current observations of all environments, from their newest latents (B, C, h, w) and what was before."""
-        if self.obs_type in _LATENT_DTYPES:
-            return latents.nan_to_num(0.0).clamp(-LATENT_LIMIT, LATENT_LIMIT).to(_LATENT_DTYPES[self.obs_type])
-        if self.obs_type == "rgb" or self._layout is None:
+        if self.obs_type in SHOWN:
+            return shown(self.obs_type, self.perception, latents)
+        if self._layout is None:
             return self.perception.decode(latents)
         vectors = self._heads.in_units(self._read)
         observed: Observation = self._layout.observations(vectors)
@@ -190,12 +190,6 @@ class TwinTask:
     def annotate(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Frames (B, H, W, 3) as they are."""
         return frames
-
-    def _latent_space(self) -> spaces.Space[Any]:
-        if self.obs_type == "rgb":
-            return spaces.Box(0, 255, (*self.scene.image_size, 3), np.uint8)
-        dtype = np.float16 if self.obs_type == "latent16" else np.float32
-        return spaces.Box(-LATENT_LIMIT, LATENT_LIMIT, self.perception.latent_shape, dtype)
 
     def _outcome(self, latents: Tensor, actions: Tensor) -> Outcome:
         """What the user's reward function is shown."""

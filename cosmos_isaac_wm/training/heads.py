@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from ..borders import ours, training_mode
 from ..data.windows import EncodedEpisodes
 from ..perception.heads import Heads, HeadsConfig
-from .optimizer import one_cycle
+from .optimizer import descend
 
 _LEAST_STD = 1e-3  # of a component that hardly varies
 _ENDS = 0.25  # of a batch are steps that end an episode, where some do
@@ -119,32 +118,18 @@ def fit_heads(
     Returns:
         The mean loss of the last tenth of the updates.
     """
-    generator = torch.Generator().manual_seed(seed)
-    heads.to(device).train().requires_grad_(True)
-    optimizer = torch.optim.AdamW(heads.parameters(), lr=config.lr, weight_decay=1e-4)
-    schedule = one_cycle(optimizer, config.lr, config.updates, warmup=0.1)
-    steps, losses = _Steps(encoded, heads), []
-    for _ in tqdm(range(config.updates), desc="fit heads", unit="update"):
+    generator, steps = torch.Generator().manual_seed(seed), _Steps(encoded, heads)
+    heads.to(device)
+
+    def loss() -> Tensor:
         latents, observed, actions, rewards, ends = steps.show(steps.draw(config.batch_size, generator))
         noise = torch.randn(latents.shape, generator=generator)
         noise *= config.latent_noise * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
-        loss = _loss(
-            heads,
-            (latents + noise).to(device),
-            observed.to(device),
-            scale_actions(actions.to(device)),
-            rewards.to(device),
-            ends.to(device),
-            config,
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(heads.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.detach())  # stays on the device until the end
-    heads.eval().requires_grad_(False)
-    return float(torch.stack(losses[-max(1, config.updates // 10) :]).mean())
+        noisy, truth = (latents + noise).to(device), (each.to(device) for each in (observed, rewards, ends))
+        observed, rewards, ends = truth
+        return _loss(heads, noisy, observed, scale_actions(actions.to(device)), rewards, ends, config)
+
+    return descend(heads, loss, config.updates, config.lr, "fit heads")
 
 
 def _loss(

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from ..borders import training_mode
 from ..perception.readout import Located, Readout
-from .optimizer import one_cycle
+from .optimizer import descend
 
 
 def readout_loss(located: Located, positions: Tensor, headings: Tensor | None = None) -> Tensor:
@@ -76,20 +75,11 @@ def fit_readout(
     """
     generator = torch.Generator().manual_seed(seed)
     readout.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    readout.train().requires_grad_(True)
-    optimizer = torch.optim.AdamW(readout.parameters(), lr=config.lr, weight_decay=1e-4)
-    schedule = one_cycle(optimizer, config.lr, config.updates, warmup=0.1)
-    losses = []
-    for _ in tqdm(range(config.updates), desc="fit readout", unit="update"):
+
+    def loss() -> Tensor:
         picks = torch.randint(len(latents), (config.batch_size,), generator=generator)
         batch = latents[picks].float()
         batch = (batch + config.latent_noise * torch.randn(batch.shape, generator=generator)).to(device)
-        loss = readout_loss(readout(batch), positions[picks].to(device), headings[picks].to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(readout.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.detach())  # stays on the device until the end
-    readout.eval().requires_grad_(False)
-    return float(torch.stack(losses[-max(1, config.updates // 10) :]).mean())
+        return readout_loss(readout(batch), positions[picks].to(device), headings[picks].to(device))
+
+    return descend(readout, loss, config.updates, config.lr, "fit readout")
