@@ -77,6 +77,7 @@ class Layout:
     Attributes:
         leaves: In the order of the space.
         size: D.
+        bounds: Least and greatest values, float32 (2, D).
 
     Raises:
         ValueError: If there is something else in it.
@@ -89,6 +90,8 @@ class Layout:
             count = int(np.prod(box.shape))
             self.leaves.append(Leaf(keys, box, slice(self.size, self.size + count)))
             self.size += count
+        bounds = [np.concatenate([getattr(leaf.space, end).ravel() for leaf in self.leaves]) for end in ("low", "high")]
+        self.bounds: NDArray[np.float32] = np.stack(bounds).astype(np.float32)
 
     @property
     def names(self) -> list[str]:
@@ -102,11 +105,10 @@ class Layout:
         return np.concatenate([np.asarray(part, np.float32).reshape(len(part), -1) for part in parts], axis=1)
 
     def observations(self, vectors: Tensor) -> Any:
-        """The inverse, in tensors, kept within the bounds: (B, D) to observations with a first axis of B."""
+        """The inverse, in tensors: (B, D), within the bounds, to observations with a first axis of B."""
         found: dict[str, Any] = {}
         for leaf in self.leaves:
-            low, high = (vectors.new_tensor(bound.reshape(-1)) for bound in (leaf.space.low, leaf.space.high))
-            value = vectors[:, leaf.place].clamp(low, high).unflatten(1, leaf.space.shape)
+            value = vectors[:, leaf.place].unflatten(1, leaf.space.shape)
             value = (value if leaf.space.dtype.kind == "f" else value.round()).to(_like(leaf.space.dtype))
             if not leaf.keys:
                 return value

@@ -85,6 +85,8 @@ class TwinTask:
         self.max_episode_steps = max_episode_steps or scene.episode_steps
         self.device, self._to_torch = perception.device, to_torch
         self._heads, self._layout, self._picture = perception.heads, layout_of(scene), scene.environment.picture
+        bounds = np.zeros((2, 0), np.float32) if self._layout is None else self._layout.bounds
+        self._bounds = torch.from_numpy(bounds).to(self.device)
         own = deserialize_space(scene.environment.observation_space)
         self.observation_space: spaces.Space[Any] = own if obs_type == "env" else space_of(obs_type, perception)
         self.action_space = deserialize_space(scene.environment.action_space)
@@ -172,7 +174,7 @@ class TwinTask:
         if self._layout is None:
             return self.perception.decode(latents)
         vectors = self._heads.in_units(self._read)
-        observed: Observation = self._layout.observations(vectors)
+        observed: Observation = self._layout.observations(vectors.clamp(*self._bounds))
         if self._picture is None:
             return observed
         assert isinstance(observed, dict)

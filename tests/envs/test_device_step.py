@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cosmos_isaac_wm.envs import DreamVectorEnv
 from cosmos_isaac_wm.precision import FastCall
+from tests.dots import dot_twin
 
 N = 5
 
@@ -63,6 +64,21 @@ def test_the_whole_step_is_one_graph(model, mode, obs_type):
         actions = torch.rand(N, 2, generator=generator) * 2 - 1
         expected, seen = torch.utils._pytree.tree_leaves(plain._step(actions)), graph(actions)
         for one, other in zip(expected, torch.utils._pytree.tree_leaves(seen), strict=True):
+            torch.testing.assert_close(other, one)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+@pytest.mark.parametrize("kinds", [("vector", "box"), ("both", "box"), ("dict", "choice")])
+def test_a_twins_step_is_one_graph_and_does_not_wait_for_the_host_either(mode, kinds):
+    twin = dot_twin(observes=kinds[0], acts=kinds[1])
+    plain, compiled = (make(twin, autoreset_mode=mode) for _ in range(2))
+    graph = torch.compile(compiled._step, backend="eager", fullgraph=True, dynamic=False)
+    checked, _ = plain.task.bound_actions(torch.from_numpy(plain.action_space.sample()))
+    with HostTrips() as trips:
+        seen = [torch.utils._pytree.tree_leaves(plain._step(checked)) for _ in range(8)]
+    assert +trips.seen == Counter()
+    for expected in seen:
+        for one, other in zip(expected, torch.utils._pytree.tree_leaves(graph(checked)), strict=True):
             torch.testing.assert_close(other, one)
 
 
