@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from numpy.typing import NDArray
 
 from ..borders import modules_from_here
@@ -38,6 +39,32 @@ def imported(name: str) -> Callable[[gym.Env[Any, Any]], Any]:
     if not callable(made):
         raise ValueError(f"{name!r} is no function: expected one that takes the environment and returns a policy")
     return made  # type: ignore[no-any-return]
+
+
+class EachAlone:
+    """One policy of `module:function` for each of a batch of environments, with Stable-Baselines3's `predict`.
+
+    Args:
+        name: Of the function.
+        env: The batch, which the function is called with once for every environment.
+    """
+
+    def __init__(self, name: str, env: Any):
+        self._each = [new_named(name, env) for _ in range(env.num_envs)]
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[NDArray[Any], None]:
+        """An action for each of a batch of observations."""
+        rows = range(len(self._each))
+        actions = [predict(_row(observation, row)) for predict, row in zip(self._each, rows, strict=True)]
+        return np.stack([np.asarray(action) for action in actions]), None
+
+
+def _row(observation: Any, row: int) -> Any:
+    if isinstance(observation, dict):
+        return {key: _row(value, row) for key, value in observation.items()}
+    return observation[row]
 
 
 def new_named(name: str, env: gym.Env[Any, Any]) -> Predict:

@@ -50,9 +50,9 @@ class Transfer:
 
     Attributes:
         policies: Folders of agents, as `cosmos-wm train-agent` leaves them, the name of a shipped one, "random",
-            "scripted", or a planner: "cem", "icem", "mppi", "gradient". When not given, the bundle's own agent, random
-            and scripted. In a twin "random", "smooth", agents, or "module:function", which is called with the
-            environment.
+            "scripted", a planner ("cem", "icem", "mppi", "gradient"), or "module:function", which is called with the
+            environment and returns what has `predict`, or is called with observations. When not given, the bundle's own
+            agent, random and scripted. A twin has no "scripted", but "smooth".
         out: Folder for everything.
         world_model: A shipped bundle's name, a folder, or "hf://owner/repository".
         real: The real simulator, "mujoco", or "isaac-lab" inside of its environment (docs/isaac.md); the one that the

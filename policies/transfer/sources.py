@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from ...envs import DreamEnv
 from ...world_model import WorldModel
 from ..agent import Agent
+from ..named import EachAlone, imported, is_import
 from ..planners import SEARCHES, GradientPlanner, Planner
 from ..sb3 import make_vec_env
 from ..scripted import GoalPusher, RandomPolicy
@@ -61,6 +63,9 @@ class Worlds:
         """
         if name in (*PLANNERS, "random", "scripted"):
             return name
+        if is_import(name) and not Path(name).exists():
+            imported(name)  # which is an error now if there is no such function
+            return name
         agent = Agent.load(name)
         env = self.new_env(agent, "CosmosDream-v0", 1)
         agent.check(env, self.model.fingerprint())
@@ -76,6 +81,8 @@ def new_policy(source: Source, env: VecEnv, seed: int) -> Policy:
         return RandomPolicy(env.action_space, seed)  # type: ignore[arg-type]
     if source == "scripted":
         return GoalPusher()
+    if is_import(source):
+        return EachAlone(source, env)
     single = env.get_attr("unwrapped")[0]
     if source == "gradient":
         return GradientPlanner(single, seed=seed)

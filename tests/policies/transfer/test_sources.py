@@ -3,7 +3,7 @@ import pytest
 
 from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.policies.transfer import Start
-from cosmos_isaac_wm.policies.transfer.sources import identity, known_goal
+from cosmos_isaac_wm.policies.transfer.sources import Worlds, identity, known_goal, new_policy
 
 
 def test_an_agent_with_a_goal_of_its_own_gets_starts_that_are_away_from_it():
@@ -23,3 +23,23 @@ def test_a_planner_is_known_by_its_parameters():
     assert identity("cem").startswith("cem ")
     assert "horizon=12" in identity("cem")
     assert identity("cem") != identity("icem")
+
+
+def always_right(env):
+    """A policy of somebody's own, which counts for itself."""
+    calls = iter(range(1000))
+    return lambda observation: np.array([1.0, next(calls) / 1000], np.float32)
+
+
+def test_anybodys_policy_acts_in_every_environment_of_a_batch(model):
+    worlds = Worlds(model, "mujoco")
+    name = "tests.policies.transfer.test_sources:always_right"
+    assert worlds.find(name) == name
+    env = worlds.new_env(name, "CosmosDream-v0", 3)
+    policy = new_policy(name, env, 0)
+    observation = env.reset()
+    np.testing.assert_allclose(policy.predict(observation)[0], [[1.0, 0.0]] * 3)
+    np.testing.assert_allclose(policy.predict(observation)[0], [[1.0, 0.001]] * 3)
+    env.step(policy.predict(observation)[0])
+    with pytest.raises(ValueError, match="has no attribute 'nobody'"):
+        worlds.find("tests.policies.transfer.test_sources:nobody")
