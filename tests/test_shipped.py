@@ -64,3 +64,24 @@ def test_a_shipped_bundle_is_found_by_its_name(shipped):
     env = gym.make("CosmosDream-v0", world_model=model.path.name)
     assert env.unwrapped.world_model.fingerprint() == model.fingerprint()
     check_env(env.unwrapped)
+
+
+def test_the_shipped_twin_is_pendulum_and_its_agent_learned_it_in_the_dream_alone():
+    twin, real = gym.make("CosmosDream-v0", world_model="pendulum"), gym.make("Pendulum-v1")
+    assert twin.observation_space == real.observation_space
+    assert twin.action_space == real.action_space
+    model = twin.unwrapped.world_model
+    agent = Agent.load(model.path / "agent")
+    assert agent.trained["env"] == "CosmosDream-v0"
+    assert agent.trained["world_model"] == model.fingerprint()
+    assert model.metrics["state_r2_min"] > 0.999
+    assert model.metrics["reward_r2_at_25"] > 0.9
+    for env, episodes in ((twin, 2), (real, 8)):
+        returns = []
+        for seed in range(episodes):
+            observation, over, total = env.reset(seed=seed)[0], False, 0.0
+            while not over:
+                observation, reward, terminated, truncated, _ = env.step(agent.predict(observation)[0])
+                total, over = total + reward, terminated or truncated
+            returns.append(total)
+        assert np.mean(returns) > -400  # at random -1,250

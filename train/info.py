@@ -64,6 +64,7 @@ def _sizes(model: WorldModel, shipped: EpisodeDataset | None) -> dict[str, float
         "dynamics_parameters": _parameters(model.dynamics),
         "tokenizer_parameters": _parameters(perception.tokenizer),
         "readout_parameters": _parameters(perception.readout) if perception.readout is not None else 0,
+        "heads_parameters": _parameters(perception.heads) if perception.heads is not None else 0,
         "latent_channels": channels,
         "latent_height": height,
         "latent_width": width,
@@ -97,12 +98,17 @@ def _sections(
             "actions": f"{scene.action_dim}, from {list(scene.action_low)} to {list(scene.action_high)}",
             "tracked": ", ".join(scene.marker_names) or "nothing",
             "agent": scene.agent or "none",
+            "environment": "none" if scene.environment is None else f"{scene.environment.id}, of which it is a twin",
         },
         "model": {
             "dynamics": f"{type(model.dynamics).__name__}, {numbers['dynamics_parameters']:,} parameters",
             "tokenizer": f"{type(tokenizer).__name__}, {numbers['tokenizer_parameters']:,} parameters, "
             f"fingerprint {tokenizer.fingerprint()}",
             "readout": f"{numbers['readout_parameters']:,} parameters" if perception.readout is not None else "none",
+            "heads": "none"
+            if perception.heads is None
+            else f"{numbers['heads_parameters']:,} parameters, {perception.heads.config.observed} components of an "
+            f"observation from {perception.heads.config.frames} frames",
             "context": f"{model.dynamics.context_length} latents of {channels} x {height} x {width}",
         },
         "data": {
