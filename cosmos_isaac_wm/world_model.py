@@ -191,8 +191,8 @@ class WorldModel(nn.Module):
         """Load a bundle.
 
         Args:
-            name: A shipped bundle ("default", of MuJoCo's pictures, or "isaac", of Isaac Lab's), a folder, or
-                "hf://owner/repository" on the Hugging Face hub.
+            name: A shipped bundle ("default", of MuJoCo's pictures, "isaac", of Isaac Lab's, or "pendulum", a twin), a
+                folder, or "hf://owner/repository" on the Hugging Face hub.
             device: "auto" takes a GPU if there is one.
 
         Raises:
