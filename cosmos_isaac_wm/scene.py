@@ -96,6 +96,17 @@ class Environment:
         """Its name in Gymnasium's registry."""
         return str(json.loads(self.spec)["id"])
 
+    def must_be_readable(self) -> None:
+        """Raise a ValueError if `spec` is no description of an environment."""
+        try:
+            told = json.loads(self.spec)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"the scene's environment has a spec that is no JSON: {error}") from error
+        if not (isinstance(told, dict) and isinstance(told.get("id"), str) and isinstance(told.get("kwargs"), dict)):
+            raise ValueError(
+                "the scene's environment has a spec without id and kwargs, as Gymnasium's EnvSpec has them"
+            )
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -194,6 +205,8 @@ class Scene:
             raise ValueError("the scene's action_low and action_high are of different lengths, or empty")
         if max(scene.image_size) > _LARGEST:
             raise ValueError(f"the scene has pictures of {scene.image_size}; expected at most {_LARGEST} rows")
+        if scene.environment is not None:
+            scene.environment.must_be_readable()
         if scene.agent is not None and scene.agent not in scene.marker_names:
             raise ValueError(f"the scene's agent {scene.agent!r} is none of its markers {list(scene.marker_names)}")
         return scene

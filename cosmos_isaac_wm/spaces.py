@@ -9,11 +9,24 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from minari.serialization import deserialize_space
 from numpy.typing import NDArray
 from torch import Tensor
 
 Space = spaces.Space[Any]
 PIXELS, STATE = "pixels", "state"  # as Gymnasium's AddRenderObservation names the picture, and what stands beside it
+
+
+def read_space(text: str) -> Space:
+    """A space of actions or observations as Minari writes it, never anything else.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        return deserialize_space(text)
+    except Exception as error:  # whatever a damaged description makes Gymnasium raise
+        raise ValueError(f"a space is damaged: {error}") from error
 
 
 def action_bounds(space: Space, whose: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -11,7 +11,6 @@ from typing import Any, TypedDict
 import numpy as np
 import torch
 from gymnasium import spaces
-from minari.serialization import deserialize_space
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from ..data.stored import layout_of
 from ..perception import Perception
 from ..perception.readout import Located
 from ..protocols import LATENT_LIMIT
+from ..spaces import read_space
 from ..worlds import Glimpse, Infos, Observation
 from .actions import ActionCheck, ChoiceCheck
 from .batches import to_numpy
@@ -85,11 +85,14 @@ class TwinTask:
         self.max_episode_steps = max_episode_steps or scene.episode_steps
         self.device, self._to_torch = perception.device, to_torch
         self._heads, self._layout, self._picture = perception.heads, layout_of(scene), scene.environment.picture
+        size, own_shape = 0 if self._layout is None else self._layout.size, perception.latent_shape
+        if (size, *own_shape) != (self._heads.config.observed, *self._heads.latent_shape):
+            raise ValueError(f"the heads of {scene.name!r} are for other observations, or pictures of another size")
         bounds = np.zeros((2, 0), np.float32) if self._layout is None else self._layout.bounds
         self._bounds = torch.from_numpy(bounds).to(self.device)
-        own = deserialize_space(scene.environment.observation_space)
+        own = read_space(scene.environment.observation_space)
         self.observation_space: spaces.Space[Any] = own if obs_type == "env" else space_of(obs_type, perception)
-        self.action_space = deserialize_space(scene.environment.action_space)
+        self.action_space = read_space(scene.environment.action_space)
         check: ActionCheck | ChoiceCheck
         if isinstance(self.action_space, spaces.Discrete):
             check = ChoiceCheck(self.action_space, num_envs, self.device)

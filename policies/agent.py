@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-from minari.serialization import deserialize_space, serialize_space
+from minari.serialization import serialize_space
 from numpy.typing import NDArray
 from safetensors.torch import load_model, save_model
 from stable_baselines3 import PPO, SAC, TD3
@@ -20,6 +20,7 @@ from stable_baselines3.common.policies import BasePolicy
 from .. import __version__
 from ..borders import ours, own_draws
 from ..perception import BundleError
+from ..spaces import read_space
 from ..storage.atomic import replacing, replacing_folder, write
 from ..storage.bundle import find_bundle, part, seal
 from ..storage.paths import user_path
@@ -147,7 +148,7 @@ class Agent:
             path = folder / _FILES[0]
             described = read(path, _Described, AgentError, part(folder, _FILES[0]))
             _must_be_of_size(described.policy_kwargs, len(part(folder, _FILES[1])))
-            spaces = (_space(described.observation_space), _space(described.action_space))
+            spaces = (read_space(described.observation_space), read_space(described.action_space))
             with own_draws():
                 policy = new_policy(described.algorithm, described.policy, described.policy_kwargs, *spaces).float()
             load_model(policy, folder / _FILES[1])
@@ -201,18 +202,6 @@ def _must_be_of_size(policy_kwargs: dict[str, Any], held: int) -> None:
             weights = sum(one * other for one, other in itertools.pairwise(widths)) + sum(widths)
             if weights > held or len(value) > held:
                 raise ValueError(f"its layers have more weights than {_FILES[1]}, {weights:,} and more")
-
-
-def _space(text: str) -> gym.Space[Any]:
-    """A space of actions or observations, never anything else.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    try:
-        return deserialize_space(text)
-    except Exception as error:  # whatever a damaged description makes Gymnasium raise
-        raise ValueError(f"a space is damaged: {error}") from error
 
 
 def new_policy(

@@ -14,12 +14,12 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, Space
 from gymnasium.spaces import Dict as DictSpace
 from minari.dataset.minari_storage import MinariStorage
-from minari.serialization import deserialize_space, serialize_space
+from minari.serialization import serialize_space
 from numpy.typing import NDArray
 
 from ..borders import how_to_convert
 from ..scene import Environment, Scene
-from ..spaces import PIXELS, STATE, Layout, action_vectors
+from ..spaces import PIXELS, STATE, Layout, action_vectors, read_space
 from ..storage.structured import read
 from .episodes import DatasetError, Episode
 
@@ -64,7 +64,7 @@ def spaces_of(scene: Scene) -> tuple[Space[Any], Space[Any], str | None]:
     picture = Box(0, 255, (*scene.image_size, 3), np.uint8)
     if scene.environment is None:
         return picture, Box(np.array(scene.action_low, np.float32), np.array(scene.action_high, np.float32)), None
-    own, actions = map(deserialize_space, (scene.environment.observation_space, scene.environment.action_space))
+    own, actions = map(read_space, (scene.environment.observation_space, scene.environment.action_space))
     if scene.environment.picture == "":
         return picture, actions, None
     key = scene.environment.picture or PIXELS
@@ -102,7 +102,7 @@ def layout_of(scene: Scene) -> Layout | None:
     """Of what a foreign environment observes beside its picture; None of any other scene, or where there is nothing."""
     if scene.environment is None or scene.environment.picture == "":
         return None
-    own = deserialize_space(scene.environment.observation_space)
+    own = read_space(scene.environment.observation_space)
     if isinstance(own, DictSpace):
         own = DictSpace({key: space for key, space in own.spaces.items() if key != scene.environment.picture})
     return Layout(own, scene.name)

@@ -87,6 +87,11 @@ class Heads(nn.Module):
         self.observation = _mlp(wide, config.hidden, config.observed) if config.observed else None
         self.outcome = _mlp(2 * config.observed + config.actions + config.embedding, config.hidden, 2)
 
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of the latents that they read."""
+        return self.config.channels, self.config.rows, self.config.columns
+
     def embed(self, latents: Tensor) -> Tensor:
         """Normalised latents (n, C, h, w) as embeddings (n, E)."""
         rows, columns = (torch.linspace(-1, 1, size, device=latents.device) for size in latents.shape[-2:])

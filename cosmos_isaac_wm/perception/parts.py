@@ -11,6 +11,7 @@ import torch
 
 from ..borders import own_draws
 from ..scene import Scene
+from ..spaces import read_space
 from ..storage.bundle import from_hub
 from ..storage.structured import shaped
 from ..storage.weights import must_be_buildable
@@ -52,12 +53,9 @@ def parts(
         ValueError: If something cannot be.
     """
     scene, weights = Scene.from_dict(described.scene), folder / "perception.safetensors"
-    return (
-        scene,
-        _tokenizer(described.tokenizer, folder, weights),
-        _readout(described.readout, scene, weights),
-        _heads(described.heads, weights),
-    )
+    tokenizer = _tokenizer(described.tokenizer, folder, weights)
+    readout, heads = described.readout, described.heads
+    return scene, tokenizer, _readout(readout, scene, weights), _heads(heads, scene, tokenizer.channels, weights)
 
 
 def _tokenizer(described: _Tokenizer, folder: Path, weights: Path) -> TinyTokenizer | CosmosTokenizer:
@@ -97,10 +95,14 @@ def _readout(shape: ReadoutConfig | None, scene: Scene, weights: Path) -> Readou
         return Readout(shape, low, high)
 
 
-def _heads(shape: HeadsConfig | None, weights: Path) -> Heads | None:
-    """Untrained heads, if there are to be some."""
+def _heads(shape: HeadsConfig | None, scene: Scene, channels: int, weights: Path) -> Heads | None:
+    """Untrained heads for a scene, if there are to be some."""
     if shape is None:
         return None
+    if (shape.channels, shape.actions) != (channels, scene.action_dim) or scene.environment is None:
+        raise ValueError("its heads are for another tokenizer, other actions, or a scene that is no environment")
+    for space in (scene.environment.observation_space, scene.environment.action_space):
+        read_space(space)  # which is an error now if it is none
     must_be_buildable(shape, lambda: Heads(shape), weights)
     with own_draws():
         return Heads(shape)

@@ -11,7 +11,9 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from cosmos_isaac_wm.envs import DreamEnv, DreamVectorEnv, RealTwinEnv
+from cosmos_isaac_wm.perception import BundleError
 from cosmos_isaac_wm.policies.sb3 import make_dream_vec_env
+from cosmos_isaac_wm.storage.bundle import seal
 from cosmos_isaac_wm.world_model import WorldModel
 from tests.dots import SIZE, DotEnv, dot_twin
 
@@ -159,6 +161,25 @@ def test_a_saved_twin_is_the_same(twin, tmp_path):
     action = np.array([0.5, -1.5], np.float32)
     np.testing.assert_array_equal(env.step(action)[0], other.step(action)[0])
     assert env.step(action)[1] == other.step(action)[1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (('\'{"id": "Dot-v0"', '\'{"id": 7'), "a spec without id and kwargs"),
+        (('\'{"id": "Dot-v0"', "'{"), "a spec that is no JSON"),
+        (('"type": "Box"', '"type": "Box2"'), "a space is damaged"),
+        (("  actions: 2", "  actions: 3"), "its heads are for another tokenizer, other actions"),
+    ],
+)
+def test_a_bundle_whose_environment_is_damaged_is_refused(twin, tmp_path, wrong, told):
+    folder = twin.save(tmp_path / "twin")
+    text = (folder / "perception.yaml").read_text()
+    assert wrong[0] in text
+    (folder / "perception.yaml").write_text(text.replace(*wrong, 1))
+    seal(folder)
+    with pytest.raises(BundleError, match=told):
+        WorldModel.load(folder, "cpu")
 
 
 @pytest.mark.parametrize("kinds", ALL)
