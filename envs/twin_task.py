@@ -96,8 +96,10 @@ class TwinTask:
         check: ActionCheck | ChoiceCheck
         if isinstance(self.action_space, spaces.Discrete):
             check = ChoiceCheck(self.action_space, num_envs, self.device)
-        else:
+        elif isinstance(self.action_space, spaces.Box):
             check = ActionCheck(self.action_space, num_envs, self.device)
+        else:
+            raise ValueError(f"the environment of {scene.name!r} has actions {self.action_space}, which no twin has")
         self.check_actions, self.bound_actions, self.refuse_actions = check, check.bounded, check.refuse
         shape = self._heads.config
         self.goals = torch.zeros(num_envs, 0, device=self.device)
