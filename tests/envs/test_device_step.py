@@ -58,6 +58,7 @@ def test_steps_and_restarts_in_tensors_never_wait_for_the_host(model, mode, obs_
 def test_the_whole_step_is_one_graph(model, mode, obs_type):
     goal = None if obs_type == "pose" else (0.3, 0.3)
     plain, compiled = (make(model, autoreset_mode=mode, obs_type=obs_type, goal=goal) for _ in range(2))
+    torch._dynamo.reset()  # which compiles the same code for so many environments only
     graph = torch.compile(compiled._step, backend="eager", fullgraph=True, dynamic=False)
     generator = torch.Generator().manual_seed(0)
     for _ in range(3 if mode == AutoresetMode.DISABLED else 8):
@@ -72,6 +73,7 @@ def test_the_whole_step_is_one_graph(model, mode, obs_type):
 def test_a_twins_step_is_one_graph_and_does_not_wait_for_the_host_either(mode, kinds):
     twin = dot_twin(observes=kinds[0], acts=kinds[1])
     plain, compiled = (make(twin, autoreset_mode=mode) for _ in range(2))
+    torch._dynamo.reset()  # which compiles the same code for so many environments only
     graph = torch.compile(compiled._step, backend="eager", fullgraph=True, dynamic=False)
     checked, _ = plain.task.bound_actions(torch.from_numpy(plain.action_space.sample()))
     with HostTrips() as trips:
