@@ -70,18 +70,18 @@ def one_by_one(observation: Any, ended: NDArray[np.bool_]) -> NDArray[np.object_
     """The observations of those that ended as Gymnasium's "final_obs": an object array, None for the others."""
     last = np.full(len(ended), None, dtype=object)
     for slot in np.flatnonzero(ended):
-        last[slot] = _row(observation, slot)
+        last[slot] = row_of(observation, slot)
     return last
 
 
-def _row(tree: Any, slot: Any) -> Any:
+def row_of(tree: Any, slot: Any) -> Any:
     """Of one environment in nested dicts of arrays, a copy."""
-    return {key: _row(value, slot) for key, value in tree.items()} if isinstance(tree, dict) else tree[slot].copy()
+    return {key: row_of(value, slot) for key, value in tree.items()} if isinstance(tree, dict) else tree[slot].copy()
 
 
 def unbatch(observation: Any, info: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Observation and info of a batch of one as those of a single environment; what it does not have is left out."""
-    return _row(observation, 0), infos_of(info, [0])[0]
+    return row_of(observation, 0), infos_of(info, [0])[0]
 
 
 def infos_of(info: Mapping[str, Any], slots: Sequence[int]) -> list[dict[str, Any]]:

@@ -127,12 +127,7 @@ class TwinTask:
     @torch.no_grad()
     def glimpse(self, latents: Tensor) -> Glimpse:
         """What the heads make of contexts (n, K, C, h, w): embeddings of the newest frames, and observations."""
-        frames = self._heads.config.frames
-        newest = latents[:, -frames:]
-        lacking = frames - newest.shape[1]  # of a context that is shorter: as if it had rested before
-        newest = torch.cat([newest[:, :1].expand(-1, max(0, lacking), -1, -1, -1), newest], dim=1)
-        parts = [self._heads.embed(part.flatten(0, 1)).unflatten(0, part.shape[:2]) for part in newest.split(64)]
-        memory = torch.cat(parts)
+        memory = torch.cat([self._heads.remember(part) for part in latents.split(64)])
         return Glimpse((memory, self._heads.observe(memory)))
 
     def start(self, which: Tensor, glimpse: Glimpse, keys: Tensor, options: Mapping[str, Any] | None = None) -> None:
@@ -160,7 +155,7 @@ class TwinTask:
         self.steps += 1
         lost = ~latents.flatten(1).isfinite().all(dim=1)
         seen = latents.nan_to_num(0.0).clamp(-LATENT_LIMIT, LATENT_LIMIT)
-        memory = torch.cat([self._memory[:, 1:], heads.embed(seen).unsqueeze(1)], dim=1)
+        memory = heads.follow(self._memory, seen)
         read = heads.observe(memory)
         judged = heads.judge(self._read, read, memory, self.perception.scale_actions(actions))
         self._memory.copy_(memory)

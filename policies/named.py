@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..borders import modules_from_here
+from ..envs.batches import row_of
 
 Predict = Callable[[Any], NDArray[Any]]  # an action for an observation
 
@@ -57,14 +58,8 @@ class EachAlone:
     ) -> tuple[NDArray[Any], None]:
         """An action for each of a batch of observations."""
         rows = range(len(self._each))
-        actions = [predict(_row(observation, row)) for predict, row in zip(self._each, rows, strict=True)]
+        actions = [predict(row_of(observation, row)) for predict, row in zip(self._each, rows, strict=True)]
         return np.stack([np.asarray(action) for action in actions]), None
-
-
-def _row(observation: Any, row: int) -> Any:
-    if isinstance(observation, dict):
-        return {key: _row(value, row) for key, value in observation.items()}
-    return observation[row]
 
 
 def new_named(name: str, env: gym.Env[Any, Any]) -> Predict:

@@ -15,7 +15,7 @@ from ..data.dataset import EpisodeDataset
 from ..data.stored import layout_of, observed
 from ..perception.heads import Heads
 from ..rollout import DreamEngine
-from ..training.heads import explained
+from ..training.heads import explained, state_figures
 from ..world_model import WorldModel
 
 HORIZON = 25  # steps of a dream
@@ -88,7 +88,7 @@ def twin_figures(
                 )
             )
     names = _names(world_model)
-    found = _of_states(torch.cat(read), torch.cat(truth), names, "") if heads.config.observed else {}
+    found = state_figures(torch.cat(read), torch.cat(truth), names) if heads.config.observed else {}
     parts = [_dreamed(world_model, heads, windows[i : i + _AT_ONCE], device) for i in range(0, len(windows), _AT_ONCE)]
     return found | _of_dreams(windows, [row for part in parts for row in part], horizon)
 
@@ -106,14 +106,13 @@ def _dreamed(
     engine = DreamEngine(world_model, len(windows))
     context = torch.stack([window.latents for window in windows]).to(device)
     engine.reset(context)
-    newest = context[:, -heads.config.frames :]
-    memory = heads.embed(newest.flatten(0, 1)).unflatten(0, newest.shape[:2])
+    memory = heads.remember(context)
     now = heads.observe(memory)
     rows = []
     for step in range(longest):
         actions = torch.stack([window.actions[min(step, len(window.actions) - 1)] for window in windows]).to(device)
         latent = engine.step(actions).latent
-        memory = torch.cat([memory[:, 1:], heads.embed(latent).unsqueeze(1)], dim=1)
+        memory = heads.follow(memory, latent)
         before, now = now, heads.observe(memory)
         judged = heads.judge(before, now, memory, perception.scale_actions(actions))
         rows.append((heads.in_units(now).cpu(), judged.rewards.cpu(), judged.ends.cpu() > 0))
@@ -122,17 +121,6 @@ def _dreamed(
         tuple(column[number, : len(window.actions)] for column in columns)  # type: ignore[misc]
         for number, window in enumerate(windows)
     ]
-
-
-def _of_states(read: Tensor, truth: Tensor, names: Sequence[str], when: str) -> dict[str, float]:
-    """R² and mean absolute error of every component, and R² over those that vary."""
-    r2, varies = explained(read, truth)
-    mae = (read - truth).abs().mean(dim=0)
-    found = {f"state_r2_{name}{when}": float(value) for name, value in zip(names, r2, strict=True)}
-    found |= {f"state_mae_{name}{when}": float(value) for name, value in zip(names, mae, strict=True)}
-    if varies.any():
-        found |= {f"state_r2_mean{when}": float(r2[varies].mean()), f"state_r2_min{when}": float(r2[varies].min())}
-    return found
 
 
 def _of_dreams(

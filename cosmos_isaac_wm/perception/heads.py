@@ -99,6 +99,20 @@ class Heads(nn.Module):
         embedded: Tensor = self.to_embedding(self.convolutions(torch.cat([latents, grid], dim=1)).flatten(1))
         return embedded
 
+    def remember(self, contexts: Tensor) -> Tensor:
+        """Embeddings (n, F, E) of the newest frames of contexts (n, K, C, h, w), oldest first.
+
+        A context of fewer frames counts as if everything had rested before.
+        """
+        newest = contexts[:, -self.config.frames :]
+        lacking = max(0, self.config.frames - newest.shape[1])
+        newest = torch.cat([newest[:, :1].expand(-1, lacking, -1, -1, -1), newest], dim=1)
+        return self.embed(newest.flatten(0, 1)).unflatten(0, newest.shape[:2])
+
+    def follow(self, memory: Tensor, latents: Tensor) -> Tensor:
+        """Embeddings (B, F, E) of the newest frames, when the next latents (B, C, h, w) are there."""
+        return torch.cat([memory[:, 1:], self.embed(latents).unsqueeze(1)], dim=1)
+
     def observe(self, memory: Tensor) -> Tensor:
         """Embeddings of the newest frames (B, F, E), oldest first, as normalised observations (B, D)."""
         if self.observation is None:

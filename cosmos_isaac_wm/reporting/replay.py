@@ -83,6 +83,7 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
         noise = np.random.default_rng(number)
         self._truth = reference(self.world_model.scene, episode, self._first, None, simulator, noise)
         self._layout = layout_of(self.world_model.scene) if self.world_model.perception.heads is not None else None
+        self._observed = observed(episode, self.world_model.scene) if self._layout is not None else None
         self._recording, self._started = self._new_recording(), False
         self.evaluation: Evaluation | None = None
 
@@ -151,8 +152,9 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
         """What was observed and earned in a step of a twin, beside what was dreamed."""
         heads, episode, index = self.world_model.perception.heads, self.episode, self._first - 1 + step
         assert heads is not None
+        assert self._observed is not None
         dreamed = heads.in_units(self._dream.task.remembered["read"])[0].tolist()
-        true = observed(episode, self.world_model.scene)[index].tolist()
+        true = self._observed[index].tolist()
         told = (episode.rewards, episode.terminations)
         paid, ended = (float("nan") if each is None else float(each[index - 1]) for each in told)
         time_s = step / self.world_model.scene.control_hz

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -174,17 +174,25 @@ def judge_heads(
         read = torch.cat([heads.in_units(now), judged.rewards[:, None]], dim=1).cpu()
         rows.append((read, torch.cat([observed[:, 1], rewards[:, None]], dim=1), judged.ends.cpu() > 0, ends > 0))
     read, truth, over, ended = (torch.cat(column) for column in zip(*rows, strict=True))
-    r2, varies = explained(read, truth)
-    mae = (read - truth).abs().mean(dim=0)
-    found = {f"state_r2_{index}": float(value) for index, value in enumerate(r2[:-1])}
-    found |= {f"state_mae_{index}": float(value) for index, value in enumerate(mae[:-1])}
-    if (known := r2[:-1][varies[:-1]]).numel():
-        found |= {"state_r2_mean": float(known.mean()), "state_r2_min": float(known.min())}
+    components = range(heads.config.observed)
+    found = state_figures(read[:, :-1], truth[:, :-1], [str(index) for index in components]) if components else {}
+    r2, varies = explained(read[:, -1:], truth[:, -1:])
     right = float((over & ended).sum())
-    found |= {"reward_r2": float(r2[-1])} if varies[-1] else {}
-    found["reward_mae"] = float(mae[-1])
+    found |= {"reward_r2": float(r2)} if varies else {}
+    found["reward_mae"] = float((read - truth)[:, -1].abs().mean())
     found |= {"end_precision": right / float(over.sum())} if over.any() else {}
     return found | ({"end_recall": right / float(ended.sum())} if ended.any() else {})
+
+
+def state_figures(read: Tensor, truth: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """R² and mean absolute error of every component of observations (n, D), and R² over those that vary."""
+    r2, varies = explained(read, truth)
+    mae = (read - truth).abs().mean(dim=0)
+    found = {f"state_r2_{name}": float(value) for name, value in zip(names, r2, strict=True)}
+    found |= {f"state_mae_{name}": float(value) for name, value in zip(names, mae, strict=True)}
+    if varies.any():
+        found |= {"state_r2_mean": float(r2[varies].mean()), "state_r2_min": float(r2[varies].min())}
+    return found
 
 
 def explained(read: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

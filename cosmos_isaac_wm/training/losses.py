@@ -131,14 +131,13 @@ class ObservationJudge:
     def __init__(self, heads: Heads, context: Tensor, truth: Targets, config: FitConfig):
         self._heads, self._config = heads, config
         self._truth = heads.normalised(truth.observed)
-        newest = context[:, -heads.config.frames :]
         with torch.no_grad():
-            self._memory = heads.embed(newest.flatten(0, 1)).unflatten(0, newest.shape[:2])
+            self._memory = heads.remember(context)
         self._read = self._truth[:, 0]
 
     def see(self, latents: Tensor) -> None:
         """See `Judge`."""
-        self._memory = torch.cat([self._memory[:, 1:], self._heads.embed(latents).unsqueeze(1)], dim=1)
+        self._memory = self._heads.follow(self._memory, latents)
         self._read = self._heads.observe(self._memory).float()
 
     def terms(self, step: int) -> list[Term]:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from ..borders import ours
 from ..data.windows import EncodedEpisodes
 from ..perception import Perception
-from ..perception.heads import Heads
 from ..perception.tracking import REFERENCE_WIDTH
 
 Floats = NDArray[np.floating]
@@ -104,7 +103,7 @@ def _dream(
     sees, heads = unit_of(perception, episodes) in ("px", "mm"), perception.heads
     memory = None
     if heads is not None and unit_of(perception, episodes) == "std":
-        memory = _memory(heads, context)
+        memory = heads.remember(context)
     positions, off, size = [], [], []  # they stay on the device: a GPU is waited for once, at the end
     for step in range(steps):
         latent = dynamics(context, actions[:, length - 1 + step]).latent.float()
@@ -113,7 +112,7 @@ def _dream(
         if sees:
             positions.append(perception.locate(latent).positions)
         elif memory is not None and heads is not None:
-            memory = torch.cat([memory[:, 1:], heads.embed(latent).unsqueeze(1)], dim=1)
+            memory = heads.follow(memory, latent)
             truth = heads.normalised(episodes.observed[:, length + step].to(device))
             off.append((heads.observe(memory) - truth).abs().mean(dim=1))
         else:
@@ -127,12 +126,6 @@ def _dream(
     )
 
 
-def _memory(heads: Heads, context: Tensor) -> Tensor:
-    """What the heads remember of contexts (E, K, C, h, w)."""
-    newest = context[:, -heads.config.frames :]
-    return heads.embed(newest.flatten(0, 1)).unflatten(0, newest.shape[:2])
-
-
 def _errors(
     perception: Perception, episodes: EncodedEpisodes, dreamed: _Dreamed, length: int, steps: int
 ) -> dict[str, Floats]:
@@ -140,7 +133,7 @@ def _errors(
     context = episodes.latents[:, :length].to(perception.device).float()
     if unit_of(perception, episodes) == "std" and perception.heads is not None:
         heads = perception.heads
-        read, seen = heads.observe(_memory(heads, context)), heads.normalised(episodes.observed.to(context.device))
+        read, seen = heads.observe(heads.remember(context)), heads.normalised(episodes.observed.to(context.device))
         still = (seen[:, length : length + steps] - read.unsqueeze(1)).abs().mean(dim=2)
         return {"error": dreamed.off, "still": still.cpu().numpy()}
     if not dreamed.positions.shape[2]:

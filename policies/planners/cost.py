@@ -84,9 +84,7 @@ class RewardCost:
     def __call__(self, imagined: Imagined) -> Tensor:
         """Costs (P,)."""
         heads, (count, steps) = self._heads, imagined.latents.shape[:2]
-        frames = heads.config.frames
-        begun = heads.embed(imagined.context[-frames:])
-        begun = torch.cat([begun[:1].expand(max(0, frames - len(begun)), -1), begun])
+        frames, begun = heads.config.frames, heads.remember(imagined.context.unsqueeze(0))
         embedded = heads.embed(imagined.latents.flatten(0, 1).float()).unflatten(0, (count, steps))
         memory = torch.cat([begun.expand(count, -1, -1), embedded], dim=1).unfold(1, frames, 1).transpose(2, 3)
         read = heads.observe(memory.flatten(0, 1)).unflatten(0, (count, steps + 1))
