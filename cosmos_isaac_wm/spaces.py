@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -27,6 +27,11 @@ def read_space(text: str) -> Space:
         return deserialize_space(text)
     except Exception as error:  # whatever a damaged description makes Gymnasium raise
         raise ValueError(f"a space is damaged: {error}") from error
+
+
+def is_picture(space: Space) -> TypeGuard[spaces.Box]:
+    """Whether observations of a space are pictures: uint8 (H, W, 3)."""
+    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and space.shape[2:] == (3,)
 
 
 def action_bounds(space: Space, whose: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -91,9 +91,12 @@ def _draw_histograms(picture: str | os.PathLike[str], columns: dict[str, NDArray
     width = min(4, len(columns))
     height = -(-len(columns) // width)
     figure = Figure(figsize=(3.2 * width, 2.4 * height), layout="constrained")
-    for axis, (name, values) in zip(figure.subplots(height, width, squeeze=False).flat, columns.items(), strict=False):
+    axes = figure.subplots(height, width, squeeze=False).ravel()
+    for axis, (name, values) in zip(axes, columns.items(), strict=False):
         axis.hist(values[np.isfinite(values)], bins=40, color="tab:blue")
-        axis.set(title=name)
+        axis.set(title=name, ylabel="episodes" if len(values) == len(columns["return"]) else "frames")
+    for axis in axes[len(columns) :]:
+        axis.remove()
     with replacing(picture) as temporary:
         figure.savefig(temporary, dpi=110)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..borders import how_to_convert
 from ..scene import Environment, Scene
-from ..spaces import PIXELS, STATE, Layout, action_vectors, read_space
+from ..spaces import PIXELS, STATE, Layout, action_vectors, is_picture, read_space
 from ..storage.structured import read
 from .episodes import DatasetError, Episode
 
@@ -242,7 +242,7 @@ def image_space(space: Space[Any], path: Path) -> tuple[str | None, Box]:
     """The picture among the observations: (key or None, its Box)."""
     candidates = dict(space.spaces) if isinstance(space, DictSpace) else {None: space}
     for key, box in candidates.items():
-        if isinstance(box, Box) and box.dtype == np.uint8 and len(box.shape) == 3 and box.shape[-1] == 3:
+        if is_picture(box):
             return key, box
     advice = next(
         (

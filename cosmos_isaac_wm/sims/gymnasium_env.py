@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..borders import modules_from_here
 from ..scene import Environment, Scene
-from ..spaces import PIXELS, STATE, Layout, action_bounds, own_actions
+from ..spaces import PIXELS, STATE, Layout, action_bounds, is_picture, own_actions
 from .mujoco import whole_state
 
 _PACKAGES = {  # whose environments have to be installed; by namespace, or the beginning of the name
@@ -245,7 +246,7 @@ def _with_pictures(
         env: gym.Env[Any, Any] = gym.make(env_id, **kwargs, **more)
         space = env.observation_space
         for key, box in (dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}).items():
-            if isinstance(box, spaces.Box) and box.dtype == np.uint8 and box.shape[2:] == (3,):
+            if is_picture(box):
                 if rows is not None and rows != box.shape[0]:
                     raise ValueError(f"{env_id} observes pictures of {box.shape}, which are recorded as they are")
                 return env, key
@@ -276,6 +277,7 @@ def resized(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
     return np.rint(smaller).astype(np.uint8)
 
 
+@functools.cache  # of every picture of an environment the same
 def _shares(before: int, after: int) -> NDArray[np.float32]:
     """What share of every new row's area each old row has, (after, before)."""
     edges = np.linspace(0, before, after + 1)
