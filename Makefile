@@ -14,6 +14,18 @@ test-isaac: ## Run what needs it.
 	@test -x $(ISAAC)/bin/python || { echo "no Isaac Lab environment in $(ISAAC); build it with: make isaac"; exit 1; }
 	$(ISAAC)/bin/python -m pytest -m isaac
 
+# LeRobot's own Python environment: it wants another PyTorch (docs/data.md); some 8 GB.
+LEROBOT ?= .lerobot
+
+.PHONY: lerobot test-lerobot
+lerobot: ## Build it from the versions that were tested.
+	python3 -m venv $(LEROBOT)
+	$(LEROBOT)/bin/pip install lerobot==0.4.4 torch==2.9.1 torchvision==0.24.1
+
+test-lerobot: ## See that it reads what is written here, and that what it writes is read.
+	@test -x $(LEROBOT)/bin/python || { echo "no LeRobot in $(LEROBOT); build it with: make lerobot"; exit 1; }
+	LEROBOT=$(abspath $(LEROBOT)) pytest -m lerobot
+
 # From nothing to an evaluated bundle on one big GPU, within ten minutes of an H100 with 16 processor cores (docs/performance.md).
 GPU_OUT ?= gpu-out
 GPU_DEVICE ?= cuda

@@ -80,24 +80,31 @@ class Environment:
     """The Gymnasium environment that recordings are of.
 
     Attributes:
-        spec: Its `EnvSpec` as JSON. Nothing is made from it: it may come from anywhere.
+        spec: Its `EnvSpec` as JSON, None where recordings do not tell. Nothing is made from it: it may be anybody's.
         observation_space: Its own, as Minari writes spaces.
         action_space: Its own, as Minari writes spaces.
         picture: Key of the picture among its observations, "" where they are the picture; None where it was rendered.
     """
 
-    spec: str
+    spec: str | None
     observation_space: str
     action_space: str
     picture: str | None = None
 
     @property
-    def id(self) -> str:
-        """Its name in Gymnasium's registry."""
-        return str(json.loads(self.spec)["id"])
+    def id(self) -> str | None:
+        """Its name in Gymnasium's registry, None where recordings do not tell."""
+        return None if self.spec is None else str(json.loads(self.spec)["id"])
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """What it is made with."""
+        return {} if self.spec is None else dict(json.loads(self.spec)["kwargs"])
 
     def must_be_readable(self) -> None:
         """Raise a ValueError if `spec` is no description of an environment."""
+        if self.spec is None:
+            return
         try:
             told = json.loads(self.spec)
         except (ValueError, RecursionError) as error:

@@ -127,7 +127,7 @@ class RealEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
             raise ValueError(f"unknown render_mode {render_mode!r}; expected None or 'rgb_array'")
         model = loaded(world_model, device)
         if model.scene.environment is not None:
-            own = model.scene.environment.id
+            own = model.scene.environment.id or "module:Name-v0"
             raise ValueError(
                 f"the bundle is a twin of {own}, so that is its real environment: gymnasium.make({own!r}), or "
                 "cosmos_isaac_wm.envs.RealTwinEnv to see it through the bundle's eyes"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
@@ -62,7 +61,7 @@ class RealTwinEnv(gym.Env[Any, Any]):
             raise ValueError(f"the bundle of scene {model.scene.name!r} is of no foreign environment")
         environment_of(model.scene, named).close()  # which must be what was recorded
         rows = model.scene.image_size[0] if told.picture is None else None
-        self.source = GymnasiumEnv(named or told.id, json.loads(told.spec)["kwargs"], rows)
+        self.source = GymnasiumEnv(named or str(told.id), told.kwargs, rows)
         self.task: Task = new_task(model.perception, obs_type=obs_type)
         self.action_space, self.observation_space = self.task.action_space, self.task.observation_space
         shape = (1, model.dynamics.context_length, *model.perception.latent_shape)

@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 
 from cosmos_isaac_wm.contexts import BEGINNING, Contexts
+from cosmos_isaac_wm.data import Episode
 from cosmos_isaac_wm.data.collection import Job
 from cosmos_isaac_wm.data.windows import EncodedEpisodes, encode_episodes
 from cosmos_isaac_wm.dynamics import ResNetRollout, ResNetRolloutConfig
@@ -18,6 +19,7 @@ from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.perception.heads import HeadsConfig
 from cosmos_isaac_wm.perception.tokenizers import TinyTokenizer, TinyTokenizerConfig
 from cosmos_isaac_wm.policies.env_recording import environment, record_env_episodes
+from cosmos_isaac_wm.scene import Scene
 from cosmos_isaac_wm.training.heads import new_heads
 from cosmos_isaac_wm.world_model import WorldModel
 
@@ -90,11 +92,16 @@ class DotEnv(gym.Env[Any, Any]):
 gym.register("Dot-v0", "tests.dots:DotEnv", max_episode_steps=12)
 
 
-def encoded_dots(count: int = 6, seed: int = 0, **kwargs: Any) -> tuple[Perception, EncodedEpisodes]:
-    """An untrained tokenizer of the dot, and recorded episodes encoded with it, of unit variance."""
+def recorded_dots(count: int = 6, seed: int = 0, **kwargs: Any) -> tuple[Scene, list[Episode]]:
+    """Recorded episodes of the dot under random actions."""
     jobs = [Job(number, "episode", 100 * seed + number, 12) for number in range(count)]
     episodes = [record_env_episodes([job], "tests.dots:Dot-v0", json.dumps(kwargs), None, "random")[0] for job in jobs]
-    scene = environment("tests.dots:Dot-v0", json.dumps(kwargs), None).scene
+    return environment("tests.dots:Dot-v0", json.dumps(kwargs), None).scene, episodes
+
+
+def encoded_dots(count: int = 6, seed: int = 0, **kwargs: Any) -> tuple[Perception, EncodedEpisodes]:
+    """An untrained tokenizer of the dot, and recorded episodes encoded with it, of unit variance."""
+    scene, episodes = recorded_dots(count, seed, **kwargs)
     torch.manual_seed(0)
     tokenizer = TinyTokenizer(TinyTokenizerConfig(widths=(16, 16), blocks=1))
     perception = Perception(scene, tokenizer).eval().requires_grad_(False)

@@ -14,7 +14,18 @@ FOLDERS = {"envs": "cosmos_isaac_wm.envs", "policies": "cosmos_isaac_wm.policies
 # The floors of the house, from the ground up; a unit is a file or a room (folder) of the package. A file imports from
 # floors beneath its own, and from its own room.
 FLOORS = [
-    {"configs", "weights", "protocols", "precision", "counter_rng", "borders", "spaces", "storage", "executors"},
+    {
+        "configs",
+        "weights",
+        "protocols",
+        "precision",
+        "counter_rng",
+        "borders",
+        "spaces",
+        "resizing",
+        "storage",
+        "executors",
+    },
     {"scene"},
     {"perception", "dynamics", "data", "sims", "contexts"},
     {"training"},
@@ -30,8 +41,8 @@ FLOORS = [
 ]
 # Stricter than their floor: nothing else of this package.
 ONLY = {
-    "sims": {"protocols", "scene", "spaces", "borders"},
-    "data": {"scene", "spaces", "storage", "executors", "borders"},
+    "sims": {"protocols", "scene", "spaces", "borders", "resizing"},
+    "data": {"scene", "spaces", "storage", "executors", "borders", "resizing"},
     "dynamics": {"protocols"},
     "storage": set(),
     "scene": {"storage"},  # how it is read
@@ -41,6 +52,7 @@ ONLY = {
     "borders": set(),
     "executors": set(),
     "spaces": set(),
+    "resizing": set(),
 }
 HEAVY_ON_DEMAND = {"minari", "mujoco", "torch"}  # never imported by protocols.py and scene.py
 

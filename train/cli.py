@@ -30,6 +30,8 @@ COMMANDS = {
     "demo": "replay held-out episodes in the dream and show the report",
     "collect": "collect episodes from the real simulator",
     "import-isaac": "turn a recording of Isaac Lab's RecorderManager into a dataset",
+    "import-lerobot": "turn a LeRobotDataset v3 into a dataset",
+    "export-lerobot": "write a dataset as a LeRobotDataset v3",
     "fit-tokenizer": "train the embedded tokenizer and the readout on datasets",
     "fit-dynamics": "train or refresh the dynamics and write a world model bundle",
     "evaluate": "measure a bundle on held-out episodes",
@@ -210,6 +212,12 @@ def _in_words(error: Exception) -> str:
 def going_on(where: str) -> None:
     """Say from where a command goes on that was interrupted, or that it was finished before."""
     print(f"going on from {where}", file=sys.stderr, flush=True)
+
+
+def first_as(option: str, argv: Sequence[str] | None) -> list[str]:
+    """Arguments, of which the first may stand without its option."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return [option, *arguments] if arguments and not arguments[0].startswith("-") else arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cosmos_isaac_wm.data.episodes import DatasetError
 from cosmos_isaac_wm.data.importers.isaac import IsaacFile, IsaacKeys
+from cosmos_isaac_wm.data.importers.once import import_once
 from cosmos_isaac_wm.data.splits import draw_splits
-from cosmos_isaac_wm.data.writing import write_dataset
 from cosmos_isaac_wm.scene import Marker, Scene
-from cosmos_isaac_wm.storage.lock import claim, holding
+from cosmos_isaac_wm.storage.lock import holding
 from cosmos_isaac_wm.train import cli
 
 
@@ -69,15 +67,9 @@ class ImportIsaac:
         keys = dataclasses.asdict(self.keys)
         metadata = {"simulator": "imported", "source": source.fingerprint(), "keys": keys}
         count = len(source.lengths)
-        bound = self.out / "import.json"
-        if (self.out / "data").exists() and not bound.exists():
-            raise FileExistsError(f"{self.out} already holds a dataset, which was not imported there; choose another")
-        claim(bound, {"scene": scene.to_dict(), "kind": self.kind, "seed": self.seed, **metadata})
-        if (self.out / "data").exists():
+        splits, settings = draw_splits([self.kind] * count, self.seed), {"kind": self.kind, "seed": self.seed}
+        if not import_once(self.out, source.episodes(scene, self.kind), scene, splits, metadata, settings):
             cli.going_on(f"the finished dataset {self.out}")
-        else:
-            episodes = tqdm(source.episodes(scene, self.kind), total=count, desc="import", unit="episode")
-            write_dataset(self.out, episodes, scene, draw_splits([self.kind] * count, self.seed), metadata)
         source.close()
         print(f"{count} episodes of {scene.image_size} pictures and {scene.action_dim} actions in {self.out}")
         if source.left_out:
@@ -127,10 +119,7 @@ class ImportIsaac:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `cosmos-wm import-isaac` command; its file may stand first, without `--file`."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments and not arguments[0].startswith("-"):
-        arguments.insert(0, "--file")
-    return cli.run(ImportIsaac, "import-isaac", arguments)
+    return cli.run(ImportIsaac, "import-isaac", cli.first_as("--file", argv))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,9 @@ def _sections(
             "actions": f"{scene.action_dim}, from {list(scene.action_low)} to {list(scene.action_high)}",
             "tracked": ", ".join(scene.marker_names) or "nothing",
             "agent": scene.agent or "none",
-            "environment": "none" if scene.environment is None else f"{scene.environment.id}, of which it is a twin",
+            "environment": "none"
+            if scene.environment is None
+            else f"{scene.environment.id or 'recorded elsewhere'}, of which it is a twin",
         },
         "model": {
             "dynamics": f"{type(model.dynamics).__name__}, {numbers['dynamics_parameters']:,} parameters",

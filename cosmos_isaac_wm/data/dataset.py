@@ -49,6 +49,7 @@ class EpisodeDataset:
     Attributes:
         kinds: Kind of each episode.
         seeds: Seed of each, -1 where none is known.
+        splits: "train", "val" or "test" of each, "" where there is no split.
         lengths: Steps of each, T; it has T + 1 frames.
 
     Raises:
@@ -66,7 +67,7 @@ class EpisodeDataset:
             self.kinds = [str(attribute.get("kind", "episode")) for attribute in attributes]
             seeds = [attribute.get("seed") for attribute in attributes]
             self.seeds = [-1 if seed is None else int(seed) for seed in seeds]
-            self._splits = [str(attribute.get("split", "")) for attribute in attributes]
+            self.splits = [str(attribute.get("split", "")) for attribute in attributes]
             self._digests = [attribute.get(DIGEST) for attribute in attributes]
             self.lengths = [int(attribute["total_steps"]) for attribute in attributes]
         except Exception as error:  # Minari meets what others have written with whatever Python raises
@@ -155,14 +156,14 @@ class EpisodeDataset:
             raise DatasetError(f"unknown split {split!r}; expected one of {(*SPLITS, 'all')}")
         if split != "all":
             self.must_be_split()
-        chosen = [i for i, name in enumerate(self._splits) if split in ("all", name)]
+        chosen = [i for i, name in enumerate(self.splits) if split in ("all", name)]
         if not chosen:
             raise DatasetError(f"split {split!r} of {self.path} is empty")
         return [i for i in chosen if kind is None or self.kinds[i] == kind]
 
     def must_be_split(self) -> None:
         """Refuse a dataset that does not say which episodes may be trained on."""
-        if not any(self._splits):
+        if not any(self.splits):
             raise DatasetError(
                 f"{self.path} has no train/val/test split; store one with "
                 "`python -c \"from cosmos_isaac_wm.data import assign_splits; assign_splits('DIR', seed=0)\"`"
@@ -190,7 +191,7 @@ class EpisodeDataset:
         """Episodes of a split, or of "all", with so many frames, maybe none; a word says once which were left out."""
         if split != "all":
             self.must_be_split()
-        members = [i for i, own in enumerate(self._splits) if split in ("all", own)]
+        members = [i for i, own in enumerate(self.splits) if split in ("all", own)]
         enough = [i for i in members if self.lengths[i] + 1 >= least]
         short = sorted(set(members) - set(enough))
         if short and (split, least) not in self._told:
@@ -253,7 +254,7 @@ class EpisodeDataset:
 
     def fingerprint(self) -> str:
         """A hash of what was collected: sizes, kinds, seeds, splits and metadata; stored with whatever is fitted."""
-        content = [self._dataset.total_steps, self.kinds, self.seeds, self._splits, self.metadata]
+        content = [self._dataset.total_steps, self.kinds, self.seeds, self.splits, self.metadata]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -69,7 +69,7 @@ def write_dataset(
             _append(storage, index, episode, scene, picture, split)
         ours = with_digest({"scene": scene.to_dict(), **(metadata or {})})
         about = {"dataset_id": dataset_id, "minari_version": minari.__version__, METADATA_KEY: ours}
-        if scene.environment is not None:
+        if scene.environment is not None and scene.environment.spec is not None:
             about["env_spec"] = scene.environment.spec  # from which Minari's `recover_environment` makes it
         storage.update_metadata(about)
     return path

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
-import json
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -19,6 +17,7 @@ from minari.serialization import serialize_space
 from numpy.typing import NDArray
 
 from ..borders import modules_from_here
+from ..resizing import ROWS, recorded_size, resized
 from ..scene import Environment, Scene
 from ..spaces import PIXELS, STATE, Layout, action_bounds, is_picture, own_actions
 from .mujoco import whole_state
@@ -35,7 +34,6 @@ _PACKAGES = {  # whose environments have to be installed; by namespace, or the b
     "Meta-World": "metaworld",
     **dict.fromkeys(("Fetch", "Hand", "Adroit", "Franka", "PointMaze", "AntMaze"), "gymnasium-robotics"),
 }
-_SQUARE = 64  # rows of a picture that is rendered, where nobody asks for more
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ class GymnasiumEnv:
         if isinstance(whole := self._pictured.observation_space, spaces.Dict):
             Layout(spaces.Dict({key: space for key, space in whole.spaces.items() if key != self._key}), env_id)
         low, high = action_bounds(self.env.action_space, env_id)
-        self._shape = _size(self._picture_space().shape, rows if picture is None else None)
+        self._shape = recorded_size(self._picture_space().shape, rows if picture is None else None)
         self.scene = Scene(
             name=env_id.rpartition(":")[2],
             control_hz=self._rate(),
@@ -175,20 +173,19 @@ def environment_of(scene: Scene, named: str | None = None, **more: Any) -> gym.E
     """
     told = scene.environment
     assert told is not None
-    kwargs = json.loads(told.spec)["kwargs"]
-    if named is None and (told.id not in gym.registry or kwargs):
+    if named is None and (told.id not in gym.registry or told.kwargs):
+        which = f"of {told.id}{f' with {told.kwargs}' if told.kwargs else ''}" if told.id else "of no known environment"
         raise ValueError(
-            f"the recordings are of {told.id}{f' with {kwargs}' if kwargs else ''}: name the environment to have it "
-            "made, as it was named to collect them"
+            f"the recordings are {which}: name the environment to have it made, as it was named to collect them"
         )
     with modules_from_here():
-        spec = _spec(named or told.id)
-        if spec.id != told.id:
+        spec = _spec(named or str(told.id))
+        if told.id is not None and spec.id != told.id:
             raise ValueError(f"the recordings are of {told.id}, not of {named}")
-        env: gym.Env[Any, Any] = gym.make(spec, **kwargs, **more)
+        env: gym.Env[Any, Any] = gym.make(spec, **told.kwargs, **more)
     for name in ("observation_space", "action_space"):
         if (own := serialize_space(getattr(env, name))) != (theirs := getattr(told, name)):
-            raise ValueError(f"{told.id} has the {name} {own} here, but {theirs} when it was recorded")
+            raise ValueError(f"{spec.id} has the {name} {own} here, but {theirs} when it was recorded")
     return env
 
 
@@ -241,7 +238,7 @@ def _with_pictures(
     more: dict[str, Any] = {"render_mode": "rgb_array"}
     creator = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
     if isinstance(creator, type) and issubclass(creator, MujocoEnv) and not {"width", "height"} & kwargs.keys():
-        more |= dict.fromkeys(("width", "height"), rows or _SQUARE)  # drawn in this size, instead of made smaller
+        more |= dict.fromkeys(("width", "height"), rows or ROWS)  # drawn in this size, instead of made smaller
     try:
         env: gym.Env[Any, Any] = gym.make(env_id, **kwargs, **more)
         space = env.observation_space
@@ -257,30 +254,3 @@ def _with_pictures(
     except (TypeError, gym.error.Error, ModuleNotFoundError, AttributeError) as error:
         said = " ".join(str(error).split())
         raise ValueError(f"{env_id} cannot be made with pictures (render_mode='rgb_array'): {said}") from error
-
-
-def _size(shape: tuple[int, ...], rows: int | None) -> tuple[int, int]:
-    """Rows and columns to record a picture with: as many rows as asked for, and what is as wide then, in eights."""
-    height, width, _ = shape
-    if rows is None and min(height, width) <= _SQUARE:
-        return height, width
-    wanted = rows or _SQUARE
-    return (wanted, max(8, 8 * round(width * wanted / height / 8))) if wanted < height else (height, width)
-
-
-def resized(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A picture (H, W, 3) made smaller, every pixel the mean of what it covers."""
-    if picture.shape[:2] == size:
-        return picture
-    rows, columns = (_shares(before, after) for before, after in zip(picture.shape, size, strict=False))
-    smaller = np.einsum("ih,hwc,jw->ijc", rows, picture.astype(np.float32), columns, optimize=True)
-    return np.rint(smaller).astype(np.uint8)
-
-
-@functools.cache  # of every picture of an environment the same
-def _shares(before: int, after: int) -> NDArray[np.float32]:
-    """What share of every new row's area each old row has, (after, before)."""
-    edges = np.linspace(0, before, after + 1)
-    old = np.arange(before)
-    covered = np.minimum(edges[1:, None], old + 1) - np.maximum(edges[:-1, None], old)
-    return (covered.clip(0) * after / before).astype(np.float32)

@@ -10,6 +10,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from .atomic import write
+from .hub import HUB, downloaded
 from .paths import user_path
 from .structured import content_of
 
@@ -125,14 +126,8 @@ def find_bundle(name: str | os.PathLike[str]) -> Path:
     if not isinstance(name, str | os.PathLike):
         raise BundleError(f"a world model is a shipped name, a folder or hf://owner/repository, not {name!r}")
     text = os.fspath(name)
-    if text.startswith("hf://"):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError
-
-        try:
-            return Path(snapshot_download(text.removeprefix("hf://")))
-        except HFValidationError as error:
-            raise BundleError(f"{text!r} is no hf://owner/repository: {error}") from error
+    if text.startswith(HUB):
+        return downloaded(text, error=BundleError)
     try:
         if (user_path(text) / "config.yaml").is_file():
             return user_path(text)

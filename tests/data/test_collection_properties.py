@@ -109,7 +109,7 @@ def assert_same(found, expected):
     """All that a dataset holds."""
     for one, other in zip(found.episodes(range(len(JOBS))), expected.episodes(range(len(JOBS))), strict=True):
         np.testing.assert_equal(dataclasses.asdict(one), dataclasses.asdict(other))
-    for name in ("kinds", "seeds", "_splits", "lengths", "metadata", "scene"):
+    for name in ("kinds", "seeds", "splits", "lengths", "metadata", "scene"):
         assert getattr(found, name) == getattr(expected, name)
     assert found.fingerprint() == expected.fingerprint()
 

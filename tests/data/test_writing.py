@@ -92,7 +92,7 @@ def test_a_dataset_is_never_overwritten(folder, scene, make_episode):
 def test_relative_folders_will_do(tmp_path, monkeypatch, scene, make_episode):
     monkeypatch.chdir(tmp_path)
     write_dataset("some/where", [make_episode(scene, seed) for seed in range(2)], scene)
-    assert assign_splits("some/where", seed=0) == EpisodeDataset("some/where")._splits
+    assert assign_splits("some/where", seed=0) == EpisodeDataset("some/where").splits
     assert len(EpisodeDataset("some/where")[1]) == 16
 
 

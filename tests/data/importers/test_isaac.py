@@ -170,3 +170,31 @@ def test_an_object_needs_pose_hue_and_workspace(write, tmp_path, capsys):
     argv = ["--file", str(write()), "--out", str(tmp_path / "out"), "--hues", '{"cube": [345, 15]}']
     assert import_isaac.main(argv) == 1
     assert "a tracked object needs both" in capsys.readouterr().err
+
+
+def test_a_recording_in_robomimics_layout_is_read(tmp_path):
+    """As robomimic writes it: demos with `num_samples`, observations before each action, and what it made them with."""
+    rng, path = np.random.default_rng(0), tmp_path / "image.hdf5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("data")
+        group.attrs["total"], group.attrs["env_args"] = 15, '{"env_name": "Lift", "type": 1, "env_kwargs": {}}'
+        for number, steps in enumerate((7, 8)):
+            demo = group.create_group(f"demo_{number}")
+            demo.attrs["num_samples"], demo.attrs["model_file"] = steps, "<mujoco/>"
+            for prefix in ("obs", "next_obs"):
+                demo[f"{prefix}/agentview_image"] = rng.integers(0, 255, (steps, 16, 16, 3), np.uint8)
+                demo[f"{prefix}/robot0_eef_pos"] = rng.normal(size=(steps, 3))
+            demo["actions"] = rng.uniform(-1, 1, (steps, 7))
+            demo["rewards"], demo["dones"] = np.zeros(steps), np.arange(steps) == steps - 1
+            demo["states"] = rng.normal(size=(steps, 32))
+        file["mask/train"] = np.array([b"demo_0"])
+    argv = [str(path), "--out", str(tmp_path / "data"), "--keys.frames", "obs/agentview_image"]
+    argv += ["--keys.infos", '{"eef": "obs/robot0_eef_pos"}', "--control_hz", "20"]
+    assert import_isaac.main(argv) == 0
+    dataset = EpisodeDataset(tmp_path / "data")
+    with h5py.File(path) as file:
+        for number, episode in enumerate(dataset.episodes(range(2))):
+            demo = file[f"data/demo_{number}"]
+            assert np.array_equal(episode.frames, demo["obs/agentview_image"])
+            assert np.allclose(episode.actions, demo["actions"][:-1])
+            assert np.allclose(episode.infos["eef"], demo["obs/robot0_eef_pos"])
