@@ -13,7 +13,17 @@ from minari.dataset.minari_storage import MinariStorage
 from cosmos_isaac_wm.data import EpisodeDataset, assign_splits
 from cosmos_isaac_wm.envs import DreamEnv
 from cosmos_isaac_wm.policies.agent import Agent
-from cosmos_isaac_wm.train import collect, evaluate, fit_dynamics, fit_tokenizer, record, train_agent, transfer
+from cosmos_isaac_wm.train import (
+    collect,
+    evaluate,
+    export_lerobot,
+    fit_dynamics,
+    fit_tokenizer,
+    import_lerobot,
+    record,
+    train_agent,
+    transfer,
+)
 from cosmos_isaac_wm.world_model import WorldModel
 from tests.dots import DotEnv
 
@@ -135,6 +145,29 @@ def test_what_others_have_recorded_with_minari_becomes_a_twin(tmp_path, tiny_per
     observation, _ = dream.reset(seed=0)
     assert observation in dream.observation_space
     assert observation.keys() == {"state", "pixels"}
+
+
+def test_a_lerobot_dataset_becomes_a_twin_whose_environment_has_to_be_named(
+    commands, tmp_path, tiny_perception, tiny_fit, capsys
+):
+    assert export_lerobot.main([str(commands / "data"), "--out", str(tmp_path / "lerobot")]) == 0
+    data = f"--data={tmp_path / 'data'}"
+    assert import_lerobot.main([str(tmp_path / "lerobot"), "--out", str(tmp_path / "data")]) == 0
+    tiny = [option for option in tiny_perception if not option.startswith("--readout")]
+    assert fit_tokenizer.main([data, f"--out={tmp_path / 'eyes'}", "--heads.updates=5", *tiny]) == 0
+    arguments = [data, f"--perception={tmp_path / 'eyes'}", f"--out={tmp_path / 'bundle'}"]
+    assert fit_dynamics.main([*arguments, "--dynamics.width=16", "--dynamics.blocks=1", *tiny_fit]) == 0
+    dream = DreamEnv(tmp_path / "bundle")
+    assert dream.observation_space.shape == (2,)
+    observation, _ = dream.reset(seed=0)
+    assert observation in dream.observation_space
+    assert np.isfinite(dream.step(dream.action_space.sample())[1])
+    capsys.readouterr()
+    played = [f"--world_model={tmp_path / 'bundle'}", "--policies=[random]", f"--out={tmp_path / 'transfer'}"]
+    assert transfer.main(played) == 1
+    assert "the recordings are of no known environment: name the environment" in capsys.readouterr().err
+    assert transfer.main([*played, f"--real={DOT}"]) == 1
+    assert "Dot-v0 has the observation_space" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
