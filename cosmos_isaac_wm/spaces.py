@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Space = spaces.Space[Any]
+ACHIEVED, DESIRED = "achieved_goal", "desired_goal"
 PIXELS, STATE = "pixels", "state"  # as Gymnasium's AddRenderObservation names the picture, and what stands beside it
 
 
@@ -32,6 +33,16 @@ def read_space(text: str) -> Space:
 def is_picture(space: Space) -> TypeGuard[spaces.Box]:
     """Whether observations of a space are pictures: uint8 (H, W, 3)."""
     return isinstance(space, spaces.Box) and space.dtype == np.uint8 and space.shape[2:] == (3,)
+
+
+def goal_space(space: Space) -> spaces.Box | None:
+    """The space of goals where observations are a goal environment's, as Gymnasium-Robotics has them; else None."""
+    if not isinstance(space, spaces.Dict) or not {"observation", ACHIEVED, DESIRED} <= set(space.spaces):
+        return None
+    achieved, desired = space[ACHIEVED], space[DESIRED]
+    if not (isinstance(achieved, spaces.Box) and isinstance(desired, spaces.Box)):
+        return None
+    return desired if achieved.shape == desired.shape and len(desired.shape) == 1 else None
 
 
 def action_bounds(space: Space, whose: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -127,14 +138,14 @@ class Layout:
         found: dict[str, Any] = {}
         for leaf in self.leaves:
             value = vectors[:, leaf.place].unflatten(1, leaf.space.shape)
-            value = (value if leaf.space.dtype.kind == "f" else value.round()).to(_like(leaf.space.dtype))
+            value = (value if leaf.space.dtype.kind == "f" else value.round()).to(torch_type(leaf.space.dtype))
             if not leaf.keys:
                 return value
             put_in(found, leaf.keys, value)
         return found
 
 
-def _like(dtype: Any) -> torch.dtype:
+def torch_type(dtype: Any) -> torch.dtype:
     """PyTorch's type for one of NumPy's."""
     return torch.from_numpy(np.empty(0, dtype)).dtype
 

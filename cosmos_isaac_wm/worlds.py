@@ -49,6 +49,7 @@ class Task(Protocol):
         observation_space: Of one environment.
         reset_options: Names of the reset options that are the task's own.
         obs_type: Kind of observation.
+        asks_outside: Whether a step asks functions that no graph can hold: the user's, or the environment's.
         observes: What `observe` needs: the newest "latents" alone, the "memory" of what the task has seen, or "both".
         max_episode_steps: Time limit.
         has_compute_reward: Whether rewards follow from achieved and desired goals in the observation.
@@ -66,6 +67,10 @@ class Task(Protocol):
 
     @property
     def has_compute_reward(self) -> bool:
+        """See above."""
+
+    @property
+    def asks_outside(self) -> bool:
         """See above."""
 
     @property

@@ -21,6 +21,7 @@ from ..rollout import DreamEngine, pieces
 from ..world_model import WorldModel
 from ..worlds import Observation, Task
 from .batches import as_gymnasium_has_it, for_all, masked, refuse_ended, selected, to_numpy
+from .reward import NO_COMPUTE_REWARD
 from .spec import InMemory, WithSpec, loaded
 from .starts import START_OPTIONS, Starts, asked_contexts, check_options, default_kind, one_seed_each, reset_mask
 from .state import WithState
@@ -110,7 +111,7 @@ class DreamVectorEnv(WithSpec, WithState, VectorEnv[Any, NDArray[np.float32], ND
         self.task: Task = new_task(model.perception, num_envs, to_torch, **options)
         self._kind = kind or default_kind(model)
         self._starts = Starts(model, self._kind, self.task)
-        whole = options.get("reward_fn") is None and len(pieces(model, num_envs)) == 1
+        whole = not self.task.asks_outside and len(pieces(model, num_envs)) == 1
         self.engine = DreamEngine(model, num_envs, dtype, False if whole else compile, True, self._starts.latents)
         self._fast_step = FastCall(self._step, num_envs, compile if whole else False, whole=True)
         if sample and not self.engine.noise_dim:
@@ -136,9 +137,9 @@ class DreamVectorEnv(WithSpec, WithState, VectorEnv[Any, NDArray[np.float32], ND
 
     @property
     def compute_reward(self) -> Callable[..., Tensor | NDArray[np.float64]]:
-        """`Task.compute_reward`; absent unless rewards follow from observed goals (pose; dense or sparse)."""
+        """`Task.compute_reward`; absent unless rewards follow from observed goals."""
         if not self.task.has_compute_reward:
-            raise AttributeError('compute_reward needs obs_type="pose", no reward_fn and no reward_type="progress"')
+            raise AttributeError(NO_COMPUTE_REWARD)
         return self.task.compute_reward
 
     @ours

@@ -22,6 +22,7 @@ from ..world_model import WorldModel
 from ..worlds import Observation, Task
 from .actions import one_action
 from .batches import to_numpy, unbatch
+from .reward import NO_COMPUTE_REWARD
 from .spec import InMemory, WithSpec, loaded
 from .starts import check_options, default_kind, matching_contexts
 from .table_task import TableOptions
@@ -158,7 +159,7 @@ class RealEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
     def compute_reward(self) -> Callable[..., Tensor | NDArray[np.float64]]:
         """Rewards from achieved and desired goals (..., 2); absent unless poses, dense or sparse."""
         if not self.task.has_compute_reward:
-            raise AttributeError('compute_reward needs obs_type="pose", no reward_fn and no reward_type="progress"')
+            raise AttributeError(NO_COMPUTE_REWARD)
         return self.task.compute_reward
 
     @ours

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..borders import ours
 from ..sims.gymnasium_env import GymnasiumEnv, environment_of
+from ..spaces import DESIRED
 from ..world_model import WorldModel
 from ..worlds import Task
 from .actions import one_action
@@ -92,7 +93,8 @@ class RealTwinEnv(gym.Env[Any, Any]):
         latent = self.world_model.encode(self.frame[None])
         self._context = latent[None].expand(-1, self._context.shape[1], -1, -1, -1).clone()
         key = torch.zeros(1, dtype=torch.int64, device=latent.device)
-        self.task.start(key == 0, self.task.glimpse(self._context), key)
+        asked = {"goal": shown.observation[DESIRED]} if "goal" in self.task.reset_options else {}
+        self.task.start(key == 0, self.task.glimpse(self._context), key, asked)
         return unbatch(to_numpy(self.task.observe(latent)), {})[0], shown.info
 
     @ours

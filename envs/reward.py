@@ -44,6 +44,10 @@ class Outcome:
 
 
 RewardFunction = Callable[[Outcome], Any]
+NO_COMPUTE_REWARD = (
+    'compute_reward needs obs_type="pose", no reward_fn and no reward_type="progress"; or the twin of a goal '
+    'environment that is installed, obs_type="env" and no reward_fn'
+)
 
 
 def checked_rewards(value: Any, lost: Tensor) -> Tensor:

@@ -129,6 +129,11 @@ class TableTask:
         return self.obs_type == "pose" and self.reward_fn is None and self.reward_type != "progress"
 
     @property
+    def asks_outside(self) -> bool:
+        """See `Task`."""
+        return self.reward_fn is not None
+
+    @property
     def remembered(self) -> dict[str, Tensor]:
         """Every tensor that a step or a start changes, by name, (B, ...)."""
         return {"steps": self.steps, "goals": self.goals, **self._sight.remembered}

@@ -14,17 +14,19 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ..borders import integer
-from ..data.stored import layout_of
+from ..borders import integer, tensor_of
+from ..counter_rng import uniform
+from ..data.stored import goals_of, layout_of
 from ..perception import Perception
 from ..perception.readout import Located
 from ..protocols import LATENT_LIMIT
-from ..spaces import read_space
+from ..sims.gymnasium_env import compute_reward_of
+from ..spaces import ACHIEVED, DESIRED, read_space, torch_type
 from ..worlds import Glimpse, Infos, Observation
 from .actions import ActionCheck, ChoiceCheck
 from .batches import to_numpy
 from .observing import SHOWN, shown, space_of
-from .reward import Outcome, RewardFunction, checked_rewards
+from .reward import NO_COMPUTE_REWARD, Outcome, RewardFunction, checked_rewards
 
 OBS_TYPES = ("env", *SHOWN)
 
@@ -56,14 +58,11 @@ class TwinTask:
 
     Attributes:
         steps: Steps since the start of each episode, (B,).
-        goals: Nothing, (B, 0).
+        goals: What a goal environment's episodes are to reach, (B, G); G is 0 of any other.
 
     Raises:
         ValueError: If an argument is unknown or impossible.
     """
-
-    reset_options: tuple[str, ...] = ()
-    has_compute_reward = False
 
     def __init__(
         self,
@@ -102,10 +101,26 @@ class TwinTask:
             raise ValueError(f"the environment of {scene.name!r} has actions {self.action_space}, which no twin has")
         self.check_actions, self.bound_actions, self.refuse_actions = check, check.bounded, check.refuse
         shape = self._heads.config
-        self.goals = torch.zeros(num_envs, 0, device=self.device)
+        self._goal_space = goals_of(scene)
+        if shape.goal != (0 if self._goal_space is None else self._goal_space.shape[0]):
+            raise ValueError(f"the heads of {scene.name!r} are for other goals")
+        self.reset_options: tuple[str, ...] = ("goal",) if shape.goal else ()
+        computed = shape.goal and obs_type == "env" and reward_fn is None
+        self._reward_of_goals = compute_reward_of(scene) if computed else None
+        self.goals = torch.zeros(num_envs, shape.goal, device=self.device)
         self.steps = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
         self._memory = torch.zeros(num_envs, shape.frames, shape.embedding, device=self.device)
         self._read = torch.zeros(num_envs, shape.observed, device=self.device)  # normalised
+
+    @property
+    def has_compute_reward(self) -> bool:
+        """Whether the environment's own `compute_reward` gives the rewards."""
+        return self._reward_of_goals is not None
+
+    @property
+    def asks_outside(self) -> bool:
+        """See `Task`."""
+        return self.reward_fn is not None or self.has_compute_reward
 
     @property
     def observes(self) -> str:
@@ -116,13 +131,16 @@ class TwinTask:
 
     @property
     def goal_area(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """A twin has no goals."""
-        raise ValueError(f"the twin of {self.scene.name!r} has no goals")
+        """Least and greatest of the recorded goals, from which those of episodes are drawn."""
+        if self._heads.goals is None:
+            raise ValueError(f"the twin of {self.scene.name!r} has no goals")
+        recorded = self._heads.goals.double().cpu().numpy()
+        return recorded.min(axis=0), recorded.max(axis=0)
 
     @property
     def remembered(self) -> dict[str, Tensor]:
         """Every tensor that a step or a start changes, by name, (B, ...)."""
-        return {"steps": self.steps, "memory": self._memory, "read": self._read}
+        return {"steps": self.steps, "goals": self.goals, "memory": self._memory, "read": self._read}
 
     @torch.no_grad()
     def glimpse(self, latents: Tensor) -> Glimpse:
@@ -131,8 +149,20 @@ class TwinTask:
         return Glimpse((memory, self._heads.observe(memory)))
 
     def start(self, which: Tensor, glimpse: Glimpse, keys: Tensor, options: Mapping[str, Any] | None = None) -> None:
-        """Begin new episodes in a mask (B,) of the environments, with what is seen of each of the B at first."""
+        """Begin new episodes in some of the environments.
+
+        Args:
+            which: Mask (B,).
+            glimpse: What each of the B sees at first; of no meaning outside of the mask.
+            keys: Of the random numbers that recorded goals are drawn with, (B,).
+            options: "goal" of a goal environment: (G,) for all or (B, G), instead of recorded ones.
+        """
+        goals = self._asked_goals(options or {})  # a wrong one is an error before anything has changed
         memory, read = glimpse.parts
+        if self._heads.goals is not None:
+            if goals is None:
+                goals = self._heads.goals[(uniform(keys) * len(self._heads.goals)).long()]
+            self.goals.copy_(torch.where(which.unsqueeze(1), goals, self.goals))
         self.steps.masked_fill_(which, 0)
         self._memory.copy_(torch.where(which.view(-1, 1, 1), memory, self._memory))
         self._read.copy_(torch.where(which.view(-1, 1), read, self._read))
@@ -157,15 +187,18 @@ class TwinTask:
         seen = latents.nan_to_num(0.0).clamp(-LATENT_LIMIT, LATENT_LIMIT)
         memory = heads.follow(self._memory, seen)
         read = heads.observe(memory)
-        judged = heads.judge(self._read, read, memory, self.perception.scale_actions(actions))
+        judged = heads.judge(self._read, read, memory, self.perception.scale_actions(actions), self.goals)
         self._memory.copy_(memory)
         self._read.copy_(read)
         terminated = judged.ends > 0
         truncated = (self.steps >= self.max_episode_steps) | lost
-        rewards = judged.rewards.double()
+        rewards, observation = judged.rewards.double(), self.observe(latents)
         if self.reward_fn is not None:
             rewards = checked_rewards(self.reward_fn(self._outcome(latents, actions)), lost)
-        return self.observe(latents), rewards, terminated, truncated
+        elif self._reward_of_goals is not None:
+            assert isinstance(observation, dict)
+            rewards = checked_rewards(self.compute_reward(observation[ACHIEVED], self.goals), lost)
+        return observation, rewards, terminated, truncated
 
     def observe(self, latents: Tensor) -> Observation:
         """The current observations of all environments, from their newest latents (B, C, h, w) and what was before."""
@@ -175,10 +208,13 @@ class TwinTask:
             return self.perception.decode(latents)
         vectors = self._heads.in_units(self._read)
         observed: Observation = self._layout.observations(vectors.clamp(*self._bounds))
-        if self._picture is None:
+        if self._picture is None and self._goal_space is None:
             return observed
         assert isinstance(observed, dict)
-        observed |= {self._picture: self.perception.decode(latents)}
+        if self._goal_space is not None:
+            observed |= {DESIRED: self.goals.to(torch_type(self._goal_space.dtype), copy=True)}
+        if self._picture is not None:
+            observed |= {self._picture: self.perception.decode(latents)}
         return {key: observed[key] for key in self.observation_space.spaces}  # type: ignore[attr-defined]
 
     def info(self) -> Infos:
@@ -186,14 +222,40 @@ class TwinTask:
         return {}
 
     def compute_reward(self, achieved_goal: ArrayLike, desired_goal: ArrayLike, info: Any = None) -> Any:
-        """A twin has no goals."""
-        raise AttributeError(f"the twin of {self.scene.name!r} has no goals to compute a reward of")
+        """What the environment itself gives for being at one goal when another was meant, (G,) or (n, G) each.
+
+        Raises:
+            AttributeError: If it is no goal environment, or not installed.
+        """
+        if self._reward_of_goals is None:
+            raise AttributeError(NO_COMPUTE_REWARD)
+        achieved, desired = (to_numpy(each) for each in (achieved_goal, desired_goal))
+        return np.asarray(self._reward_of_goals(achieved, desired, {} if info is None else info), np.float64)
 
     def annotate(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Frames (B, H, W, 3) as they are."""
         return frames
 
+    def _asked_goals(self, options: Mapping[str, Any]) -> Tensor | None:
+        """The goals that reset options ask for, (B, G).
+
+        Raises:
+            ValueError: If they are of another shape, or none of the environment's.
+        """
+        if options.get("goal") is None or self._goal_space is None:
+            return None
+        values = tensor_of(options["goal"], 'options["goal"]', torch.float32, self.device)
+        if values.shape not in (self.goals.shape, self.goals.shape[1:]):
+            raise ValueError(f'options["goal"] must have shape {self._goal_space.shape}, got {tuple(values.shape)}')
+        low, high = (torch.from_numpy(end).to(values) for end in (self._goal_space.low, self._goal_space.high))
+        if not bool(((values >= low) & (values <= high)).all()):
+            raise ValueError(f'options["goal"] must be a goal of {self._goal_space}, got {values.tolist()}')
+        return values.expand(self.goals.shape)
+
     def _outcome(self, latents: Tensor, actions: Tensor) -> Outcome:
         """What the user's reward function is shown."""
         shown = actions if self._to_torch else to_numpy(actions)
-        return Outcome(latents.clone(), shown, {}, {}, None, self.perception.decode)
+        goals = None
+        if self._goal_space is not None:
+            goals = self.goals.clone() if self._to_torch else to_numpy(self.goals.clone())
+        return Outcome(latents.clone(), shown, {}, {}, goals, self.perception.decode)

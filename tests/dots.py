@@ -30,7 +30,8 @@ class DotEnv(gym.Env[Any, Any]):
     """A white dot on black, which the wind drives to the right edge; there its episode ends.
 
     Args:
-        observes: "vector", "dict", "picture", "both" (place and picture) or "number" (which nobody can record).
+        observes: "vector", "dict", "picture", "both" (place and picture), "goal" (a goal environment: a place to be at,
+            which no picture shows) or "number" (which nobody can record).
         acts: "box", "discrete" (from 4 on), "choice" (from 0 on) or "several" (which nobody can record).
         draws: Whether pictures are of one size.
         render_mode: None or "rgb_array".
@@ -46,6 +47,7 @@ class DotEnv(gym.Env[Any, Any]):
             "dict": spaces.Dict({"now": spaces.Dict({"place": place}), "still": spaces.Box(0, 9, (1, 2), np.float64)}),
             "picture": picture,
             "both": spaces.Dict({"view": picture, "place": place}),
+            "goal": spaces.Dict(dict.fromkeys(("observation", "achieved_goal", "desired_goal"), place)),
             "number": spaces.Discrete(3),
         }[observes]
         self.action_space = {
@@ -55,10 +57,12 @@ class DotEnv(gym.Env[Any, Any]):
             "several": spaces.MultiDiscrete([2, 2]),
         }[acts]
         self._place, self._steps = np.zeros(2, np.float32), 0
+        self._goal = self._place
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         self._place, self._steps = self.np_random.uniform(-0.8, 0.95, 2).astype(np.float32), 0
+        self._goal = self.np_random.uniform(-0.9, 0.9, 2).astype(np.float32)
         return self._seen(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -69,7 +73,14 @@ class DotEnv(gym.Env[Any, Any]):
         self._place = np.clip(self._place + 0.1 * push + np.array([0.08, 0]), -1, 1).astype(np.float32)
         self._steps += 1
         over = bool(self._place[0] >= 1)
-        return self._seen(), -float(np.abs(self._place).sum()), over, False, {"is_success": over}
+        reward = -float(np.abs(self._place).sum())
+        if self._observes == "goal":
+            reward = float(self.compute_reward(self._place, self._goal, {}))
+        return self._seen(), reward, over, False, {"is_success": over}
+
+    def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
+        assert self._observes == "goal"
+        return -np.abs(achieved_goal - desired_goal).sum(axis=-1)
 
     def render(self) -> Any:
         rows, columns = SIZE if self._draws or not self._steps else (16, 16)
@@ -85,18 +96,20 @@ class DotEnv(gym.Env[Any, Any]):
             "dict": {"now": {"place": place}, "still": np.full((1, 2), 7.0)},
             "picture": self.render(),
             "both": {"view": self.render(), "place": place},
+            "goal": {"observation": place, "achieved_goal": place.copy(), "desired_goal": self._goal.copy()},
             "number": 1,
         }[self._observes]
 
 
 gym.register("Dot-v0", "tests.dots:DotEnv", max_episode_steps=12)
+gym.register("DotGoal-v0", "tests.dots:DotEnv", max_episode_steps=12, kwargs={"observes": "goal"})
 
 
-def recorded_dots(count: int = 6, seed: int = 0, **kwargs: Any) -> tuple[Scene, list[Episode]]:
+def recorded_dots(count: int = 6, seed: int = 0, name: str = "Dot-v0", **kwargs: Any) -> tuple[Scene, list[Episode]]:
     """Recorded episodes of the dot under random actions."""
-    jobs = [Job(number, "episode", 100 * seed + number, 12) for number in range(count)]
-    episodes = [record_env_episodes([job], "tests.dots:Dot-v0", json.dumps(kwargs), None, "random")[0] for job in jobs]
-    return environment("tests.dots:Dot-v0", json.dumps(kwargs), None).scene, episodes
+    jobs, told = [Job(number, "episode", 100 * seed + number, 12) for number in range(count)], json.dumps(kwargs)
+    episodes = [record_env_episodes([job], f"tests.dots:{name}", told, None, "random")[0] for job in jobs]
+    return environment(f"tests.dots:{name}", told, None).scene, episodes
 
 
 def encoded_dots(count: int = 6, seed: int = 0, **kwargs: Any) -> tuple[Perception, EncodedEpisodes]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from cosmos_isaac_wm.envs.tasks import new_task
 from cosmos_isaac_wm.policies.agent import ALGORITHMS, Agent
 from cosmos_isaac_wm.policies.callbacks import Evaluation, ProgressBar, Stopwatch, TimeLimit
 from cosmos_isaac_wm.policies.checkpoints import Checkpoints, Saving
@@ -94,6 +95,11 @@ class TrainAgent:
             return replace(self, obs_type="pose" if model.scene.environment is None else "env").run()
         if model.scene.environment is None:
             self._check()
+        elif self.algorithm == "sac_her" and not new_task(model.perception, obs_type=self.obs_type).has_compute_reward:
+            raise ValueError(
+                "hindsight needs rewards that follow from goals: the twin of a goal environment that is installed, and "
+                "obs_type 'env'"
+            )
         elif self.obs_type != "env" and (self.env == "CosmosReal-v0" or self.eval_real):
             raise ValueError(f"the environment itself shows no {self.obs_type!r}: its agents see obs_type 'env'")
         self._trust(model)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..borders import how_to_convert
 from ..scene import Environment, Scene
-from ..spaces import PIXELS, STATE, Layout, action_vectors, is_picture, read_space
+from ..spaces import DESIRED, PIXELS, STATE, Layout, action_vectors, goal_space, is_picture, read_space
 from ..storage.structured import read
 from .episodes import DatasetError, Episode
 
@@ -99,13 +99,29 @@ def environment_in(storage: MinariStorage, path: Path) -> dict[str, Any]:
 
 
 def layout_of(scene: Scene) -> Layout | None:
-    """Of what a foreign environment observes beside its picture; None of any other scene, or where there is nothing."""
+    """Of what a foreign environment observes beside its picture; None of any other scene, or where there is nothing.
+
+    What a goal environment desires is no part of it: that is set, and not seen.
+    """
     if scene.environment is None or scene.environment.picture == "":
         return None
     own = read_space(scene.environment.observation_space)
     if isinstance(own, DictSpace):
-        own = DictSpace({key: space for key, space in own.spaces.items() if key != scene.environment.picture})
+        apart = {scene.environment.picture, None if goal_space(own) is None else DESIRED}
+        own = DictSpace({key: space for key, space in own.spaces.items() if key not in apart})
     return Layout(own, scene.name)
+
+
+def goals_of(scene: Scene) -> Box | None:
+    """The space of what a goal environment desires; None of any other scene."""
+    return None if scene.environment is None else goal_space(read_space(scene.environment.observation_space))
+
+
+def desired(episode: Episode, scene: Scene) -> NDArray[np.float32]:
+    """What a goal environment desired at every frame, (T + 1, G); G is 0 of any other scene."""
+    if goals_of(scene) is None:
+        return np.empty((len(episode.frames), 0), np.float32)
+    return np.asarray(episode.observations[DESIRED], np.float32)
 
 
 def observed(episode: Episode, scene: Scene) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from ..storage.atomic import must_have_room
 from ..storage.weights import read_tensors, save_tensors
 from .dataset import EpisodeDataset
 from .episodes import DatasetError, Episode
-from .stored import observed
+from .stored import desired, observed
 
 _OF_STEPS = ("actions", "rewards", "ends")
 
@@ -38,6 +38,7 @@ class EncodedEpisodes:
         positions: Metres, float32 (E, L, N, 2), NaN where absent.
         headings: Cosine and sine of a marker's symmetry x its angle, float32 (E, L, N, 2), NaN where unknown.
         observed: What a foreign environment observed, flat, float32 (E, L, D); D is 0 of any other scene.
+        goals: What a goal environment desired, float32 (E, L, G); G is 0 of any other scene.
         rewards: Of every action, float32 (E, L - 1); 0 where they were not recorded.
         ends: 1 where an action ended the episode, else 0, float32 (E, L - 1).
         lengths: Frames of each episode, (E,).
@@ -50,6 +51,7 @@ class EncodedEpisodes:
     positions: Tensor
     headings: Tensor
     observed: Tensor
+    goals: Tensor
     rewards: Tensor
     ends: Tensor
     lengths: Tensor
@@ -177,6 +179,7 @@ def _encoded(episode: Episode, scene: Scene, encode: Callable[[Tensor], Tensor])
         "positions": torch.from_numpy(episode.marker_positions(scene.marker_names)),
         "headings": torch.from_numpy(episode.marker_headings(scene)),
         "observed": torch.from_numpy(observed(episode, scene)),
+        "goals": torch.from_numpy(desired(episode, scene)),
         "rewards": torch.from_numpy(_told(episode.rewards, len(episode))),
         "ends": torch.from_numpy(_told(episode.terminations, len(episode))),
     }

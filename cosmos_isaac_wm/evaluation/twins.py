@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..borders import ours
 from ..data.dataset import EpisodeDataset
-from ..data.stored import layout_of, observed
+from ..data.stored import desired, layout_of, observed
 from ..perception.heads import Heads
 from ..rollout import DreamEngine
 from ..training.heads import explained, state_figures
@@ -33,6 +33,7 @@ class _Window:
         observed: After each step, (T, D).
         rewards: Of each step, (T,).
         ends: Whether the last step ended the episode.
+        goals: What was desired, (T, G).
     """
 
     latents: Tensor
@@ -40,6 +41,7 @@ class _Window:
     observed: Tensor
     rewards: Tensor
     ends: bool
+    goals: Tensor
 
 
 @ours
@@ -73,7 +75,7 @@ def twin_figures(
         memory = embedded.unfold(0, frames, 1).transpose(1, 2)
         read.append(heads.in_units(heads.observe(memory)).cpu())
         truth.append(seen[frames - 1 :])
-        steps = len(episode)
+        steps, goals = len(episode), torch.from_numpy(desired(episode, world_model.scene))
         ended = episode.terminations is not None and bool(episode.terminations.any())
         rewards = torch.from_numpy(np.zeros(steps) if episode.rewards is None else episode.rewards).float()
         for begin in range(length - 1, steps, horizon):
@@ -85,6 +87,7 @@ def twin_figures(
                     seen[begin + 1 : end + 1],
                     rewards[begin:end],
                     ended and end == steps,
+                    goals[begin:end],
                 )
             )
     names = _names(world_model)
@@ -110,11 +113,14 @@ def _dreamed(
     now = heads.observe(memory)
     rows = []
     for step in range(longest):
-        actions = torch.stack([window.actions[min(step, len(window.actions) - 1)] for window in windows]).to(device)
+        actions, goals = (
+            torch.stack([getattr(window, name)[min(step, len(window.actions) - 1)] for window in windows]).to(device)
+            for name in ("actions", "goals")
+        )
         latent = engine.step(actions).latent
         memory = heads.follow(memory, latent)
         before, now = now, heads.observe(memory)
-        judged = heads.judge(before, now, memory, perception.scale_actions(actions))
+        judged = heads.judge(before, now, memory, perception.scale_actions(actions), goals)
         rows.append((heads.in_units(now).cpu(), judged.rewards.cpu(), judged.ends.cpu() > 0))
     columns = [torch.stack(column, dim=1) for column in zip(*rows, strict=True)]
     return [

@@ -24,6 +24,8 @@ class HeadsConfig:
         rows: Of a latent, h.
         columns: Of a latent, w.
         observed: Components of an observation, D; 0 where pictures are all that is observed.
+        goal: Components of a goal environment's goal, G, which is no part of D; 0 of any other.
+        goals: How many recorded goals are kept, to draw from.
         actions: Dimensions of an action, A.
         frames: Newest frames that an observation is read from, F.
         embedding: Numbers that a frame becomes, E.
@@ -35,6 +37,8 @@ class HeadsConfig:
     rows: int = 8
     columns: int = 8
     observed: int = 0
+    goal: int = 0
+    goals: int = 0
     actions: int = 1
     frames: int = 3
     embedding: int = 128
@@ -60,19 +64,30 @@ class Heads(nn.Module):
 
     Args:
         config: Their shape.
-        mean: Of every component of observations, and then of rewards, (D + 1,).
+        mean: Of every component of observations, then of rewards, then of goals, (D + 1 + G,).
         std: The same, standard deviations.
+        goals: Recorded ones, (n, G).
     """
 
     mean: Tensor
     std: Tensor
+    goals: Tensor | None
 
-    def __init__(self, config: HeadsConfig, mean: Tensor | None = None, std: Tensor | None = None):
+    def __init__(
+        self,
+        config: HeadsConfig,
+        mean: Tensor | None = None,
+        std: Tensor | None = None,
+        goals: Tensor | None = None,
+    ):
         super().__init__()
         self.config = config
-        count = config.observed + 1
+        count = config.observed + 1 + config.goal
         self.register_buffer("mean", torch.zeros(count) if mean is None else mean)
         self.register_buffer("std", torch.ones(count) if std is None else std)
+        if config.goal and goals is None:
+            goals = torch.zeros(config.goals, config.goal)
+        self.register_buffer("goals", goals if config.goal else None)
         rows, columns, layers, wide = config.rows, config.columns, list[nn.Module](), config.channels + 2
         while True:
             halves = min(rows, columns) >= 2 * _SMALLEST
@@ -85,7 +100,7 @@ class Heads(nn.Module):
         self.to_embedding = nn.Linear(config.width * rows * columns, config.embedding)
         wide = config.frames * config.embedding
         self.observation = _mlp(wide, config.hidden, config.observed) if config.observed else None
-        self.outcome = _mlp(2 * config.observed + config.actions + config.embedding, config.hidden, 2)
+        self.outcome = _mlp(2 * config.observed + config.actions + config.embedding + config.goal, config.hidden, 2)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -120,7 +135,9 @@ class Heads(nn.Module):
         observed: Tensor = self.observation(memory.flatten(1))
         return observed
 
-    def judge(self, before: Tensor, now: Tensor, memory: Tensor, actions: Tensor) -> Judged:
+    def judge(
+        self, before: Tensor, now: Tensor, memory: Tensor, actions: Tensor, goals: Tensor | None = None
+    ) -> Judged:
         """What a step came to.
 
         Args:
@@ -128,17 +145,24 @@ class Heads(nn.Module):
             now: After it.
             memory: Embeddings after it, (B, F, E).
             actions: That it was taken with, scaled to [-1, 1], (B, A).
+            goals: What was desired, in the environment's units, (B, G); only of a goal environment.
         """
-        rewards, ends = self.outcome(torch.cat([before, now, actions, memory[:, -1]], dim=1)).unbind(dim=1)
-        return Judged(rewards * self.std[-1] + self.mean[-1], ends)
+        size = self.config.observed
+        known = [before, now, actions, memory[:, -1]]
+        if self.config.goal and goals is not None:
+            known.append((goals - self.mean[size + 1 :]) / self.std[size + 1 :])
+        rewards, ends = self.outcome(torch.cat(known, dim=1)).unbind(dim=1)
+        return Judged(rewards * self.std[size] + self.mean[size], ends)
 
     def normalised(self, observations: Tensor) -> Tensor:
         """Observations (..., D) in standard deviations from their mean."""
-        return (observations - self.mean[:-1]) / self.std[:-1]
+        size = self.config.observed
+        return (observations - self.mean[:size]) / self.std[:size]
 
     def in_units(self, normalised: Tensor) -> Tensor:
         """The inverse of `normalised`."""
-        return normalised * self.std[:-1] + self.mean[:-1]
+        size = self.config.observed
+        return normalised * self.std[:size] + self.mean[:size]
 
 
 def _mlp(wide: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -173,8 +175,10 @@ def environment_of(scene: Scene, named: str | None = None, **more: Any) -> gym.E
     """
     told = scene.environment
     assert told is not None
-    if named is None and (told.id not in gym.registry or told.kwargs):
-        which = f"of {told.id}{f' with {told.kwargs}' if told.kwargs else ''}" if told.id else "of no known environment"
+    registered = gym.registry.get(str(told.id))
+    more_than = {} if registered is None else {k: v for k, v in told.kwargs.items() if registered.kwargs.get(k) != v}
+    if named is None and (registered is None or more_than):
+        which = f"of {told.id}{f' with {more_than}' if more_than else ''}" if told.id else "of no known environment"
         raise ValueError(
             f"the recordings are {which}: name the environment to have it made, as it was named to collect them"
         )
@@ -187,6 +191,15 @@ def environment_of(scene: Scene, named: str | None = None, **more: Any) -> gym.E
         if (own := serialize_space(getattr(env, name))) != (theirs := getattr(told, name)):
             raise ValueError(f"{spec.id} has the {name} {own} here, but {theirs} when it was recorded")
     return env
+
+
+def compute_reward_of(scene: Scene) -> Callable[..., Any] | None:
+    """What the goal environment of recordings computes rewards by, where it is installed; else None, and a word."""
+    try:
+        return environment_of(scene).get_wrapper_attr("compute_reward")  # type: ignore[no-any-return]
+    except (ValueError, AttributeError) as error:
+        print(f"rewards of {scene.name} are foretold, not computed from goals: {error}", file=sys.stderr)
+        return None
 
 
 def _spec(env_id: str) -> EnvSpec:

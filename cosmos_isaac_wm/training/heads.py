@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from .optimizer import descend
 
 _LEAST_STD = 1e-3  # of a component that hardly varies
 _ENDS = 0.25  # of a batch are steps that end an episode, where some do
+_MOST_GOALS = 256  # that are kept of the recorded ones
 _AT_ONCE = 512  # windows that are judged together
 
 
@@ -52,14 +53,16 @@ def new_heads(encoded: EncodedEpisodes, actions: int, config: HeadsConfig | None
     real = torch.arange(encoded.observed.shape[1]) < encoded.lengths[:, None]
     observed = encoded.observed[real].double()
     rewards = encoded.rewards[real[:, 1:]].double()
-    mean = torch.cat([observed.mean(dim=0), rewards.mean().view(1)]).float()
-    std = torch.cat([observed.std(dim=0, correction=0), rewards.std(correction=0).view(1)]).float()
+    desired = encoded.goals[:, 0].double()
+    parts = [observed, rewards.view(-1, 1)] + ([desired] if desired.shape[1] else [])
+    mean, std = torch.cat([p.mean(dim=0) for p in parts]), torch.cat([p.std(dim=0, correction=0) for p in parts])
+    kept = desired[torch.linspace(0, len(desired) - 1, min(len(desired), _MOST_GOALS)).long()].float()
     _, channels, rows, columns = encoded.latents.shape[1:]
     base = config or HeadsConfig()
-    shape = HeadsConfig(
-        channels, rows, columns, observed.shape[1], actions, base.frames, base.embedding, base.width, base.hidden
-    )
-    return Heads(shape, mean, std.clamp(min=_LEAST_STD))
+    sizes = {"channels": channels, "rows": rows, "columns": columns, "observed": observed.shape[1], "actions": actions}
+    if desired.shape[1]:
+        sizes |= {"goal": desired.shape[1], "goals": len(kept)}
+    return Heads(replace(base, **sizes), mean.float(), std.float().clamp(min=_LEAST_STD), kept)
 
 
 class _Steps:
@@ -85,15 +88,16 @@ class _Steps:
             picks[:some] = self._ends[torch.randint(len(self._ends), (some,), generator=generator)]
         return picks
 
-    def show(self, picks: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Latents (n, F + 1, C, h, w), observations before and after (n, 2, D), actions, rewards and ends of steps."""
+    def show(self, picks: Tensor) -> tuple[Tensor, ...]:
+        """Latents (n, F + 1, C, h, w), observed before and after (n, 2, D), actions, rewards, ends and goals."""
         episode, frame = self.table[picks].unbind(dim=1)
         encoded = self._encoded
         window = frame[:, None] + torch.arange(-self._frames, 1)
         latents = encoded.latents[episode[:, None], window].float()
         observed = encoded.observed[episode[:, None], window[:, -2:]]
         step = episode, frame - 1
-        return latents, observed, encoded.actions[step], encoded.rewards[step], encoded.ends[step]
+        told = (values[step] for values in (encoded.actions, encoded.rewards, encoded.ends, encoded.goals))
+        return latents, observed, *told
 
 
 @training_mode()
@@ -122,12 +126,12 @@ def fit_heads(
     heads.to(device)
 
     def loss() -> Tensor:
-        latents, observed, actions, rewards, ends = steps.show(steps.draw(config.batch_size, generator))
+        latents, *told = steps.show(steps.draw(config.batch_size, generator))
         noise = torch.randn(latents.shape, generator=generator)
         noise *= config.latent_noise * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
-        noisy, truth = (latents + noise).to(device), (each.to(device) for each in (observed, rewards, ends))
-        observed, rewards, ends = truth
-        return _loss(heads, noisy, observed, scale_actions(actions.to(device)), rewards, ends, config)
+        observed, actions, rewards, ends, goals = (each.to(device) for each in told)
+        noisy = (latents + noise).to(device)
+        return _loss(heads, noisy, observed, scale_actions(actions), rewards, ends, goals, config)
 
     return descend(heads, loss, config.updates, config.lr, "fit heads")
 
@@ -139,6 +143,7 @@ def _loss(
     actions: Tensor,
     rewards: Tensor,
     ends: Tensor,
+    goals: Tensor,
     config: HeadsFitConfig,
 ) -> Tensor:
     embedded = heads.embed(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
@@ -147,8 +152,9 @@ def _loss(
     if observed.shape[-1]:
         truth = heads.normalised(observed)
         loss = F.smooth_l1_loss(before, truth[:, 0], beta=0.1) + F.smooth_l1_loss(now, truth[:, 1], beta=0.1)
-    judged = heads.judge(before, now, embedded[:, 1:], actions)
-    missed = F.smooth_l1_loss(judged.rewards / heads.std[-1], rewards / heads.std[-1], beta=0.1)
+    judged = heads.judge(before, now, embedded[:, 1:], actions, goals)
+    spread = heads.std[heads.config.observed]
+    missed = F.smooth_l1_loss(judged.rewards / spread, rewards / spread, beta=0.1)
     over = F.binary_cross_entropy_with_logits(judged.ends, ends)
     return loss + config.reward_weight * missed + config.end_weight * over
 
@@ -167,10 +173,10 @@ def judge_heads(
     steps = _Steps(encoded, heads)
     rows = []
     for picks in torch.arange(len(steps.table)).split(_AT_ONCE):
-        latents, observed, actions, rewards, ends = steps.show(picks)
+        latents, observed, actions, rewards, ends, goals = steps.show(picks)
         embedded = heads.embed(latents.to(device).flatten(0, 1)).unflatten(0, latents.shape[:2])
         before, now = heads.observe(embedded[:, :-1]), heads.observe(embedded[:, 1:])
-        judged = heads.judge(before, now, embedded[:, 1:], scale_actions(actions.to(device)))
+        judged = heads.judge(before, now, embedded[:, 1:], scale_actions(actions.to(device)), goals.to(device))
         read = torch.cat([heads.in_units(now), judged.rewards[:, None]], dim=1).cpu()
         rows.append((read, torch.cat([observed[:, 1], rewards[:, None]], dim=1), judged.ends.cpu() > 0, ends > 0))
     read, truth, over, ended = (torch.cat(column) for column in zip(*rows, strict=True))

@@ -23,7 +23,7 @@ class Imagined:
         actions: In the scene's units, (P, T, A).
         positions: Where the readout sees the markers, (x, y) in metres, (P, T, N, 2); N is 0 without a readout.
         presence: Probability that they are there, (P, T, N).
-        goal: Where the object shall go, (2,); meaningless without a readout.
+        goal: Where the object shall go, (2,), or what a goal environment's twin shall reach, (G,); else meaningless.
         context: What all of them begin with, oldest first, (K, C, h, w).
     """
 
@@ -90,7 +90,8 @@ class RewardCost:
         read = heads.observe(memory.flatten(0, 1)).unflatten(0, (count, steps + 1))
         actions = self._perception.scale_actions(imagined.actions).flatten(0, 1)
         before, now, known = (part.flatten(0, 1) for part in (read[:, :-1], read[:, 1:], memory[:, 1:]))
-        judged = heads.judge(before, now, known, actions)
+        goals = imagined.goal.to(actions.device).expand(len(actions), -1)
+        judged = heads.judge(before, now, known, actions, goals)
         over = torch.sigmoid(judged.ends).unflatten(0, (count, steps))
         goes_on = torch.cat([torch.ones_like(over[:, :1]), (1 - over).cumprod(dim=1)], dim=1)
         rewards = judged.rewards.unflatten(0, (count, steps))

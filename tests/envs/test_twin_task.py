@@ -18,7 +18,7 @@ from cosmos_isaac_wm.world_model import WorldModel
 from tests.dots import SIZE, DotEnv, dot_twin
 
 ALL = [("vector", "box"), ("dict", "box"), ("picture", "box"), ("both", "box")]
-ALL += [("vector", "discrete"), ("vector", "choice")]
+ALL += [("goal", "box"), ("vector", "discrete"), ("vector", "choice")]
 
 
 @pytest.fixture(scope="module")

@@ -50,3 +50,15 @@ def test_statistics_are_those_of_what_was_recorded(dots):
     rows = np.concatenate([train.observed[e, : int(train.lengths[e])] for e in range(len(train))])
     np.testing.assert_allclose(heads.mean[:-1], rows.mean(axis=0), atol=1e-5)
     assert torch.allclose(heads.in_units(heads.normalised(train.observed[0])), train.observed[0], atol=1e-5)
+
+
+def test_rewards_of_a_goal_environment_are_read_with_the_goal_that_no_picture_shows():
+    perception, train = encoded_dots(60, observes="goal")
+    _, held_out = encoded_dots(20, seed=7, observes="goal")
+    heads = new_heads(train, 2, SMALL)
+    assert (heads.config.observed, heads.config.goal, heads.goals.shape) == (4, 2, (60, 2))
+    fit_heads(heads, train, perception.scale_actions, HeadsFitConfig(updates=600), 0, torch.device("cpu"))
+    figures = judge_heads(heads, held_out, perception.scale_actions, torch.device("cpu"))
+    assert figures["reward_r2"] > 0.6  # without the goal it would be about 0
+    assert "state_r2_3" in figures
+    assert "state_r2_4" not in figures  # what is desired is not read
