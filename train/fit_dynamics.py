@@ -41,6 +41,8 @@ from cosmos_isaac_wm.storage.lock import claim, holding
 from cosmos_isaac_wm.storage.weights import fingerprint, must_be_buildable
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.training import FitConfig, FitResult, fit_dynamics
+from cosmos_isaac_wm.training.heads import HeadsFitConfig
+from cosmos_isaac_wm.training.heads_of_dreams import fit_heads_on_dreams
 from cosmos_isaac_wm.training.material import Material
 from cosmos_isaac_wm.training.processes import Processes
 from cosmos_isaac_wm.training.verdict import Verdict
@@ -72,6 +74,7 @@ class FitDynamics:
         probabilistic_plus: Shape of a new "probabilistic_plus".
         unet: Shape of a new "unet".
         fit: The training recipe.
+        heads: How the heads of a foreign environment learn to read dreams, afterwards; 0 updates for not at all.
         contexts: Number of real start contexts to store in the bundle.
         ship_episodes: Held-out episodes to store in the bundle, in equal numbers per kind.
         cache: Folder of encoded episodes; the perception's, where fit-tokenizer has left them, or `OUT.fit`.
@@ -88,6 +91,7 @@ class FitDynamics:
     probabilistic_plus: ProbabilisticPlusConfig = field(default_factory=ProbabilisticPlusConfig)
     unet: LatentUNetConfig = field(default_factory=LatentUNetConfig)
     fit: FitConfig = field(default_factory=FitConfig)
+    heads: HeadsFitConfig = field(default_factory=lambda: HeadsFitConfig(updates=1000, lr=5e-4))
     contexts: int = 96
     ship_episodes: int = 0
     cache: Path | None = None
@@ -135,6 +139,7 @@ class FitDynamics:
     ) -> dict[str, Any]:
         """What a fit that is gone on with must have been begun with."""
         fit = dataclasses.asdict(self.fit)
+        heads = {} if sight.heads is None else {"heads": dataclasses.asdict(self.heads)}
         return {
             "data": [dataset.fingerprint() for dataset in datasets],
             "perception": sight.fingerprint(),
@@ -144,6 +149,7 @@ class FitDynamics:
             "contexts": self.contexts,
             "ship_episodes": self.ship_episodes,
             "seed": self.seed,
+            **heads,
         }
 
     def _beside(self, work: Path, dataset: EpisodeDataset, folder: Path) -> None:
@@ -225,8 +231,13 @@ class FitDynamics:
         result = fit_dynamics(network, sight, material.train, material.val, self.fit, work, self.seed, self._where.type)
         if self._processes.main:
             draw_curves(work / "curves.png", result)
+        best = result.best
+        if result.unit == "std" and self.heads.updates and self._processes.main:
+            best = best | fit_heads_on_dreams(
+                network, sight, material.train, material.val, self.heads, self.seed, result.best
+            )
         contexts = draw_contexts(datasets[0], material.train, network.context_length, self.contexts, self.seed)
-        verdict = Verdict.of(result.best, result.unit, material.unseen)
+        verdict = Verdict.of(best, result.unit, material.unseen)
         world_model = WorldModel(sight, network, contexts, verdict=verdict)
         world_model.eval().requires_grad_(False).to(self._where)
         simulators = dict.fromkeys(dataset.metadata.get("simulator", "unknown") for dataset in datasets)
@@ -238,8 +249,8 @@ class FitDynamics:
             "init": self.init,
             "fit": {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self.fit).items()},
             "minutes": round(result.seconds / 60, 2),
-            "best_update": int(result.best["update"]),
-            f"validation_error_{'px512' if result.unit == 'px' else result.unit}": result.best["error"],
+            "best_update": int(best["update"]),
+            f"validation_error_{'px512' if result.unit == 'px' else result.unit}": best["error"],
             "versions": {name: version(name) for name in ("cosmos-isaac-wm", "torch", "numpy")},
         }
         return world_model, result

@@ -108,6 +108,7 @@ def fit_heads(
     config: HeadsFitConfig,
     seed: int,
     device: torch.device,
+    words: str = "fit heads",
 ) -> float:
     """Train heads in place.
 
@@ -118,6 +119,7 @@ def fit_heads(
         config: The recipe.
         seed: Of batches and noise.
         device: Where to train.
+        words: Of the progress bar.
 
     Returns:
         The mean loss of the last tenth of the updates.
@@ -133,7 +135,7 @@ def fit_heads(
         noisy = (latents + noise).to(device)
         return _loss(heads, noisy, observed, scale_actions(actions), rewards, ends, goals, config)
 
-    return descend(heads, loss, config.updates, config.lr, "fit heads")
+    return descend(heads, loss, config.updates, config.lr, words)
 
 
 def _loss(
