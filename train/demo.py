@@ -8,16 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+from tqdm import tqdm
+
+from cosmos_isaac_wm.data.dataset import EpisodeDataset
 from cosmos_isaac_wm.envs import RealEnv
 from cosmos_isaac_wm.envs.real_env import own_simulator
 from cosmos_isaac_wm.evaluation.evaluation import draw_episodes, evaluate
+from cosmos_isaac_wm.evaluation.open_loop import first_dreamed
+from cosmos_isaac_wm.evaluation.twins import twin_figures, twin_lines
 from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.policies.transfer import Worlds, draw_starts, play_both
 from cosmos_isaac_wm.policies.transfer import film as film_both
+from cosmos_isaac_wm.policies.transfer.twins import TWINS, play_twin
 from cosmos_isaac_wm.reporting.figures import film, typical
 from cosmos_isaac_wm.reporting.log import CSV_NAME, track_rows, write_csv
 from cosmos_isaac_wm.reporting.report import write_html, write_outputs
 from cosmos_isaac_wm.reporting.table import error_table
+from cosmos_isaac_wm.reporting.twins import replay, write_report
 from cosmos_isaac_wm.sims.mujoco import OpenGLError
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
@@ -47,7 +55,9 @@ class Demo:
         """Replay, play and show; the figures of the report."""
         model = WorldModel.load(self.world_model, self.device)
         dataset = model.held_out()
-        chosen = draw_episodes(dataset, "test", self.episodes, self.seed)
+        chosen = draw_episodes(dataset, "test", self.episodes, self.seed, first_dreamed(model) + 1)
+        if model.perception.heads is not None:
+            return self._show_twin(model, dataset, chosen)
         evaluation = evaluate(model, dataset, chosen, seed=self.seed)
         self.out.mkdir(parents=True, exist_ok=True)
         write_csv(self.out / CSV_NAME, (row for track in evaluation.tracks for row in track_rows(model.scene, track)))
@@ -55,11 +65,40 @@ class Demo:
         (self.out / "agent.mp4").unlink(missing_ok=True)  # of an earlier demo, perhaps of another bundle's agent
         agent = self._play_agent(model)
         report = write_html(self.out, evaluation, model, dataset, self._command, agent)
-        print(f"\n{error_table(evaluation)}\n\nreport: {report.resolve()}\nbeside it:")
-        for path in sorted(path for path in self.out.iterdir() if path != report):
-            print(f"  {path.name}")
+        print(f"\n{error_table(evaluation)}")
+        self._list(report)
         played = {} if agent is None else {f"agent_{world}_success": agent[world][0] for world in ("dream", "real")}
         return evaluation.numbers() | played
+
+    def _show_twin(self, model: WorldModel, dataset: EpisodeDataset, chosen: Sequence[int]) -> dict[str, float]:
+        """The same of the twin of a foreign environment."""
+        figures = twin_figures(model, dataset, chosen)
+        replays = [replay(model, dataset[index], index) for index in tqdm(chosen, desc="replay", unit="episode")]
+        self.out.mkdir(parents=True, exist_ok=True)
+        played = self._play_twin(model)
+        report = write_report(self.out, model, dataset, replays, figures, self._command, played)
+        print(f"\n{twin_lines(figures)}")
+        self._list(report)
+        return figures | ({} if played is None else {f"agent_{world}_return": played[world][0] for world in TWINS})
+
+    def _play_twin(self, model: WorldModel) -> dict[str, Any] | None:
+        """Play the agent that is shipped with a twin in it and in the environment; None if it cannot be."""
+        if not self.agent_episodes or model.path is None or not (model.path / "agent").is_dir():
+            return None
+        name, agent = str(model.path / "agent"), Agent.load(model.path / "agent")
+        try:
+            earned = {world: play_twin(world, name, model, None, self.agent_episodes, self.seed) for world in TWINS}
+        except (OpenGLError, ImportError, ValueError, gym.error.Error) as error:
+            print(f"the agent was not played in the environment: {error}", file=sys.stderr)
+            return None
+        told = {"algorithm": agent.algorithm.upper(), "steps": agent.trained["steps"], "episodes": self.agent_episodes}
+        return told | {world: (each.mean, *each.interval()) for world, each in earned.items()}
+
+    def _list(self, report: Path) -> None:
+        """Say where everything is."""
+        print(f"\nreport: {report.resolve()}\nbeside it:")
+        for path in sorted(path for path in self.out.iterdir() if path != report):
+            print(f"  {path.name}")
 
     @property
     def _command(self) -> str:

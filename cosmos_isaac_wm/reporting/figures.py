@@ -91,19 +91,27 @@ def write_side_by_side(
     path: str | os.PathLike[str], clips: Mapping[str, Sequence[NDArray[np.uint8]]], fps: float
 ) -> None:
     """An MP4 of several clips with their names above them; a shorter one stands still at its end."""
-    font, longest = ImageFont.load_default(size=15), max(map(len, clips.values()))
 
     def frame(step: int) -> NDArray[np.uint8]:
-        canvas = Image.new("RGB", (len(clips) * PANEL_WIDTH, PANEL_WIDTH + CAPTION_HEIGHT), "#16181d")
-        pen = ImageDraw.Draw(canvas)
-        for column, (name, frames) in enumerate(clips.items()):
-            picture = Image.fromarray(frames[min(step, len(frames) - 1)])
-            panel = picture.resize((PANEL_WIDTH, PANEL_WIDTH), Image.Resampling.BICUBIC)
-            canvas.paste(panel, (column * PANEL_WIDTH, CAPTION_HEIGHT))
-            pen.text((column * PANEL_WIDTH + 10, 7), f"{name}   step {step}", fill="#e8e8e8", font=font)
-        return np.asarray(canvas)
+        return side_by_side(
+            {f"{name}   step {step}": frames[min(step, len(frames) - 1)] for name, frames in clips.items()}
+        )
 
-    write_frames(path, map(frame, range(longest)), fps)
+    write_frames(path, map(frame, range(max(map(len, clips.values())))), fps)
+
+
+def side_by_side(pictures: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Pictures (H, W, 3) of one size in a row, with their names above them, as a frame of a video."""
+    font = ImageFont.load_default(size=15)
+    height, width = next(iter(pictures.values())).shape[:2]
+    size = (PANEL_WIDTH, 16 * round(PANEL_WIDTH * height / width / 16))  # multiples of 16, as the codec wants
+    canvas = Image.new("RGB", (len(pictures) * size[0], size[1] + CAPTION_HEIGHT), "#16181d")
+    pen = ImageDraw.Draw(canvas)
+    for column, (name, picture) in enumerate(pictures.items()):
+        panel = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)
+        canvas.paste(panel, (column * size[0], CAPTION_HEIGHT))
+        pen.text((column * size[0] + 10, 7), name, fill="#e8e8e8", font=font)
+    return np.asarray(canvas)
 
 
 def write_frames(path: str | os.PathLike[str], frames: Iterable[NDArray[np.uint8]], fps: float) -> None:

@@ -27,7 +27,8 @@ from ..storage.paths import user_path
 from ..worlds import DreamEnvironment
 from .log import CSV_COLUMNS, CSV_NAME, STATES_NAME, append_row, rows_of_others, state_columns, state_row, write_csv
 from .recording import Recording
-from .report import write_outputs
+from .report import write_metrics, write_outputs
+from .twins import replay, write_pictures
 
 
 class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float32]]):
@@ -170,4 +171,8 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
         title = f"{episode.kind}: episode {self.number}"
         clip = recording.footage(title, self._truth, figures_of(model, episode), turned)
         self.evaluation = Evaluation(model.scene, len(recording), (clip.track,))
-        write_outputs(self.out, self.evaluation, [clip])
+        if self._layout is None:
+            write_outputs(self.out, self.evaluation, [clip])
+        else:
+            write_metrics(self.out, self.evaluation)
+            write_pictures(self.out, model, [replay(model, episode, self.number)])

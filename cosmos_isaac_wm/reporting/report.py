@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from ..data.dataset import EpisodeDataset
 from ..evaluation import Evaluation
@@ -82,23 +82,34 @@ def write_html(
             is `agent.mp4`.
     """
     out = Path(out)
-    template = files("cosmos_isaac_wm.configs").joinpath("report.html.j2").read_text(encoding="utf-8")
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return render(
+        out,
+        "report.html.j2",
+        scene=evaluation.scene,
+        horizon=evaluation.horizon,
+        object=(*evaluation.scene.marker_names, "object")[0],
+        cards=_cards(evaluation),
+        seed_rmse=SEED_REPORT_RMSE,
+        rows=rows(evaluation),
+        episodes=_episodes(evaluation),
+        notes=evaluation.notes(),
+        agent=agent,
+        context=world_model.dynamics.context_length,
+        made=[("measured by", command), ("seed", evaluation.seed), *made(world_model, dataset)],
+    )
+
+
+def render(out: Path, template: str, **values: Any) -> Path:
+    """Write `report.html` into a folder from one of the shipped templates."""
+
+    def source(name: str) -> str:
+        return files("cosmos_isaac_wm.configs").joinpath(name).read_text(encoding="utf-8")
+
+    page = Environment(
+        loader=FunctionLoader(source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     with replacing(out / "report.html") as path:
-        text = page.from_string(template).render(
-            scene=evaluation.scene,
-            horizon=evaluation.horizon,
-            object=(*evaluation.scene.marker_names, "object")[0],
-            cards=_cards(evaluation),
-            seed_rmse=SEED_REPORT_RMSE,
-            rows=rows(evaluation),
-            episodes=_episodes(evaluation),
-            notes=evaluation.notes(),
-            agent=agent,
-            context=world_model.dynamics.context_length,
-            made=[("measured by", command), *_made(evaluation, world_model, dataset)],
-        )
-        path.write_text(text, encoding="utf-8")
+        path.write_text(page.get_template(template).render(**values), encoding="utf-8")
     return out / "report.html"
 
 
@@ -136,13 +147,12 @@ def _episodes(evaluation: Evaluation) -> list[dict[str, Any]]:
     ]
 
 
-def _made(evaluation: Evaluation, world_model: WorldModel, dataset: EpisodeDataset) -> list[tuple[str, Any]]:
+def made(world_model: WorldModel, dataset: EpisodeDataset) -> list[tuple[str, Any]]:
     """What was measured, with what, and when."""
     return [
         ("world model", str(world_model.path or "in memory")),
         ("its fingerprint", world_model.fingerprint()),
         ("the episodes' fingerprint", dataset.fingerprint()),
-        ("seed", evaluation.seed),
         ("cosmos-isaac-wm", version("cosmos-isaac-wm")),
         ("date", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
         *((f"model's {key}", value) for key, value in world_model.provenance.items()),

@@ -39,7 +39,7 @@ WORLDS = {
         fit-tokenizer --fit.minutes 3 --data [data,more] --init eyes --out eyes2
         fit-dynamics --fit.minutes 8 --data [data,more] --init first --perception eyes2 --out model
         {_PPO} --timesteps 300000 --out agent
-        evaluate --world_model model --data [data,more]
+        evaluate --world_model model --data more
         {_PPO} --timesteps 300000 --out outside --env CosmosReal-v0
         {_JUDGED}""",
     "reacher": f"""

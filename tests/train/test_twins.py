@@ -15,6 +15,7 @@ from cosmos_isaac_wm.envs import DreamEnv
 from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.train import (
     collect,
+    demo,
     evaluate,
     export_lerobot,
     fit_dynamics,
@@ -82,6 +83,35 @@ def test_a_recorded_episode_is_replayed_and_logged_by_component(commands, tmp_pa
     np.testing.assert_allclose([float(row["true_reward"]) for row in rows], episode.rewards[3:], rtol=1e-4)
     assert all(np.isfinite(float(row["dream_1"]) + float(row["dream_reward"])) for row in rows)
     assert (tmp_path / "log" / "dream_vs_real.mp4").stat().st_size > 100
+    assert (tmp_path / "log" / "states.png").stat().st_size > 100
+    assert not (tmp_path / "log" / "trajectory.png").exists()
+
+
+def test_its_demo_shows_what_was_observed_and_earned(commands, tmp_path, capsys):
+    out = tmp_path / "demo"
+    assert demo.main([f"--world-model={commands / 'bundle'}", f"--out={out}"]) == 0
+    assert {path.name for path in out.iterdir()} == {
+        "dream_vs_real.mp4",
+        "metrics.json",
+        "report.html",
+        "states.csv",
+        "states.png",
+    }
+    assert "state_r2_mean_at_25" in capsys.readouterr().out
+    page = (out / "report.html").read_text()
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert f"{metrics['state_r2_mean']:.3f}" in page
+    assert "nan" not in page.lower().replace("finance", "")
+    model = WorldModel.load(commands / "bundle", "cpu")
+    rows = list(csv.DictReader((out / "states.csv").open()))
+    held_out = model.held_out()
+    assert len(rows) == sum(max(0, steps - 3) for steps in held_out.lengths)
+    assert record.main(["--episode=0", f"--world-model={commands / 'bundle'}", f"--out={tmp_path / 'log'}"]) == 0
+    recorded = list(csv.DictReader((tmp_path / "log" / "states.csv").open()))
+    for one, other in zip(recorded, rows, strict=False):  # the environment and the open loop dream the same
+        assert {key: float(value) for key, value in one.items()} == pytest.approx(
+            {key: float(value) for key, value in other.items()}, abs=1e-3
+        )
 
 
 def best(env):
