@@ -27,7 +27,14 @@ from cosmos_isaac_wm.storage.lock import claim, holding
 from cosmos_isaac_wm.storage.structured import read
 from cosmos_isaac_wm.storage.weights import must_be_buildable
 from cosmos_isaac_wm.train import cli
-from cosmos_isaac_wm.training.heads import HeadsFitConfig, fit_heads, judge_heads, new_heads
+from cosmos_isaac_wm.training.heads import (
+    HeadsFitConfig,
+    alone_is_enough,
+    fit_heads,
+    judge_heads,
+    judging_alone,
+    new_heads,
+)
 from cosmos_isaac_wm.training.material import encode_split
 from cosmos_isaac_wm.training.processes import Processes
 from cosmos_isaac_wm.training.readout import ReadoutFitConfig, fit_readout
@@ -202,10 +209,17 @@ class FitTokenizer:
         """Give a perception its heads; their loss at the end, and how well they read episodes that they do not know."""
         encoded = encode_split(datasets, "train", perception, self.out, mirror=False)
         torch.manual_seed(self.seed + 2)  # whatever was drawn before
-        perception.heads = new_heads(encoded, perception.scene.action_dim)
-        loss = fit_heads(perception.heads, encoded, perception.scale_actions, self.heads, self.seed, self._where)
+        heads, scale = new_heads(encoded, perception.scene.action_dim), perception.scale_actions
+        beside = [judging_alone(heads)] if heads.config.observed else []
+        loss = fit_heads(heads, encoded, scale, self.heads, self.seed, self._where, beside=beside)
         unseen = encode_split(datasets, "val", perception, self.out, mirror=False)
-        return {"heads_loss": loss} | judge_heads(perception.heads, unseen, perception.scale_actions, self._where)
+        figures = judge_heads(heads, unseen, scale, self._where)
+        for alone in beside:
+            if alone_is_enough(figures, found := judge_heads(alone, unseen, scale, self._where)):
+                heads, figures = alone, found
+            print(f"rewards and ends are judged from {'pictures, too' if heads.config.looks else 'observations alone'}")
+        perception.heads = heads
+        return {"heads_loss": loss} | figures
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,8 +1,9 @@
 """What does a latent mean to a foreign environment? Its observation, and with the action its reward and its end.
 
 Every frame's latent becomes an embedding; the newest few embeddings together are what is observed, velocities included.
-Reward and end follow from what was observed before and after, and the action between. Trained on latents of real frames
-with noise, so that dreamed ones are read as well.
+Reward and end follow from what was observed before and after, and the action between; from the newest embedding, too,
+only where that is not enough, as a dream's small flaws can look like anything. Trained on latents of real frames with
+noise, so that dreamed ones are read as well.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class HeadsConfig:
         goal: Components of a goal environment's goal, G, which is no part of D; 0 of any other.
         goals: How many recorded goals are kept, to draw from.
         actions: Dimensions of an action, A.
+        looks: Whether reward and end are judged from the newest embedding, too, and not from observations alone.
         frames: Newest frames that an observation is read from, F.
         embedding: Numbers that a frame becomes, E.
         width: Channels of the convolutions.
@@ -40,6 +42,7 @@ class HeadsConfig:
     goal: int = 0
     goals: int = 0
     actions: int = 1
+    looks: bool = True
     frames: int = 3
     embedding: int = 128
     width: int = 64
@@ -100,7 +103,8 @@ class Heads(nn.Module):
         self.to_embedding = nn.Linear(config.width * rows * columns, config.embedding)
         wide = config.frames * config.embedding
         self.observation = _mlp(wide, config.hidden, config.observed) if config.observed else None
-        self.outcome = _mlp(2 * config.observed + config.actions + config.embedding + config.goal, config.hidden, 2)
+        wide = 2 * config.observed + config.actions + config.looks * config.embedding + config.goal
+        self.outcome = _mlp(wide, config.hidden, 2)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -148,7 +152,7 @@ class Heads(nn.Module):
             goals: What was desired, in the environment's units, (B, G); only of a goal environment.
         """
         size = self.config.observed
-        known = [before, now, actions, memory[:, -1]]
+        known = [before, now, actions, *([memory[:, -1]] if self.config.looks else [])]
         if self.config.goal and goals is not None:
             known.append((goals - self.mean[size + 1 :]) / self.std[size + 1 :])
         rewards, ends = self.outcome(torch.cat(known, dim=1)).unbind(dim=1)

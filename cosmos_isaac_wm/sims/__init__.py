@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import difflib
+import os
 from pkgutil import resolve_name
 from typing import Literal
 
@@ -14,6 +16,19 @@ SIMULATORS: dict[SimulatorName, str] = {
     "mujoco": "cosmos_isaac_wm.sims.mujoco:MujocoTable",
     "isaac-lab": "cosmos_isaac_wm.sims.isaac_lab:IsaacLabTable",
 }
+
+
+def _choose_gl() -> None:
+    """Name an off-screen GL for mujoco, which reads MUJOCO_GL once, whoever imports it: so before any of us does."""
+    if "MUJOCO_GL" not in os.environ:
+        for backend, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
+            if ctypes.util.find_library(library):
+                os.environ["MUJOCO_GL"] = backend
+                os.environ.setdefault("PYOPENGL_PLATFORM", backend)
+                break
+
+
+_choose_gl()
 
 
 def new_simulator(name: str, kind: str, *image_size: tuple[int, int]) -> RestartableSimulator:

@@ -5,12 +5,12 @@ Pictures need off-screen OpenGL (EGL or OSMesa), everything else does not.
 
 from __future__ import annotations
 
-import ctypes.util
 import os
 import sys
 from importlib.resources import files
 from typing import Any, Protocol, runtime_checkable
 
+import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,20 +24,6 @@ NO_OPENGL = (
     "The dream itself needs no OpenGL."
 )
 
-
-def _choose_gl() -> str | None:
-    """Name an off-screen GL for mujoco, which reads MUJOCO_GL once, when it is imported."""
-    if "MUJOCO_GL" not in os.environ:
-        for backend, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
-            if ctypes.util.find_library(library):
-                os.environ["MUJOCO_GL"] = backend
-                os.environ.setdefault("PYOPENGL_PLATFORM", backend)
-                break
-    return os.environ.get("MUJOCO_GL")
-
-
-_choose_gl()
-import mujoco  # noqa: E402  (the off-screen GL must be chosen first)
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
@@ -272,7 +258,7 @@ class MujocoTable:
         return {
             "simulator": "mujoco",
             "simulator_version": mujoco.__version__,
-            "renderer": f"mujoco.Renderer/{_choose_gl() or 'none'}",
+            "renderer": f"mujoco.Renderer/{os.environ.get('MUJOCO_GL', 'none')}",
             "shadows": self._shadows,
         }
 

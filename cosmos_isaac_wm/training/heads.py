@@ -1,12 +1,18 @@
-"""How do heads learn what latents mean to an environment? From real ones with noise; held-out ones show how well."""
+"""How do heads learn what latents mean to an environment? From real ones with noise; held-out ones show how well.
+
+Reward and end are learned twice, from observations alone and with a look at the picture. Observations alone are kept
+where they do: what looks at pictures takes flaws of dreams for ends that nothing else tells of.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..borders import ours, training_mode
@@ -17,6 +23,7 @@ from .optimizer import descend
 _LEAST_STD = 1e-3  # of a component that hardly varies
 _ENDS = 0.25  # of a batch are steps that end an episode, where some do
 _MOST_GOALS = 256  # that are kept of the recorded ones
+_SLIGHTLY = 0.02  # by which R² and F1 may be less where pictures are not looked at
 _AT_ONCE = 512  # windows that are judged together
 
 
@@ -59,7 +66,13 @@ def new_heads(encoded: EncodedEpisodes, actions: int, config: HeadsConfig | None
     kept = desired[torch.linspace(0, len(desired) - 1, min(len(desired), _MOST_GOALS)).long()].float()
     _, channels, rows, columns = encoded.latents.shape[1:]
     base = config or HeadsConfig()
-    sizes = {"channels": channels, "rows": rows, "columns": columns, "observed": observed.shape[1], "actions": actions}
+    sizes: dict[str, Any] = {
+        "channels": channels,
+        "rows": rows,
+        "columns": columns,
+        "observed": observed.shape[1],
+        "actions": actions,
+    }
     if desired.shape[1]:
         sizes |= {"goal": desired.shape[1], "goals": len(kept)}
     return Heads(replace(base, **sizes), mean.float(), std.float().clamp(min=_LEAST_STD), kept)
@@ -79,6 +92,14 @@ class _Steps:
         there = (frame >= self._frames) & (frame < encoded.lengths[:, None])
         self.table = there.nonzero() + torch.tensor([0, 1])  # (episode, frame that a step leads to)
         self._ends = encoded.ends[self.table[:, 0], self.table[:, 1] - 1].nonzero().flatten()
+
+    def surplus(self, count: int) -> float:
+        """By how much ends are more likely in a batch than they are, in log odds: what their logits must do without."""
+        natural, drawn = len(self._ends) / len(self.table), int(count * _ENDS) / count
+        if not 0 < natural < 1:
+            return 0.0
+        together = drawn + (1 - drawn) * natural
+        return math.log(together / (1 - together)) - math.log(natural / (1 - natural))
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Numbers of steps, (count,)."""
@@ -109,6 +130,7 @@ def fit_heads(
     seed: int,
     device: torch.device,
     words: str = "fit heads",
+    beside: Sequence[Heads] = (),
 ) -> float:
     """Train heads in place.
 
@@ -120,45 +142,81 @@ def fit_heads(
         seed: Of batches and noise.
         device: Where to train.
         words: Of the progress bar.
+        beside: Others that share all with them but how they judge.
 
     Returns:
         The mean loss of the last tenth of the updates.
     """
     generator, steps = torch.Generator().manual_seed(seed), _Steps(encoded, heads)
-    heads.to(device)
+    surplus, together = steps.surplus(config.batch_size), nn.ModuleList([heads, *beside]).to(device)
 
     def loss() -> Tensor:
-        latents, *told = steps.show(steps.draw(config.batch_size, generator))
+        latents, *parts = steps.show(steps.draw(config.batch_size, generator))
         noise = torch.randn(latents.shape, generator=generator)
         noise *= config.latent_noise * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
-        observed, actions, rewards, ends, goals = (each.to(device) for each in told)
+        observed, actions, rewards, ends, goals = (each.to(device) for each in parts)
         noisy = (latents + noise).to(device)
-        return _loss(heads, noisy, observed, scale_actions(actions), rewards, ends, goals, config)
+        told = _Told(observed, scale_actions(actions), rewards, ends, goals)
+        return _loss([heads, *beside], noisy, told, surplus, config)
 
-    return descend(heads, loss, config.updates, config.lr, words)
+    return descend(together, loss, config.updates, config.lr, words)
 
 
-def _loss(
-    heads: Heads,
-    latents: Tensor,
-    observed: Tensor,
-    actions: Tensor,
-    rewards: Tensor,
-    ends: Tensor,
-    goals: Tensor,
-    config: HeadsFitConfig,
-) -> Tensor:
+@dataclass
+class _Told:
+    """What is true of n steps.
+
+    Attributes:
+        observed: Before and after them, (n, 2, D).
+        actions: Scaled to [-1, 1], (n, A).
+        rewards: (n,).
+        ends: 1 or 0, (n,).
+        goals: What was desired, (n, G).
+    """
+
+    observed: Tensor
+    actions: Tensor
+    rewards: Tensor
+    ends: Tensor
+    goals: Tensor
+
+
+def _loss(judges: Sequence[Heads], latents: Tensor, told: _Told, surplus: float, config: HeadsFitConfig) -> Tensor:
+    """Of heads that share all but how they judge, on latents (n, F + 1, C, h, w)."""
+    heads = judges[0]
     embedded = heads.embed(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
     before, now = heads.observe(embedded[:, :-1]), heads.observe(embedded[:, 1:])
     loss = latents.new_zeros(())
-    if observed.shape[-1]:
-        truth = heads.normalised(observed)
+    if told.observed.shape[-1]:
+        truth = heads.normalised(told.observed)
         loss = F.smooth_l1_loss(before, truth[:, 0], beta=0.1) + F.smooth_l1_loss(now, truth[:, 1], beta=0.1)
-    judged = heads.judge(before, now, embedded[:, 1:], actions, goals)
     spread = heads.std[heads.config.observed]
-    missed = F.smooth_l1_loss(judged.rewards / spread, rewards / spread, beta=0.1)
-    over = F.binary_cross_entropy_with_logits(judged.ends, ends)
-    return loss + config.reward_weight * missed + config.end_weight * over
+    for each in judges:
+        judged = each.judge(before, now, embedded[:, 1:], told.actions, told.goals)
+        missed = F.smooth_l1_loss(judged.rewards / spread, told.rewards / spread, beta=0.1)
+        over = F.binary_cross_entropy_with_logits(judged.ends + surplus, told.ends)
+        loss = loss + config.reward_weight * missed + config.end_weight * over
+    return loss
+
+
+def judging_alone(heads: Heads) -> Heads:
+    """Untrained heads that judge from observations alone, and share everything else with these."""
+    config = replace(heads.config, looks=False)
+    alone = Heads(config, heads.mean.clone(), heads.std.clone(), None if heads.goals is None else heads.goals.clone())
+    alone.convolutions, alone.to_embedding = heads.convolutions, heads.to_embedding
+    alone.observation = heads.observation
+    return alone
+
+
+def alone_is_enough(looking: Mapping[str, float], alone: Mapping[str, float]) -> bool:
+    """Whether heads that judge from observations alone do so about as well, by the figures of `judge_heads`."""
+
+    def f1(figures: Mapping[str, float]) -> float:
+        precision, recall = figures.get("end_precision", 0.0), figures.get("end_recall", 0.0)
+        return 2 * precision * recall / max(precision + recall, 1e-9)
+
+    rewards = alone.get("reward_r2", 1.0) >= looking.get("reward_r2", 1.0) - _SLIGHTLY
+    return rewards and f1(alone) >= f1(looking) - _SLIGHTLY
 
 
 @ours

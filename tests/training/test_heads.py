@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from cosmos_isaac_wm.training.heads import HeadsConfig, HeadsFitConfig, fit_heads, judge_heads, new_heads
+from cosmos_isaac_wm.training.heads import (
+    HeadsConfig,
+    HeadsFitConfig,
+    alone_is_enough,
+    fit_heads,
+    judge_heads,
+    judging_alone,
+    new_heads,
+)
 from tests.dots import encoded_dots
 
 SMALL = HeadsConfig(embedding=32, width=16, hidden=64)
@@ -62,3 +70,50 @@ def test_rewards_of_a_goal_environment_are_read_with_the_goal_that_no_picture_sh
     assert figures["reward_r2"] > 0.6  # without the goal it would be about 0
     assert "state_r2_3" in figures
     assert "state_r2_4" not in figures  # what is desired is not read
+
+
+def test_observations_alone_judge_where_they_tell_all(dots):
+    perception, train, held_out = dots
+    torch.manual_seed(0)
+    looking = new_heads(train, 2, SMALL)
+    alone = judging_alone(looking)
+    cpu, scale = torch.device("cpu"), perception.scale_actions
+    fit_heads(looking, train, scale, HeadsFitConfig(updates=400), 0, cpu, beside=[alone])
+    assert alone.observation is looking.observation
+    found = [judge_heads(heads, held_out, scale, cpu) for heads in (looking, alone)]
+    assert found[0]["state_r2_mean"] == found[1]["state_r2_mean"]
+    assert found[1]["reward_r2"] > 0.8
+    memory = looking.remember(held_out.latents[:4, :4].float())
+    before = now = looking.observe(memory)
+    judged = [alone.judge(before, now, each, torch.zeros(4, 2)) for each in (memory, memory + 100)]
+    assert torch.equal(judged[0].ends, judged[1].ends)  # whatever the picture looks like
+
+
+@pytest.mark.parametrize(
+    ("alone", "enough"),
+    [
+        ({"reward_r2": 0.95, "end_precision": 0.9, "end_recall": 0.9}, True),
+        ({"reward_r2": 0.90, "end_precision": 0.9, "end_recall": 0.9}, False),
+        ({"reward_r2": 0.99, "end_precision": 0.9, "end_recall": 0.5}, False),
+        ({"reward_r2": 0.99}, False),
+    ],
+)
+def test_pictures_are_looked_at_where_something_is_missed_without(alone, enough):
+    looking = {"reward_r2": 0.96, "end_precision": 0.91, "end_recall": 0.9}
+    assert alone_is_enough(looking, alone) is enough
+
+
+def test_ends_are_as_likely_as_they_are_though_batches_have_more():
+    """Where nothing can be told apart, the share of ends is what is foretold."""
+    perception, train = encoded_dots(30)
+    for part in (train.latents, train.observed, train.actions):
+        part.zero_()
+    heads = new_heads(train, 2, SMALL)
+    fit_heads(heads, train, perception.scale_actions, HeadsFitConfig(updates=300), 0, torch.device("cpu"))
+    memory = heads.remember(train.latents[:1, :4].float())
+    read = heads.observe(memory)
+    foretold = torch.sigmoid(heads.judge(read, read, memory, torch.zeros(1, 2)).ends)
+    steps = train.lengths - 1
+    shown = (train.lengths - 3).clamp(min=0).sum()  # steps with enough frames before them
+    share = train.ends.gather(1, (steps - 1).unsqueeze(1))[steps >= 3].sum() / shown
+    assert abs(float(foretold) - float(share)) < 0.05
