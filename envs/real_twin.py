@@ -85,10 +85,10 @@ class RealTwinEnv(gym.Env[Any, Any]):
 
         Args:
             seed: Of the environment; None goes on with the random numbers so far.
-            options: None: there are no others than the environment's, which has had none when it was recorded.
+            options: The environment's own.
         """
         super().reset(seed=seed)
-        shown = self.source.reset(int(self.np_random.integers(2**31)) if seed is None else seed)
+        shown = self.source.reset(int(self.np_random.integers(2**31)) if seed is None else seed, options)
         self.frame, self._started = shown.frame, True
         latent = self.world_model.encode(self.frame[None])
         self._context = latent[None].expand(-1, self._context.shape[1], -1, -1, -1).clone()

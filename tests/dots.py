@@ -63,6 +63,8 @@ class DotEnv(gym.Env[Any, Any]):
         super().reset(seed=seed)
         self._place, self._steps = self.np_random.uniform(-0.8, 0.95, 2).astype(np.float32), 0
         self._goal = self.np_random.uniform(-0.9, 0.9, 2).astype(np.float32)
+        if options:
+            self._place = np.array(options["place"], np.float32)
         return self._seen(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:

@@ -108,9 +108,9 @@ class GymnasiumEnv:
             ),
         )
 
-    def reset(self, seed: int) -> Shown:
-        """Start an episode."""
-        return self._shown(*self._pictured.reset(seed=seed))
+    def reset(self, seed: int, options: dict[str, Any] | None = None) -> Shown:
+        """Start an episode, as the environment's own options ask."""
+        return self._shown(*self._pictured.reset(seed=seed, options=options))
 
     def step(self, vector: NDArray[np.float32]) -> Shown:
         """Act by a vector (A,), as networks take it."""

@@ -4,7 +4,7 @@ A `Planner` joins a search over action sequences (`CEM`, `ICEM`, `MPPI`) with a 
 `GradientPlanner` follows the gradient of that cost through the network instead.
 """
 
-from .cost import Cost, GoalPictureCost, Imagined, PushCost, RewardCost
+from .cost import Cost, GoalPictureCost, GoalStateCost, Imagined, PushCost, RewardCost
 from .gradient import GradientPlanner
 from .planner import Planner
 from .search import CEM, ICEM, MPPI, SEARCHES, Search
@@ -16,6 +16,7 @@ __all__ = [
     "SEARCHES",
     "Cost",
     "GoalPictureCost",
+    "GoalStateCost",
     "GradientPlanner",
     "Imagined",
     "Planner",

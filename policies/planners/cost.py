@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...perception import Perception
+from ...perception.heads import Heads
 from ...scene import Scene
 
 
@@ -65,6 +66,15 @@ class PushCost:
         return cost.mean(dim=1) + cost[:, -1]
 
 
+def read_along(heads: Heads, imagined: Imagined) -> tuple[Tensor, Tensor]:
+    """Normalised observations before the first step and after each, (P, T + 1, D), and what they are read from."""
+    count, steps = imagined.latents.shape[:2]
+    begun = heads.remember(imagined.context.unsqueeze(0)).expand(count, -1, -1)
+    embedded = heads.embed(imagined.latents.flatten(0, 1).float()).unflatten(0, (count, steps))
+    memory = torch.cat([begun, embedded], dim=1).unfold(1, heads.config.frames, 1).transpose(2, 3)
+    return heads.observe(memory.flatten(0, 1)).unflatten(0, (count, steps + 1)), memory
+
+
 class RewardCost:
     """Minus the rewards that a twin's heads foretell; after a foretold end nothing more is earned, or lost.
 
@@ -84,10 +94,7 @@ class RewardCost:
     def __call__(self, imagined: Imagined) -> Tensor:
         """Costs (P,)."""
         heads, (count, steps) = self._heads, imagined.latents.shape[:2]
-        frames, begun = heads.config.frames, heads.remember(imagined.context.unsqueeze(0))
-        embedded = heads.embed(imagined.latents.flatten(0, 1).float()).unflatten(0, (count, steps))
-        memory = torch.cat([begun.expand(count, -1, -1), embedded], dim=1).unfold(1, frames, 1).transpose(2, 3)
-        read = heads.observe(memory.flatten(0, 1)).unflatten(0, (count, steps + 1))
+        read, memory = read_along(heads, imagined)
         actions = self._perception.scale_actions(imagined.actions).flatten(0, 1)
         before, now, known = (part.flatten(0, 1) for part in (read[:, :-1], read[:, 1:], memory[:, 1:]))
         goals = imagined.goal.to(actions.device).expand(len(actions), -1)
@@ -96,6 +103,42 @@ class RewardCost:
         goes_on = torch.cat([torch.ones_like(over[:, :1]), (1 - over).cumprod(dim=1)], dim=1)
         rewards = judged.rewards.unflatten(0, (count, steps))
         return self._of_end * (1 - goes_on[:, -1]) - (rewards * goes_on[:, :-1]).sum(dim=1)
+
+
+class GoalStateCost:
+    """How far what a twin's heads read at a future's end is from what they read in a picture, as if all rested there.
+
+    Args:
+        perception: With heads.
+        picture: uint8 (H, W, 3), of the scene's size.
+        weights: Of every component of the observation, (D,), counted in its standard deviations; all 1 when None.
+        last: How many of the last steps count; a tenth of it all steps.
+
+    Raises:
+        ValueError: If there are no heads that read anything.
+    """
+
+    def __init__(
+        self,
+        perception: Perception,
+        picture: NDArray[np.uint8],
+        weights: NDArray[np.float32] | None = None,
+        last: int = 3,
+    ):
+        if perception.heads is None or not perception.heads.config.observed:
+            raise ValueError("the bundle has no heads that read an observation: use GoalPictureCost")
+        self._heads, self._last = perception.heads, last
+        self._goal = self._heads.observe(self._heads.remember(perception.encode(np.asarray(picture)[None])[None]))
+        ones = np.ones(self._heads.config.observed, np.float32)
+        self._weights = torch.from_numpy(ones if weights is None else np.asarray(weights, np.float32)).to(self._goal)
+        if self._weights.shape != self._goal.shape[1:]:
+            raise ValueError(f"expected {self._goal.shape[1]} weights, got {tuple(self._weights.shape)}")
+
+    def __call__(self, imagined: Imagined) -> Tensor:
+        """Costs (P,)."""
+        read, _ = read_along(self._heads, imagined)
+        off = ((read[:, 1:] - self._goal).abs() * self._weights).sum(dim=2) / self._weights.sum()
+        return off[:, -self._last :].mean(dim=1) + 0.1 * off.mean(dim=1)
 
 
 class GoalPictureCost:

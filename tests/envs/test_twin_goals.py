@@ -126,3 +126,11 @@ def test_the_real_one_has_its_own_goals(stranger):
     assert seen in core.observation_space
     seen, *_ = env.step(env.action_space.sample())
     assert np.allclose(seen["desired_goal"], own["desired_goal"])
+
+
+def test_the_real_one_takes_the_environments_own_reset_options(stranger):
+    env = RealTwinEnv(stranger, named="tests.dots:Dot-v0", obs_type="rgb")
+    frames = [env.reset(seed=3, options={"place": [x, 0.0]})[0] for x in (-0.5, 0.5)]
+    own = [frame.mean(axis=(0, 2)).argmax() for frame in (env.source.reset(3, {"place": [-0.5, 0]}).frame, env.frame)]
+    assert own[0] < own[1]
+    assert not np.array_equal(*frames)

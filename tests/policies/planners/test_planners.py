@@ -8,6 +8,7 @@ from cosmos_isaac_wm.policies.planners import (
     ICEM,
     MPPI,
     GoalPictureCost,
+    GoalStateCost,
     GradientPlanner,
     Imagined,
     Planner,
@@ -249,3 +250,21 @@ def test_a_goal_picture_is_nearest_to_itself():
     futures = Imagined(latents, torch.zeros(2, 5, 2), nothing, nothing[..., 0], torch.zeros(0), env.context)
     costs = GoalPictureCost(model.perception, pictures[1])(futures)
     assert costs[1] < 1e-6 < costs[0]
+
+
+def test_a_goal_state_is_read_from_its_picture_and_components_count_as_much_as_they_are_said_to():
+    model = dot_twin()
+    env = DreamEnv(model)
+    env.reset(seed=0)
+    pictures = [model.decode(latents)[0].numpy() for latents in model.contexts.latents[:2, -1:].float()]
+    latents = torch.stack([model.encode(picture[None]).expand(9, -1, -1, -1) for picture in pictures])
+    nothing = torch.zeros(2, 9, 0, 2)
+    futures = Imagined(latents, torch.zeros(2, 9, 2), nothing, nothing[..., 0], torch.zeros(0), env.context)
+    at_rest, other = GoalStateCost(model.perception, pictures[1])(futures)[[1, 0]]
+    assert at_rest < other
+    one, two = (GoalStateCost(model.perception, pictures[1], weights)(futures) for weights in ([1, 0], [0, 1]))
+    assert torch.allclose((one + two) / 2, GoalStateCost(model.perception, pictures[1])(futures), rtol=1e-4)
+    with pytest.raises(ValueError, match="expected 2 weights, got"):
+        GoalStateCost(model.perception, pictures[1], [1.0])
+    with pytest.raises(ValueError, match="no heads that read an observation: use GoalPictureCost"):
+        GoalStateCost(dot_twin(observes="picture").perception, pictures[1])
