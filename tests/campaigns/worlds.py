@@ -17,6 +17,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from cosmos_isaac_wm.envs import DreamVectorEnv, RealTwinEnv
+from cosmos_isaac_wm.spaces import action_vectors
+from cosmos_isaac_wm.world_model import WorldModel
+
 _SAC = "train-agent --algorithm sac --n_envs 16 --eval_every 10000 --eval_episodes 16 --world_model model"
 _PPO = "train-agent --algorithm ppo --n_envs 32 --eval_every 30000 --eval_episodes 32 --world_model model"
 _JUDGED = "transfer --policies [agent/agent,outside/agent,random] --episodes 50 --out transfer --world_model model"
@@ -83,6 +87,35 @@ def run(world: str, seed: int, folder: Path) -> dict[str, float]:
     return figures | {"minutes": spent}
 
 
+def speed(folder: Path, seconds: float = 5.0) -> dict[str, float]:
+    """Steps with pictures in a second: of 64 dreams, and of the environment itself, in turns; medians of five."""
+    model = WorldModel.load(folder / "model", "cpu")
+    dream, real = DreamVectorEnv(64, model, obs_type="rgb", autoreset_mode="SameStep"), RealTwinEnv(model).source
+    counts: dict[str, list[float]] = {"dream": [], "real": []}
+    dream.reset(seed=0)
+    real.reset(0)
+
+    def dreamed() -> int:
+        dream.step(dream.action_space.sample())
+        return dream.num_envs
+
+    def stepped() -> int:
+        action = real.env.action_space.sample()
+        shown = real.step(action_vectors(real.env.action_space, np.asarray(action)[None])[0])
+        if shown.terminated or shown.truncated:
+            real.reset(0)
+        return 1
+
+    for _ in range(6):  # the first of each warms up
+        for name, step in (("dream", dreamed), ("real", stepped)):
+            begun, count = time.perf_counter(), 0
+            while time.perf_counter() - begun < seconds / 5:
+                count += step()
+            counts[name].append(count / (time.perf_counter() - begun))
+    rates = {f"{name} steps/s": float(np.median(rates[1:])) for name, rates in counts.items()}
+    return rates | {"dream / real": rates["dream steps/s"] / rates["real steps/s"]}
+
+
 def shown(figures: dict[str, float]) -> dict[str, float]:
     """What is asked of a world: how well it is read and dreamed, and what its agent earns outside."""
     told = {key: figures[key] for key in _SHOWN if key in figures}
@@ -101,7 +134,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of everything, continued if it is there")
     options = parser.parse_args()
     for world in options.world:
-        rows = [shown(run(world, seed, options.out / world / str(seed))) for seed in options.seeds]
+        folders = [options.out / world / str(seed) for seed in options.seeds]
+        rows = [shown(run(world, seed, folder)) for seed, folder in zip(options.seeds, folders, strict=True)]
+        rows = [row | speed(folder) for row, folder in zip(rows, folders, strict=True)]
         print(f"\n| {world} | " + " | ".join(f"seed {seed}" for seed in options.seeds) + " | median |")
         print("|---" * (len(rows) + 2) + "|")
         for key in rows[0]:
