@@ -110,6 +110,8 @@ class RealTwinEnv(gym.Env[Any, Any]):
         self.frame = shown.frame
         latent = self.world_model.encode(self.frame[None])
         self._context = torch.cat([self._context[:, 1:], latent[None]], dim=1)
+        if "goal" in self.task.reset_options:  # which some environments move
+            self.task.goals.copy_(torch.as_tensor(np.asarray(shown.observation[DESIRED], np.float32)))
         observation, *_ = self.task.advance(latent, vector)
         seen = unbatch(to_numpy(observation), {})[0]
         return seen, shown.reward, shown.terminated, shown.truncated, shown.info

@@ -197,7 +197,7 @@ class TwinTask:
             rewards = checked_rewards(self.reward_fn(self._outcome(latents, actions)), lost)
         elif self._reward_of_goals is not None:
             assert isinstance(observation, dict)
-            rewards = checked_rewards(self.compute_reward(observation[ACHIEVED], self.goals), lost)
+            rewards = checked_rewards(self.compute_reward(observation[ACHIEVED], self.goals.clone()), lost)
         return observation, rewards, terminated, truncated
 
     def observe(self, latents: Tensor) -> Observation:

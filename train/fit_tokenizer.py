@@ -29,7 +29,7 @@ from cosmos_isaac_wm.storage.weights import must_be_buildable
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.training.heads import (
     HeadsFitConfig,
-    alone_is_enough,
+    about_as_good,
     fit_heads,
     judge_heads,
     judging_alone,
@@ -215,7 +215,7 @@ class FitTokenizer:
         unseen = encode_split(datasets, "val", perception, self.out, mirror=False)
         figures = judge_heads(heads, unseen, scale, self._where)
         for alone in beside:
-            if alone_is_enough(figures, found := judge_heads(alone, unseen, scale, self._where)):
+            if about_as_good(figures, found := judge_heads(alone, unseen, scale, self._where)):
                 heads, figures = alone, found
             print(f"rewards and ends are judged from {'pictures, too' if heads.config.looks else 'observations alone'}")
         perception.heads = heads

@@ -55,6 +55,11 @@ class ImportLerobot:
         )
         if source.left_out:
             print(f"{source.left_out} episodes of a single row, which lead nowhere, were left out")
+        if source.cut_off:
+            print(
+                f"{source.cut_off} episodes tell in their last row of a reward, a success or an end; no picture shows "
+                "what came of it, so that is left out, and no twin learns of such ends"
+            )
         if self.state is None:
             print("without a state there is no twin: pictures are dreamed, and need a reward_fn of your own")
         elif not source.has_rewards:

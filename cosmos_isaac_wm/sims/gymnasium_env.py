@@ -189,6 +189,7 @@ def environment_of(scene: Scene, named: str | None = None, **more: Any) -> gym.E
         env: gym.Env[Any, Any] = gym.make(spec, **told.kwargs, **more)
     for name in ("observation_space", "action_space"):
         if (own := serialize_space(getattr(env, name))) != (theirs := getattr(told, name)):
+            env.close()
             raise ValueError(f"{spec.id} has the {name} {own} here, but {theirs} when it was recorded")
     return env
 
@@ -196,8 +197,10 @@ def environment_of(scene: Scene, named: str | None = None, **more: Any) -> gym.E
 def compute_reward_of(scene: Scene) -> Callable[..., Any] | None:
     """What the goal environment of recordings computes rewards by, where it is installed; else None, and a word."""
     try:
-        return environment_of(scene).get_wrapper_attr("compute_reward")  # type: ignore[no-any-return]
-    except (ValueError, AttributeError) as error:
+        env = environment_of(scene)
+        env.close()  # rewards are computed from goals alone
+        return env.get_wrapper_attr("compute_reward")  # type: ignore[no-any-return]
+    except (ValueError, AttributeError, TypeError, ImportError, gym.error.Error) as error:
         print(f"rewards of {scene.name} are foretold, not computed from goals: {error}", file=sys.stderr)
         return None
 

@@ -124,7 +124,7 @@ class _Steps:
 @training_mode()
 def fit_heads(
     heads: Heads,
-    encoded: EncodedEpisodes,
+    encoded: EncodedEpisodes | Sequence[EncodedEpisodes],
     scale_actions: Callable[[Tensor], Tensor],
     config: HeadsFitConfig,
     seed: int,
@@ -136,7 +136,7 @@ def fit_heads(
 
     Args:
         heads: The networks.
-        encoded: Training episodes.
+        encoded: Training episodes, or several sets of them, of which every batch has as much as there is of each.
         scale_actions: To [-1, 1], as of `Perception`.
         config: The recipe.
         seed: Of batches and noise.
@@ -147,11 +147,16 @@ def fit_heads(
     Returns:
         The mean loss of the last tenth of the updates.
     """
-    generator, steps = torch.Generator().manual_seed(seed), _Steps(encoded, heads)
-    surplus, together = steps.surplus(config.batch_size), nn.ModuleList([heads, *beside]).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    sets = [_Steps(each, heads) for each in ([encoded] if isinstance(encoded, EncodedEpisodes) else encoded)]
+    whole = sum(len(each.table) for each in sets)
+    counts = [max(1, round(config.batch_size * len(each.table) / whole)) for each in sets]
+    together = nn.ModuleList([heads, *beside]).to(device)
+    surplus = torch.cat([torch.full((n,), each.surplus(n)) for each, n in zip(sets, counts, strict=True)]).to(device)
 
     def loss() -> Tensor:
-        latents, *parts = steps.show(steps.draw(config.batch_size, generator))
+        drawn = [each.show(each.draw(n, generator)) for each, n in zip(sets, counts, strict=True)]
+        latents, *parts = (torch.cat(column) for column in zip(*drawn, strict=True))
         noise = torch.randn(latents.shape, generator=generator)
         noise *= config.latent_noise * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
         observed, actions, rewards, ends, goals = (each.to(device) for each in parts)
@@ -181,7 +186,7 @@ class _Told:
     goals: Tensor
 
 
-def _loss(judges: Sequence[Heads], latents: Tensor, told: _Told, surplus: float, config: HeadsFitConfig) -> Tensor:
+def _loss(judges: Sequence[Heads], latents: Tensor, told: _Told, surplus: Tensor, config: HeadsFitConfig) -> Tensor:
     """Of heads that share all but how they judge, on latents (n, F + 1, C, h, w)."""
     heads = judges[0]
     embedded = heads.embed(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
@@ -208,8 +213,8 @@ def judging_alone(heads: Heads) -> Heads:
     return alone
 
 
-def alone_is_enough(looking: Mapping[str, float], alone: Mapping[str, float]) -> bool:
-    """Whether heads that judge from observations alone do so about as well, by the figures of `judge_heads`."""
+def about_as_good(looking: Mapping[str, float], alone: Mapping[str, float]) -> bool:
+    """Whether other heads, such as those that judge from observations alone, do so about as well, by `judge_heads`."""
 
     def f1(figures: Mapping[str, float]) -> float:
         precision, recall = figures.get("end_precision", 0.0), figures.get("end_recall", 0.0)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..borders import ours
 from ..data.windows import EncodedEpisodes, join
 from ..perception import Perception
-from .heads import HeadsFitConfig, fit_heads
+from .heads import HeadsFitConfig, about_as_good, fit_heads, judge_heads
 from .validation import validate
 
 _HORIZON = 25  # dreamed steps
@@ -50,14 +50,15 @@ def fit_heads_on_dreams(
     """
     heads, device = perception.heads, perception.device
     assert heads is not None
-    kept = copy.deepcopy(heads.state_dict())
+    kept, told = copy.deepcopy(heads.state_dict()), judge_heads(heads, val, perception.scale_actions, device)
     dynamics.eval()
-    both = join([train, _dreams(dynamics, perception, train)])
+    both = [train, _dreams(dynamics, perception, train)]
     heads.requires_grad_(True)
     fit_heads(heads, both, perception.scale_actions, config, seed, device, "fit heads to dreams")
     heads.requires_grad_(False)
     after = validate(dynamics, perception, val)
-    better = after["error"] < before["error"]
+    still = about_as_good(told, judge_heads(heads, val, perception.scale_actions, device))  # real ones as well as ever
+    better = after["error"] < before["error"] and still
     print(
         f"heads that have seen dreams read validation dreams to {after['error']:.3f} std, others to "
         f"{before['error']:.3f}: {'kept' if better else 'left as they were'}"

@@ -134,3 +134,21 @@ def test_the_real_one_takes_the_environments_own_reset_options(stranger):
     own = [frame.mean(axis=(0, 2)).argmax() for frame in (env.source.reset(3, {"place": [-0.5, 0]}).frame, env.frame)]
     assert own[0] < own[1]
     assert not np.array_equal(*frames)
+
+
+def test_an_environment_that_cannot_be_made_any_more_is_one_that_is_not_installed(twin, monkeypatch, capsys):
+    def broken(*args, **kwargs):
+        raise gym.error.DependencyNotInstalled("no mujoco_py")
+
+    monkeypatch.setattr(DotEnv, "__init__", broken)
+    env = DreamEnv(twin)
+    assert "are foretold, not computed from goals: no mujoco_py" in capsys.readouterr().err
+    env.reset(seed=0)
+
+
+def test_a_goal_that_the_environment_moves_is_seen_at_once(stranger):
+    env = RealTwinEnv(stranger, named="tests.dots:Dot-v0")
+    env.reset(seed=3)
+    env.source.env.unwrapped._goal = np.array([0.5, 0.25], np.float32)
+    seen, *_ = env.step(env.action_space.sample())
+    assert seen["desired_goal"].tolist() == [0.5, 0.25]

@@ -7,7 +7,7 @@ import torch
 from cosmos_isaac_wm.training.heads import (
     HeadsConfig,
     HeadsFitConfig,
-    alone_is_enough,
+    about_as_good,
     fit_heads,
     judge_heads,
     judging_alone,
@@ -100,7 +100,7 @@ def test_observations_alone_judge_where_they_tell_all(dots):
 )
 def test_pictures_are_looked_at_where_something_is_missed_without(alone, enough):
     looking = {"reward_r2": 0.96, "end_precision": 0.91, "end_recall": 0.9}
-    assert alone_is_enough(looking, alone) is enough
+    assert about_as_good(looking, alone) is enough
 
 
 def test_ends_are_as_likely_as_they_are_though_batches_have_more():

@@ -20,6 +20,7 @@ VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 FILES_PER_CHUNK = 1000
 FASTEST = 10_000  # frames per second
 STATE, ACTION = "observation.state", "action"
+GOAL = "observation.desired_goal"  # of a goal environment
 REWARD, DONE, SUCCESS = "next.reward", "next.done", "next.success"
 PICTURES = ("video", "image")  # types of features that are pictures
 INDICES = ("timestamp", "frame_index", "episode_index", "index", "task_index")  # which every table has

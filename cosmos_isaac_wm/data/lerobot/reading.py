@@ -10,7 +10,9 @@ import dataclasses
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from functools import cached_property
 from typing import Any
 
@@ -88,6 +90,13 @@ class LeRobotFolder:
         return int(self._survey.lengths[self.indices].sum())
 
     @property
+    def cut_off(self) -> int:
+        """Episodes whose last row tells of a reward, a success or an end, of which no picture shows what came."""
+        last = (self._survey.begins + self._survey.lengths - 1)[self.indices]
+        names = [name for name in (layout.REWARD, layout.DONE, layout.SUCCESS) if name in self._survey.columns]
+        return int(np.any([self._survey.columns[name][last, 0] != 0 for name in names], axis=0).sum()) if names else 0
+
+    @property
     def has_rewards(self) -> bool:
         """Whether it tells what actions earned."""
         return layout.REWARD in self._features
@@ -113,7 +122,14 @@ class LeRobotFolder:
     def splits(self, seed: int) -> list[str]:
         """A split for every episode: those that the dataset names, else drawn."""
         told = self._info.get("splits")
-        if not (isinstance(told, dict) and len(told) > 1 and set(told) <= set(SPLITS)):
+        if not isinstance(told, dict) or len(told) < 2:
+            return draw_splits(["episode"] * len(self), seed)
+        told = {"val" if name == "validation" else name: text for name, text in told.items()}
+        if strangers := set(told) - set(SPLITS):
+            print(
+                f"{self.path} has splits {sorted(strangers)}, others than {SPLITS}: they are drawn anew",
+                file=sys.stderr,
+            )
             return draw_splits(["episode"] * len(self), seed)
         found = ["train"] * len(self._survey.lengths)
         for name, text in told.items():
@@ -160,17 +176,18 @@ class LeRobotFolder:
         camera = self.cameras[place]
         if self._features[camera]["dtype"] == "image":
             rows = read_table(self._survey.file(index), [camera], ("episode_index", index))
-            frames: Iterator[NDArray[np.uint8]] = (
+            frames: Generator[NDArray[np.uint8]] = (
                 _decoded(told, f"{camera} of {self.path}") for told in rows[camera].to_pylist()
             )
         else:
             begin = self._survey.begin(index, camera)
             frames = frames_from(self._survey.file(index, camera), begin, count, self._survey.fps)
         whole, pictures = layout.picture_size(camera, self._features[camera]), []
-        for frame in frames:
-            if frame.shape != (*whole, 3):
-                raise DatasetError(f"episode {index} of {self.path} shows {frame.shape} in {camera}, not {whole}")
-            pictures.append(resized(frame, self._sizes[place]))
+        with closing(frames):
+            for frame in frames:
+                if frame.shape != (*whole, 3):
+                    raise DatasetError(f"episode {index} of {self.path} shows {frame.shape} in {camera}, not {whole}")
+                pictures.append(resized(frame, self._sizes[place]))
         if len(pictures) != count:
             raise DatasetError(
                 f"episode {index} of {self.path} has {len(pictures)} pictures of {count} rows in {camera}"

@@ -98,7 +98,12 @@ class Survey:
 
     def _check_rows(self) -> None:
         """Refuse rows that are not finite, not in order, or more or fewer than meta/episodes tells."""
-        found = np.bincount(self.columns["episode_index"][:, 0], minlength=len(self.lengths))
+        numbers = self.columns["episode_index"][:, 0]
+        if numbers.dtype.kind not in "iu" or self.lengths.dtype.kind not in "iu" or numbers.min() < 0:
+            raise DatasetError(f"the episodes of {self.path} are not numbered 0, 1, 2, ...")
+        if numbers.max() >= len(numbers) or len(self.lengths) > len(numbers):
+            raise DatasetError(f"{self.path} has {len(numbers)} rows, and an episode {numbers.max()}: rows are missing")
+        found = np.bincount(numbers, minlength=len(self.lengths))
         told = np.zeros_like(found)
         told[: len(self.lengths)] = self.lengths
         if (told != found).any():
@@ -108,7 +113,7 @@ class Survey:
             )
         expected = np.concatenate([np.arange(count) for count in found])
         episodes = np.repeat(np.arange(len(found)), found)
-        in_order = (self.columns["episode_index"][:, 0] == episodes) & (self.columns["frame_index"][:, 0] == expected)
+        in_order = (numbers == episodes) & (self.columns["frame_index"][:, 0] == expected)
         if not in_order.all() or (self._places["episode_index"] != np.arange(len(found))).any():
             raise DatasetError(f"the rows of {self.path} are not in order")
         for name, values in self.columns.items():

@@ -97,6 +97,8 @@ def task_names(path: Path) -> list[str]:
         raise DatasetError(f"{path} has the columns {names}; expected task_index and the task's name")
     table = read_table(path, names)
     numbers = column(table, "task_index", path)[:, 0].tolist()
+    if sorted(numbers) != list(range(len(numbers))):
+        raise DatasetError(f"the tasks of {path} are not numbered 0, 1, 2, ...")
     return [str(text) for _, text in sorted(zip(numbers, table[texts[0]].to_pylist(), strict=True))]
 
 

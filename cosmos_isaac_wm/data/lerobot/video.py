@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def frames_in(path: Path) -> tuple[int, tuple[int, int]]:
             raise DatasetError(f"{path} is no video that can be read: {error}") from error
 
 
-def frames_from(path: Path, begin: float, count: int, fps: float) -> Iterator[NDArray[np.uint8]]:
+def frames_from(path: Path, begin: float, count: int, fps: float) -> Generator[NDArray[np.uint8]]:
     """So many frames of a video, uint8 (H, W, 3) each.
 
     Args:
@@ -109,7 +109,7 @@ def _opened(path: Path) -> Any:
 
     must_be_file(path, DatasetError)
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), format="mp4")  # a playlist would lead to other files
     except Exception as error:  # whatever damage makes FFmpeg and PyAV raise
         raise DatasetError(f"{path} is no video that can be read: {error}") from error
     if not container.streams.video:

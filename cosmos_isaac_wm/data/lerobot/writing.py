@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from ...storage.paths import user_path
 from ...storage.structured import shaped
 from ..dataset import SPLITS, EpisodeDataset
 from ..episodes import DatasetError, Episode
-from ..stored import layout_of, observed
+from ..stored import desired, layout_of, observed
 from . import layout
 from .statistics import histogram, of_numbers, of_pictures
 from .tables import task_table, written
@@ -62,8 +63,9 @@ def write_lerobot(
     known = ["", *SPLITS]  # what was never split is for training
     with replacing_folder(path.resolve()) as temporary:
         writer = _Writer(temporary, dataset, use_videos)
-        for index in beside(sorted(range(len(dataset)), key=lambda index: known.index(dataset.splits[index]))):
-            writer.add(dataset[index])
+        with closing(writer):
+            for index in beside(sorted(range(len(dataset)), key=lambda index: known.index(dataset.splits[index]))):
+                writer.add(dataset[index])
         counts = [sum(own == split or (own == "" and split == "train") for own in dataset.splits) for split in SPLITS]
         ends = np.cumsum(counts)
         return writer.finish({s: f"{e - c}:{e}" for s, c, e in zip(SPLITS, counts, ends, strict=True) if c})
@@ -80,6 +82,7 @@ class _Writer:
 
     def __init__(self, folder: Path, dataset: EpisodeDataset, use_videos: bool):
         self._folder, self._scene, self._use_videos = folder, dataset.scene, use_videos
+        self._metadata, self._markers = dataset.metadata, _always_there(dataset)
         where = f"lerobot in the metadata of {dataset.path}"
         self._origin = shaped(dataset.metadata.get("lerobot", {}), layout.Origin, where, DatasetError)
         self._camera = self._origin.cameras[0] if len(self._origin.cameras) == 1 else _CAMERA
@@ -120,6 +123,9 @@ class _Writer:
         self._episodes.append(about | self._place("meta/episodes", 0))
         self._rows += steps
         self._colours += colours
+        if self._values and values.keys() != self._values.keys():
+            odd = sorted(values.keys() ^ self._values.keys())
+            raise DatasetError(f"episodes differ in {', '.join(odd)}: some have it, others do not")
         for name, value in values.items():
             self._values.setdefault(name, []).append(value)
         self._waiting.append(written(values, {} if self._use_videos else {self._camera: frames}))
@@ -133,8 +139,6 @@ class _Writer:
 
         if self._waiting:
             self._flush()
-        if self._video is not None:
-            self._video.close()
         episodes = self._folder / layout.EPISODES.format(chunk_index=0, file_index=0)
         episodes.parent.mkdir(parents=True)
         pq.write_table(pa.Table.from_pylist(self._episodes), episodes)
@@ -146,6 +150,12 @@ class _Writer:
         (self._folder / layout.INFO).write_text(json.dumps(self._info(whole, splits), indent=4))
         return self._rows
 
+    def close(self) -> None:
+        """Finish the video, whatever has happened."""
+        if self._video is not None:
+            self._video.close()
+            self._video = None
+
     def _columns(self, episode: Episode) -> dict[str, NDArray[Any]]:
         """An episode's numbers, a row for each action."""
         values: dict[str, NDArray[Any]] = {layout.ACTION: episode.actions}
@@ -154,8 +164,11 @@ class _Writer:
             own = own_actions(space, episode.actions)
             whole = own.dtype.kind in "iu"
             values[layout.ACTION] = own.astype(np.int64 if whole else np.float32).reshape(len(episode), -1)
-            if self._origin.rewards and episode.rewards is not None:
-                values[layout.REWARD] = episode.rewards.astype(np.float32)
+            goals = desired(episode, self._scene)
+            values |= {layout.GOAL: goals[:-1]} if goals.shape[1] else {}
+        told = self._scene.environment is not None or "lerobot" in self._metadata  # of others, zeros stand for nothing
+        if told and self._origin.rewards and episode.rewards is not None:
+            values[layout.REWARD] = episode.rewards.astype(np.float32)
         seen = self._seen(episode)
         values |= {layout.STATE: seen[:-1]} if seen.shape[1] else {}
         ends = [each for each in (episode.terminations, episode.truncations) if each is not None]
@@ -168,7 +181,10 @@ class _Writer:
         """What stands beside the pictures: what was observed, or else where objects are, (T + 1, D)."""
         if self._scene.environment is not None:
             return observed(episode, self._scene)
-        return episode.marker_positions(self._scene.marker_names).reshape(len(episode.frames), -1)
+        places = episode.marker_positions(self._markers).reshape(len(episode.frames), -1)
+        if not np.isfinite(places).all():
+            raise DatasetError(f"an episode lacks positions of {', '.join(self._markers)} that others have")
+        return places
 
     def _names(self, name: str, size: int) -> Any:
         """What the components of a vector are called."""
@@ -176,7 +192,7 @@ class _Writer:
             return told
         own = layout_of(self._scene)
         if name == layout.STATE:
-            markers = [f"{marker}_{axis}" for marker in self._scene.marker_names for axis in "xy"]
+            markers = [f"{marker}_{axis}" for marker in self._markers for axis in "xy"]
             return markers if own is None else own.names
         return [f"{name}_{number}" for number in range(size)]
 
@@ -249,3 +265,13 @@ class _Writer:
             "video_path": layout.VIDEO if self._use_videos else None,
             "features": features,
         }
+
+
+def _always_there(dataset: EpisodeDataset) -> list[str]:
+    """The markers that the first episode of every kind has positions of."""
+    first = [dataset[dataset.kinds.index(kind)] for kind in sorted(set(dataset.kinds))] if dataset.scene.markers else []
+    return [
+        name
+        for name in dataset.scene.marker_names
+        if all(np.isfinite(episode.marker_positions([name])).all() for episode in first)
+    ]

@@ -137,6 +137,22 @@ WRONG = {
     "depth": (lambda path: change_info(path, depth), "expected pictures of three colours"),
     "a film that is missing": (lambda path: (path / FILM).unlink(), "file-000.mp4 is not there"),
     "a film that is none": (lambda path: (path / FILM).write_bytes(b"none"), "is no video that can be read"),
+    "a film that is a list of films": (
+        lambda path: (path / FILM).write_text("ffconcat version 1.0\nfile other.mp4\n"),
+        "is no video that can be read",
+    ),
+    "an episode below 0": (
+        lambda path: change_table(path / DATA, replace("episode_index", [-1] * 63)),
+        "the episodes of .* are not numbered 0, 1, 2",
+    ),
+    "an episode far away": (
+        lambda path: change_table(path / DATA, replace("episode_index", [0] * 62 + [10**12])),
+        "has 63 rows, and an episode 1000000000000: rows are missing",
+    ),
+    "tasks with a gap": (
+        lambda path: change_table(path / layout.TASKS, replace("task_index", [0, 2])),
+        "the tasks of .* are not numbered 0, 1, 2",
+    ),
     "another film": (
         lambda path: change_table(path / EPISODES, replace(f"videos/{TOP}/to_timestamp", [1.0, 2.05, 9.15])),
         "episode 2 of .* has 22 rows, but 142.0 frames of observation.images.top",
@@ -195,6 +211,19 @@ def test_what_is_wrong_is_said_before_any_work(copy, tmp_path, name, capsys):
     said = capsys.readouterr().err
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(said.splitlines()[-1])
+
+
+def test_what_the_last_rows_tell_is_left_out_and_that_is_said(tmp_path, capsys):
+    assert import_lerobot.main([str(OFFICIAL), "--out", str(tmp_path / "data"), "--cameras", "top"]) == 0
+    assert "3 episodes tell in their last row of a reward, a success or an end" in capsys.readouterr().out
+
+
+def test_its_own_splits_are_kept_and_others_are_not_kept_silently(copy, capsys):
+    change_info(copy, lambda info: info.update(splits={"train": "0:2", "validation": "2:3"}))
+    assert LeRobotFolder(copy, ["top"]).splits(0) == ["train", "train", "val"]
+    change_info(copy, lambda info: info.update(splits={"train": "0:2", "holdout": "2:3"}))
+    assert sorted(LeRobotFolder(copy, ["top"]).splits(0)) == ["test", "train", "val"]
+    assert "has splits ['holdout'], others than" in capsys.readouterr().err
 
 
 def test_cameras_are_chosen_or_put_side_by_side():

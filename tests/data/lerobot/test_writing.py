@@ -128,3 +128,37 @@ def test_what_others_have_put_into_the_metadata_leads_nowhere(tmp_path, told, me
     with pytest.raises(DatasetError, match=message):
         write_lerobot(tmp_path / "out", dataset)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_marker_that_some_kinds_lack_is_left_out_and_one_that_is_lost_is_an_error(tmp_path):
+    slide = toy_episode(TOY, 1, kind="slide")
+    slide.positions.pop("pusher")
+    write_lerobot(tmp_path / "out", EpisodeDataset(write_dataset(tmp_path / "data", [toy_episode(TOY, 0), slide], TOY)))
+    assert info_of(tmp_path / "out")["features"]["observation.state"]["names"] == ["cube_x", "cube_y"]
+    lost = toy_episode(TOY, 1)
+    lost.positions["pusher"][3] = np.nan
+    dataset = EpisodeDataset(write_dataset(tmp_path / "lost", [toy_episode(TOY, 0), lost], TOY))
+    with pytest.raises(DatasetError, match="an episode lacks positions of cube, pusher that others have"):
+        write_lerobot(tmp_path / "never", dataset)
+    assert not (tmp_path / "never").exists()
+
+
+def test_episodes_that_know_other_things_are_an_error_that_names_them(tmp_path):
+    scene, episodes = recorded_dots(2)
+    episodes[1].infos.pop("is_success")
+    dataset = EpisodeDataset(write_dataset(tmp_path / "data", episodes, scene))
+    with pytest.raises(DatasetError, match=r"episodes differ in next\.success: some have it, others do not"):
+        write_lerobot(tmp_path / "out", dataset)
+
+
+def test_goals_and_rewards_without_a_state_are_kept(tmp_path, recorded):
+    scene, episodes = recorded_dots(3, observes="goal")
+    write_lerobot(tmp_path / "goals", EpisodeDataset(write_dataset(tmp_path / "data", episodes, scene)))
+    features = info_of(tmp_path / "goals")["features"]
+    assert features["observation.desired_goal"]["shape"] == [2]
+    assert features["observation.state"]["shape"] == [4]
+    write_lerobot(tmp_path / "out", EpisodeDataset(recorded))
+    argv = [str(tmp_path / "out"), "--out", str(tmp_path / "again"), "--state", "null"]
+    assert import_lerobot.main(argv) == 0
+    write_lerobot(tmp_path / "more", EpisodeDataset(tmp_path / "again"))
+    assert "next.reward" in info_of(tmp_path / "more")["features"]
