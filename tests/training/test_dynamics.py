@@ -90,6 +90,7 @@ def walk(episodes: int, length: int = 30, seed: int = 0, kinds: tuple[str, ...] 
         positions=torch.tensor(positions, dtype=torch.float32).unsqueeze(2),
         headings=torch.full((episodes, length, 1, 2), torch.nan),
         observed=torch.empty(episodes, length, 0),
+        goals=torch.empty(episodes, length, 0),
         rewards=torch.zeros(episodes, length - 1),
         ends=torch.zeros(episodes, length - 1),
         lengths=torch.full((episodes,), length),
