@@ -175,4 +175,4 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
             write_outputs(self.out, self.evaluation, [clip])
         else:
             write_metrics(self.out, self.evaluation)
-            write_pictures(self.out, model, [replay(model, episode, self.number)])
+            write_pictures(self.out, model, [replay(model, episode, self.number, recording.latents)])

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from ..borders import ours
@@ -57,18 +58,19 @@ class Replay:
 
 
 @ours
-def replay(model: WorldModel, episode: Episode, number: int) -> Replay:
+def replay(model: WorldModel, episode: Episode, number: int, latents: Tensor | None = None) -> Replay:
     """Dream an episode under its own actions.
 
     Args:
         model: A bundle with heads.
         episode: One of its environment.
         number: What to call it.
+        latents: What was dreamed already, (T, C, h, w); dreamed now when None.
     """
     heads, perception, first = model.perception.heads, model.perception, first_dreamed(model)
     assert heads is not None
     steps = len(episode.frames) - first
-    latents = dream(model, [episode], steps, first=first)[0]
+    latents = dream(model, [episode], steps, first=first)[0] if latents is None else latents
     known = model.encode(torch.from_numpy(episode.frames[first - model.dynamics.context_length : first]))
     memory = heads.remember(known[None])
     now = heads.observe(memory)

@@ -207,8 +207,7 @@ class _Writer:
     def _filmed(self, frames: NDArray[np.uint8]) -> dict[str, float]:
         """Add pictures to a video; where they are."""
         if self._video is not None and self._video.size >= _VIDEO_BYTES:
-            self._video.close()
-            self._video = None
+            self.close()
             self._videos += 1
         prefix = f"videos/{self._camera}"
         about: dict[str, float] = {**self._place(prefix, self._videos)}
