@@ -24,7 +24,7 @@ class Contexts:
         positions: True positions in metres of those frames, float32 (n, K, N, 2); NaN where unknown or absent.
         states: Simulator state of the last frame, float64 (n, S), padded with NaN; S may be 0.
         episodes: Episode number in the training dataset, (n,).
-        starts: Index in that episode of the window's first frame, (n,).
+        starts: Index in that episode of the window's first frame, (n,); below 0 where it had rested before.
         kinds: Kind of the episode, n names.
     """
 

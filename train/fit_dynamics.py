@@ -259,28 +259,27 @@ class FitDynamics:
 def draw_contexts(dataset: EpisodeDataset, encoded: EncodedEpisodes, length: int, count: int, seed: int) -> Contexts:
     """Random windows of encoded training episodes, of which the dataset's own, unmirrored, come first.
 
-    With the simulator state of their last frame where it is known. Of a foreign environment the first windows of
-    as many episodes stand before them, of the kind "start": there it begins itself.
+    With the simulator state of their last frame where it is known. Of a foreign environment the first frames of as
+    many episodes, at rest, stand before them, of the kind "start": there it begins itself.
     """
     rng = np.random.default_rng(seed)
-    available = min(len(dataset.long_enough("train", length + 1)), len(encoded))
+    available = min(len(dataset.long_enough("train", length + 1 - encoded.rest)), len(encoded))
     rows = np.sort(rng.choice(available, min(count, available), replace=False))
     starts = [int(rng.integers(0, int(encoded.lengths[row]) - length)) for row in rows]
     kinds = [encoded.kinds[row] for row in rows]
     if dataset.scene.environment is not None:
         starts, kinds = [0] * len(rows) + starts, [BEGINNING] * len(rows) + kinds
         rows = np.concatenate([rows, rows])
-    indices = encoded.sources[rows].tolist()
-    states = []
-    for index, start in zip(indices, starts, strict=True):
+    indices, states = encoded.sources[rows].tolist(), []
+    for index, last in zip(indices, (start + length - 1 - encoded.rest for start in starts), strict=True):
         known = dataset[index].infos.get("state")
-        states.append(torch.empty(0, dtype=torch.float64) if known is None else torch.tensor(known[start + length - 1]))
+        states.append(torch.empty(0, dtype=torch.float64) if known is None else torch.tensor(known[last]))
     return Contexts(
         latents=torch.stack([encoded.latents[row, s : s + length] for row, s in zip(rows, starts, strict=True)]),
         positions=torch.stack([encoded.positions[row, s : s + length] for row, s in zip(rows, starts, strict=True)]),
         states=torch.stack([_pad_nan(state, max(map(len, states))) for state in states]),
         episodes=torch.tensor(indices),
-        starts=torch.tensor(starts),
+        starts=torch.tensor(starts) - encoded.rest,
         kinds=kinds,
     )
 

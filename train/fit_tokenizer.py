@@ -18,6 +18,7 @@ import torch
 
 from cosmos_isaac_wm.data import EpisodeDataset, open_datasets
 from cosmos_isaac_wm.perception import Perception
+from cosmos_isaac_wm.perception.heads import HeadsConfig
 from cosmos_isaac_wm.perception.readout import Readout, ReadoutConfig
 from cosmos_isaac_wm.perception.tokenizers import CosmosTokenizer, TinyTokenizer, TinyTokenizerConfig
 from cosmos_isaac_wm.precision import choose_device
@@ -69,6 +70,7 @@ class FitTokenizer:
         fit: How the embedded tokenizer is trained.
         readout: How the readout is trained, where the data has positions.
         heads: How the heads are trained, where the data is of a foreign environment.
+        head_frames: Newest frames that they read an observation from.
         cosmos_encoder: NVIDIA's `encoder.jit`, to use a Cosmos tokenizer instead of training one.
         cosmos_decoder: NVIDIA's `decoder.jit`.
         cosmos_video: Whether the Cosmos files are a video (CV) tokenizer.
@@ -85,6 +87,7 @@ class FitTokenizer:
     fit: TokenizerFitConfig = field(default_factory=TokenizerFitConfig)
     readout: ReadoutFitConfig = field(default_factory=ReadoutFitConfig)
     heads: HeadsFitConfig = field(default_factory=HeadsFitConfig)
+    head_frames: int = 3
     cosmos_encoder: Path | None = None
     cosmos_decoder: Path | None = None
     cosmos_video: bool = False
@@ -121,7 +124,7 @@ class FitTokenizer:
             **({"adapt": self.adapt} if seen is not None else new),
             "fit": {key: value for key, value in dataclasses.asdict(self.fit).items() if key != "minutes"},
             "readout": dataclasses.asdict(self.readout),
-            "heads": dataclasses.asdict(self.heads),
+            "heads": dataclasses.asdict(self.heads) | {"frames": self.head_frames},
             "seed": self.seed,
         }
 
@@ -209,7 +212,9 @@ class FitTokenizer:
         """Give a perception its heads; their loss at the end, and how well they read episodes that they do not know."""
         encoded = encode_split(datasets, "train", perception, self.out, mirror=False)
         torch.manual_seed(self.seed + 2)  # whatever was drawn before
-        heads, scale = new_heads(encoded, perception.scene.action_dim), perception.scale_actions
+        shape, scale = HeadsConfig(frames=self.head_frames), perception.scale_actions
+        heads = new_heads(encoded, perception.scene.action_dim, shape)
+        encoded = encoded.rested(shape.frames - 1)  # first frames are read as well
         beside = [judging_alone(heads)] if heads.config.observed else []
         loss = fit_heads(heads, encoded, scale, self.heads, self.seed, self._where, beside=beside)
         unseen = encode_split(datasets, "val", perception, self.out, mirror=False)

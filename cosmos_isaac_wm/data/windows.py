@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from .episodes import DatasetError, Episode
 from .stored import desired, observed
 
 _OF_STEPS = ("actions", "rewards", "ends")
+_OF_EPISODES = ("lengths", "sources")  # without a time axis
 
 
 @dataclass
@@ -44,6 +45,7 @@ class EncodedEpisodes:
         lengths: Frames of each episode, (E,).
         sources: Episode number in the dataset, (E,).
         kinds: Kind of each episode.
+        rest: Frames, in front of every episode, that repeat its first one; no action led from one to the next.
     """
 
     latents: Tensor
@@ -57,15 +59,26 @@ class EncodedEpisodes:
     lengths: Tensor
     sources: Tensor
     kinds: list[str]
+    rest: int = 0
 
     def __len__(self) -> int:
         return len(self.latents)
 
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> EncodedEpisodes:
         """Some of the episodes, in that order."""
-        parts = vars(self) | {"kinds": [self.kinds[row] for row in rows]}
-        chosen = {name: part[list(rows)] for name, part in parts.items() if name != "kinds"}
-        return EncodedEpisodes(**chosen, kinds=parts["kinds"])
+        chosen = {name: part[list(rows)] for name, part in _tensors(self).items()}
+        return replace(self, **chosen, kinds=[self.kinds[row] for row in rows])
+
+    def rested(self, frames: int) -> EncodedEpisodes:
+        """The same, as if everything had rested for so many frames before: windows may begin there."""
+        if not frames:
+            return self
+        front = {
+            name: torch.cat([part[:, :1].expand(-1, frames, *part.shape[2:]), part], dim=1)
+            for name, part in _tensors(self).items()
+            if name not in _OF_EPISODES
+        }
+        return replace(self, **front, lengths=self.lengths + frames, rest=self.rest + frames)
 
     def resident_on(self, device: torch.device) -> EncodedEpisodes:
         """The same in a device's memory, but for latents that do not fit there (`fits_on`).
@@ -73,9 +86,13 @@ class EncodedEpisodes:
         Where these stay in the host's memory, windows of them have to be gathered there in every update, for which a
         GPU waits.
         """
-        moved = {name: part.to(device) for name, part in vars(self).items() if name not in ("latents", "kinds")}
         latents = self.latents.to(device) if fits_on(device, self.latents) else self.latents
-        return EncodedEpisodes(latents, **moved, kinds=self.kinds)
+        moved = {name: part.to(device) for name, part in _tensors(self).items() if name != "latents"}
+        return replace(self, latents=latents, **moved)
+
+
+def _tensors(episodes: EncodedEpisodes) -> dict[str, Tensor]:
+    return {name: part for name, part in vars(episodes).items() if isinstance(part, Tensor)}
 
 
 def fits_on(device: torch.device, tensor: Tensor) -> bool:
@@ -142,8 +159,7 @@ def encode_dataset(
             kinds.append(episode.kind)
     encoded = _together(rows, sources, kinds)
     if cache is not None:
-        tensors = {name: value for name, value in vars(encoded).items() if name != "kinds"}
-        save_tensors(cache / name, tensors, {"kinds": json.dumps(encoded.kinds)})
+        save_tensors(cache / name, _tensors(encoded), {"kinds": json.dumps(encoded.kinds)})
     return encoded
 
 
@@ -247,9 +263,8 @@ def join(parts: Sequence[EncodedEpisodes]) -> EncodedEpisodes:
         rows = [_pad(row, _frames(name, length)) for part in parts for row in getattr(part, name)]
         return torch.stack(rows)
 
-    names = [name for name in vars(parts[0]) if name not in ("lengths", "sources", "kinds")]
     return EncodedEpisodes(
-        **{name: stacked(name) for name in names},
+        **{name: stacked(name) for name in _tensors(parts[0]) if name not in _OF_EPISODES},
         lengths=torch.cat([part.lengths for part in parts]),
         sources=torch.cat([part.sources for part in parts]),
         kinds=[kind for part in parts for kind in part.kinds],

@@ -89,7 +89,8 @@ class _Steps:
     def __init__(self, encoded: EncodedEpisodes, heads: Heads):
         self._encoded, self._frames = encoded, heads.config.frames
         frame = torch.arange(1, encoded.latents.shape[1])
-        there = (frame >= self._frames) & (frame < encoded.lengths[:, None])
+        first = max(self._frames, encoded.rest + 1)  # no action led from one frame of a rest to the next
+        there = (frame >= first) & (frame < encoded.lengths[:, None])
         self.table = there.nonzero() + torch.tensor([0, 1])  # (episode, frame that a step leads to)
         self._ends = encoded.ends[self.table[:, 0], self.table[:, 1] - 1].nonzero().flatten()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -80,7 +81,8 @@ def _dreams(dynamics: nn.Module, perception: Perception, episodes: EncodedEpisod
     places = np.unique(np.linspace(0, len(windows) - 1, _WINDOWS).round().astype(int))
     chosen = [windows[place] for place in places]
     parts = [chosen[first : first + _AT_ONCE] for first in range(0, len(chosen), _AT_ONCE)]
-    return join([_dreamed(dynamics, perception, episodes, part, length) for part in parts])
+    dreams = join([_dreamed(dynamics, perception, episodes, part, length) for part in parts])
+    return replace(dreams, rest=length - 1)  # what led through the contexts is in the episodes
 
 
 def _dreamed(

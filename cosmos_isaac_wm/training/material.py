@@ -38,32 +38,34 @@ class Material:
     ) -> Material:
         """Encode the train and val splits, or read them from the cache.
 
-        Episodes that are too short are left out, with a word. Where there is nothing to validate on, the training
-        episodes stand in.
+        Episodes that are too short are left out, with a word. Those of a foreign environment may be: they are taken
+        as if everything had rested before their first frame, so that dreams may begin where the environment does.
+        Where there is nothing to validate on, the training episodes stand in.
 
         Args:
             datasets: One or several.
             sight: What to encode with.
             cache: Folder of encoded episodes.
             mirror: Use training episodes a second time in the mirror, where the scene allows it.
-            least: Frames that an episode must have: the context and one more.
+            least: Frames to be learned from: the context and one more.
 
         Raises:
             DatasetError: If a dataset is not of the scene that `sight` was made for, or no training episode is long
                 enough.
         """
+        rest = least - 2 if sight.scene.environment is not None else 0
+        least -= rest
         enough = {split: [each.long_enough(split, least) for each in datasets] for split in ("train", "val")}
         if not any(enough["train"]):
             names = ", ".join(str(each.path) for each in datasets)
-            raise DatasetError(f"no training episode of {names} has {least} frames, the context and one more")
+            raise DatasetError(f"no training episode of {names} has {least} frames")
         unseen = any(enough["val"])
-        train = encode_split(datasets, "train", sight, cache, mirror)
-        train = train.select(np.flatnonzero(train.lengths.numpy() >= least))
+        train = _long_enough(encode_split(datasets, "train", sight, cache, mirror), least).rested(rest)
         if not unseen:
             print("no episodes to validate on: training episodes stand in, which says what was learned by heart")
             return cls(sight, datasets, train, train, unseen=False)
-        val = encode_split(datasets, "val", sight, cache, mirror=False)
-        return cls(sight, datasets, train, val.select(np.flatnonzero(val.lengths.numpy() >= least)))
+        val = _long_enough(encode_split(datasets, "val", sight, cache, mirror=False), least).rested(rest)
+        return cls(sight, datasets, train, val)
 
     def fewer(self, val: int, train: int | None = None) -> Material:
         """The first so many episodes of each kind; all training episodes when `train` is None."""
@@ -80,6 +82,10 @@ def encode_split(
     latents = sight.latents_fingerprint()
     having = [dataset for dataset in datasets if dataset.long_enough(split)]
     return join([encode_dataset(dataset, split, sight.encode, latents, cache, mirror) for dataset in having])
+
+
+def _long_enough(episodes: EncodedEpisodes, least: int) -> EncodedEpisodes:
+    return episodes.select(np.flatnonzero(episodes.lengths.numpy() >= least))
 
 
 def _first_of_each_kind(episodes: EncodedEpisodes, count: int) -> EncodedEpisodes:

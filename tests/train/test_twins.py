@@ -6,6 +6,7 @@ import json
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.wrappers import AddRenderObservation
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
@@ -63,6 +64,15 @@ def test_the_bundle_says_how_faithful_it_is(commands, tmp_path, capsys):
     assert evaluate.main([f"--world-model={commands / 'bundle'}", f"--json={tmp_path / 'e.json'}"]) == 0
     assert expected <= json.loads((tmp_path / "e.json").read_text()).keys()
     assert "state_r2_mean" in capsys.readouterr().out
+
+
+def test_a_dream_begins_where_the_environment_does(commands):
+    model, data = WorldModel.load(commands / "bundle", "cpu"), EpisodeDataset(commands / "data")
+    contexts = model.contexts
+    for row in (row for row, kind in enumerate(contexts.kinds) if kind == "start"):
+        first = model.encode(data[int(contexts.episodes[row])].frames[:1])[0]
+        assert torch.allclose(contexts.latents[row].float(), first.expand(4, -1, -1, -1), atol=1e-2)
+        assert contexts.starts[row] == -3
 
 
 def test_its_dream_is_the_environment_to_an_agent(commands):

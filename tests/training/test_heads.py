@@ -7,6 +7,7 @@ import torch
 from cosmos_isaac_wm.training.heads import (
     HeadsConfig,
     HeadsFitConfig,
+    _Steps,
     about_as_good,
     fit_heads,
     judge_heads,
@@ -117,3 +118,18 @@ def test_ends_are_as_likely_as_they_are_though_batches_have_more():
     shown = (train.lengths - 3).clamp(min=0).sum()  # steps with enough frames before them
     share = train.ends.gather(1, (steps - 1).unsqueeze(1))[steps >= 3].sum() / shown
     assert abs(float(foretold) - float(share)) < 0.05
+
+
+def test_first_frames_are_read_and_no_step_leads_through_a_rest(dots):
+    _, train, _ = dots
+    heads = new_heads(train, 2, SMALL)
+    rested = _Steps(train.rested(4), heads)
+    steps = sorted(map(tuple, rested.table.tolist()))
+    assert steps == [
+        (episode, 4 + frame) for episode, length in enumerate(train.lengths.tolist()) for frame in range(1, length)
+    ]
+    latents, observed, actions, *_ = rested.show(torch.tensor([0]))
+    episode, frame = rested.table[0].tolist()
+    assert torch.equal(actions[0], train.actions[episode, frame - 5])
+    assert torch.equal(observed[0, 0], train.observed[episode, frame - 5])
+    assert torch.equal(latents[0, 0], train.latents[episode, 0].float())

@@ -8,7 +8,7 @@ import torch
 from cosmos_isaac_wm.dynamics import ResNetRollout, ResNetRolloutConfig
 from cosmos_isaac_wm.perception.heads import HeadsConfig
 from cosmos_isaac_wm.training import heads_of_dreams
-from cosmos_isaac_wm.training.heads import HeadsFitConfig, new_heads
+from cosmos_isaac_wm.training.heads import HeadsFitConfig, _Steps, new_heads
 from cosmos_isaac_wm.training.heads_of_dreams import fit_heads_on_dreams
 from cosmos_isaac_wm.training.validation import validate
 from tests.dots import encoded_dots
@@ -52,6 +52,14 @@ def test_a_dream_keeps_what_was_true_of_its_episode(world, monkeypatch):
             dreamed = dynamics(train.latents[source, begin : begin + 4].float()[None], actions).latent
             assert torch.allclose(dreams.latents[row, 4].float(), dreamed[0], atol=1e-2)
             assert not torch.equal(dreams.latents[row, 4], train.latents[source, begin + 4])
+
+
+def test_what_is_learned_of_a_dream_begins_with_its_first_step(world):
+    dynamics, perception, train, _ = world
+    with torch.no_grad():
+        dreams = heads_of_dreams._dreams(dynamics.eval(), perception, train.rested(3))
+    shown = _Steps(dreams, perception.heads).table
+    assert shown[:, 1].min() == dynamics.context_length
 
 
 def test_what_helps_is_kept(world, capsys):
