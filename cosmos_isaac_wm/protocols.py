@@ -104,6 +104,7 @@ class Dynamics(Protocol):
     context_length: int
     channels: int
     action_dim: int
+    history: int
 
     def __call__(self, context: Tensor, action: Tensor) -> Prediction:
-        """Context (B, K, C, h, w), oldest first, and action (B, A) scaled to [-1, 1]."""
+        """Context (B, K, C, h, w), oldest first, and action (B, (H + 1) A) scaled to [-1, 1], after the H before it."""

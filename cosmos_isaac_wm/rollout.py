@@ -39,7 +39,7 @@ class _Step(nn.Module):
         self.dynamics, self.readout = dynamics, readout
 
     def forward(self, latents: Tensor, frames: Tensor, actions: Tensor, noise: Tensor | None = None) -> Dreamed:
-        """Latents (n, C, h, w), which of them are each dream's context (b, K), scaled actions (b, A), noise (b, Z)."""
+        """Latents (n, C, h, w), which of them are each dream's context (b, K), scaled actions (b, (H + 1) A), noise."""
         inputs: tuple[Tensor | None, ...] = latents[frames], actions
         if noise is not None:  # after the target, which only training has
             inputs = (*inputs, None, noise)
@@ -65,6 +65,7 @@ class DreamEngine:
     Attributes:
         network: What a step computes, as it is called.
         noise_dim: Dimensions of the noise that a stochastic network takes, Z; 0 for any other.
+        past: The last H scaled actions of every dream, oldest first, (B, H, A); 0 where none is known.
 
     Raises:
         ValueError: If an argument is none of these.
@@ -99,6 +100,7 @@ class DreamEngine:
         self._first = first + torch.arange(num_dreams, device=device)  # rows of the rings' first places, (B,)
         self._frames = self._rows(torch.arange(length, device=device))  # rows of each dream's context, oldest first
         self._clock = torch.zeros((), dtype=torch.int64, device=device)  # steps so far
+        self.past = torch.zeros(num_dreams, world_model.dynamics.history, world_model.scene.action_dim, device=device)
 
     @property
     @ours
@@ -117,12 +119,13 @@ class DreamEngine:
         return self._first.view(-1, *(1,) * places.ndim) + self.num_dreams * places
 
     @ours
-    def reset(self, context: Tensor, slots: Tensor | None = None) -> None:
+    def reset(self, context: Tensor, slots: Tensor | None = None, past: Tensor | None = None) -> None:
         """Load contexts into all dreams, or into some.
 
         Args:
             context: Normalised latents (b, K, C, h, w).
             slots: Which dreams they are for: indices (b,); all when None.
+            past: The last H scaled actions that led there, or more, oldest first, (b, n, A); unknown when None.
 
         Raises:
             ValueError: If the shape is not that of b contexts.
@@ -139,6 +142,9 @@ class DreamEngine:
         rows = self._rows(places)[slots]  # the oldest where the next step will write
         self._latents[rows] = context.to(self._latents)
         self._frames[slots] = rows
+        history = self.past.shape[1]
+        if history:
+            self.past[slots] = 0.0 if past is None else past[:, past.shape[1] - history :].to(self.past)
 
     @ours
     def restart(self, which: Tensor, choice: Tensor) -> None:
@@ -150,6 +156,7 @@ class DreamEngine:
         """
         rows = choice.unsqueeze(1) * self._length + torch.arange(self._length, device=choice.device)
         self._frames.copy_(torch.where(which.unsqueeze(1), rows, self._frames))
+        self.past.masked_fill_(which.view(-1, 1, 1), 0.0)
 
     @ours
     def step(self, actions: Tensor, noise: Tensor | None = None) -> Dreamed:
@@ -176,28 +183,37 @@ class DreamEngine:
                 f"expected noise of shape {(self.num_dreams, self.noise_dim)}, got {tuple(noise.shape)}"
                 f"{'' if self.noise_dim else ': this dynamics is deterministic'}"
             )
-        inputs = [self._frames, self.world_model.perception.scale_actions(actions)]
+        known = torch.cat([self.past, self.world_model.perception.scale_actions(actions).unsqueeze(1)], dim=1)
+        inputs = [self._frames, known.flatten(1)]
         inputs += [] if noise is None else [noise]
         dreamed = _joined([self.network(self._latents, *(each[piece] for each in inputs)) for piece in self._pieces])
         rows = self._rows(self._clock % self._length)
         self._latents.index_copy_(0, rows, dreamed.latent)
         self._frames.copy_(torch.cat([self._frames[:, 1:], rows.unsqueeze(1)], dim=1))
+        self.past.copy_(known[:, 1:])
         self._clock += 1
         return dreamed
 
     @ours
-    def open_loop(self, context: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def open_loop(
+        self,
+        context: Tensor,
+        actions: Tensor,
+        generator: torch.Generator | None = None,
+        past: Tensor | None = None,
+    ) -> Tensor:
         """Dream without looking.
 
         Args:
             context: (B, K, C, h, w).
             actions: To follow, in the scene's units, (B, T, A).
             generator: Draws the noise of a stochastic network; without one the mean is dreamed.
+            past: As of `reset`.
 
         Returns:
             The dreamed latents (B, T, C, h, w).
         """
-        self.reset(context)
+        self.reset(context, past=past)
         dreamed = self._latents.new_empty(len(context), actions.shape[1], *context.shape[2:])
         for step in range(actions.shape[1]):
             noise = None
@@ -205,6 +221,17 @@ class DreamEngine:
                 noise = torch.randn(self.num_dreams, self.noise_dim, generator=generator).to(self._latents.device)
             dreamed[:, step] = self.step(actions[:, step], noise).latent
         return dreamed
+
+
+def no_past(world_model: WorldModel) -> Tensor:
+    """Before anything was done: zeros (H, A)."""
+    history, size = world_model.dynamics.history, world_model.scene.action_dim
+    return torch.zeros(history, size, device=world_model.device)
+
+
+def newer_past(past: Tensor, actions: Tensor) -> Tensor:
+    """The last H scaled actions (H, A) after one more, (1, A)."""
+    return torch.cat([past, actions])[1:] if len(past) else past
 
 
 def pieces(world_model: WorldModel, num_dreams: int) -> list[slice]:

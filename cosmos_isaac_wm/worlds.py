@@ -135,6 +135,7 @@ class LatentEnvironment(Protocol):
         world_model: The bundle whose eyes it sees with.
         task: What its episodes are judged by.
         context: The newest K latents, oldest first, (K, C, h, w).
+        past: The last H scaled actions, oldest first, (H, A); 0 before there were any.
     """
 
     world_model: WorldModel
@@ -145,6 +146,10 @@ class LatentEnvironment(Protocol):
 
     @property
     def context(self) -> Tensor:
+        """See above."""
+
+    @property
+    def past(self) -> Tensor:
         """See above."""
 
     def must_have_started(self) -> None:

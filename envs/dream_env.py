@@ -154,6 +154,11 @@ class DreamEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
         """The newest K latents, oldest first, (K, C, h, w); what a planner starts from."""
         return self._core.context[0]
 
+    @property
+    def past(self) -> Tensor:
+        """The last H scaled actions, oldest first, (H, A), for a dynamics that sees them; 0 before there were any."""
+        return self._core.engine.past[0].clone()
+
     def must_have_started(self) -> None:
         """Raise `ResetNeeded` before the first reset."""
         self._core.must_have_started()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..borders import integer, ours
 from ..protocols import Simulator, SupportsClose
+from ..rollout import newer_past, no_past
 from ..scene import KINDS, TABLE, Scene
 from ..sims import SIMULATORS, SimulatorName, new_simulator
 from ..world_model import WorldModel
@@ -142,6 +143,7 @@ class RealEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
         self.action_space, self.observation_space = self.task.action_space, self.task.observation_space
         shape = (1, model.dynamics.context_length, *model.perception.latent_shape)
         self._context, self._started = torch.zeros(shape, dtype=torch.float32, device=model.device), False
+        self.past = no_past(model)
         self.frame = np.zeros((*self._scene.image_size, 3), np.uint8)
 
     @property
@@ -183,7 +185,7 @@ class RealEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
             self._context = self._restore(episode, start)
         else:
             self._context = self._begin()
-        self._started = True
+        self._started, self.past = True, no_past(self.world_model)
         key = torch.from_numpy(self.np_random.integers(2**62, size=1)).to(self._context.device)
         every = torch.ones(1, dtype=torch.bool, device=self._context.device)
         self.task.start(every, self.task.glimpse(self._context), key, options)
@@ -202,6 +204,7 @@ class RealEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
         self.frame = self.simulator.render()
         latent = self.world_model.encode(self.frame[None])
         self._context = torch.cat([self._context[:, 1:], latent[None]], dim=1)
+        self.past = newer_past(self.past, self.world_model.perception.scale_actions(checked))
         batch, rewards, terminated, truncated = self.task.advance(latent, checked)
         observation, info = self._shown(batch)
         return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..borders import ours
+from ..rollout import newer_past, no_past
 from ..sims.gymnasium_env import GymnasiumEnv, environment_of
 from ..spaces import DESIRED
 from ..world_model import WorldModel
@@ -38,6 +39,7 @@ class RealTwinEnv(gym.Env[Any, Any]):
     Attributes:
         source: The environment, as it was recorded.
         task: What reads its pictures.
+        past: The last H scaled actions, oldest first, (H, A); 0 before there were any.
 
     Raises:
         ValueError: If the bundle is of no environment, or this is not it.
@@ -67,6 +69,7 @@ class RealTwinEnv(gym.Env[Any, Any]):
         self.action_space, self.observation_space = self.task.action_space, self.task.observation_space
         shape = (1, model.dynamics.context_length, *model.perception.latent_shape)
         self._context, self._started = torch.zeros(shape, device=model.device), False
+        self.past = no_past(model)
         self.frame = np.zeros((*model.scene.image_size, 3), np.uint8)
 
     @property
@@ -92,6 +95,7 @@ class RealTwinEnv(gym.Env[Any, Any]):
         self.frame, self._started = shown.frame, True
         latent = self.world_model.encode(self.frame[None])
         self._context = latent[None].expand(-1, self._context.shape[1], -1, -1, -1).clone()
+        self.past = no_past(self.world_model)
         key = torch.zeros(1, dtype=torch.int64, device=latent.device)
         asked = {"goal": shown.observation[DESIRED]} if "goal" in self.task.reset_options else {}
         self.task.start(key == 0, self.task.glimpse(self._context), key, asked)
@@ -110,6 +114,7 @@ class RealTwinEnv(gym.Env[Any, Any]):
         self.frame = shown.frame
         latent = self.world_model.encode(self.frame[None])
         self._context = torch.cat([self._context[:, 1:], latent[None]], dim=1)
+        self.past = newer_past(self.past, self.world_model.perception.scale_actions(vector))
         if "goal" in self.task.reset_options:  # which some environments move
             self.task.goals.copy_(torch.as_tensor(np.asarray(shown.observation[DESIRED], np.float32)))
         observation, *_ = self.task.advance(latent, vector)

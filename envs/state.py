@@ -43,7 +43,8 @@ class WithState:
             slots: Which dreams, n indices; all when None.
 
         Returns:
-            Copies on the model's device: "context", normalised latents (n, K, C, h, w); "key" and "episode", (n,),
+            Copies on the model's device: "context", normalised latents (n, K, C, h, w), and "past", the scaled actions
+            that led there, as far as the dynamics sees them, (n, H, A); "key" and "episode", (n,),
             which all random numbers follow from; "ended" (n,); "bundle" (n,), by which another bundle's state is
             recognised; and what the task remembers, as "task.steps" and "task.goals".
 
@@ -77,7 +78,7 @@ class WithState:
         if len(rows) < self.num_envs:
             self.must_have_started()
         given = self._checked(state, len(rows))
-        self.engine.reset(given.pop("context"), rows)
+        self.engine.reset(given.pop("context"), rows, given.pop("past"))
         own = self._remembered()
         for name, value in given.items():
             own[name][rows] = value
@@ -103,7 +104,8 @@ class WithState:
     def _remembered(self) -> dict[str, Tensor]:
         """What a step changes, a row for each dream; all but context and bundle are the very tensors it writes into."""
         bundle = torch.full_like(self._keys, self._bundle)
-        own = {"context": self.engine.context, "key": self._keys, "episode": self._episodes, "ended": self._done}
+        own = {"context": self.engine.context, "past": self.engine.past, "key": self._keys}
+        own |= {"episode": self._episodes, "ended": self._done}
         return {**own, "bundle": bundle, **{_OF_TASK + name: value for name, value in self.task.remembered.items()}}
 
     def _rows_of(self, slots: Slots | None) -> Tensor:

@@ -109,7 +109,7 @@ class TwinTask:
         self._reward_of_goals = compute_reward_of(scene) if computed else None
         self.goals = torch.zeros(num_envs, shape.goal, device=self.device)
         self.steps = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
-        self._memory = torch.zeros(num_envs, shape.frames, shape.embedding, device=self.device)
+        self._memory = torch.zeros(num_envs, shape.frames, self._heads.remembered, device=self.device)
         self._read = torch.zeros(num_envs, shape.observed, device=self.device)  # normalised
 
     @property
@@ -185,9 +185,10 @@ class TwinTask:
         self.steps += 1
         lost = ~latents.flatten(1).isfinite().all(dim=1)
         seen = latents.nan_to_num(0.0).clamp(-LATENT_LIMIT, LATENT_LIMIT)
-        memory = heads.follow(self._memory, seen)
+        scaled = self.perception.scale_actions(actions)
+        memory = heads.follow(self._memory, seen, scaled)
         read = heads.observe(memory)
-        judged = heads.judge(self._read, read, memory, self.perception.scale_actions(actions), self.goals)
+        judged = heads.judge(self._read, read, memory, scaled, self.goals)
         self._memory.copy_(memory)
         self._read.copy_(read)
         terminated = judged.ends > 0

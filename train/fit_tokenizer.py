@@ -212,7 +212,7 @@ class FitTokenizer:
         """Give a perception its heads; their loss at the end, and how well they read episodes that they do not know."""
         encoded = encode_split(datasets, "train", perception, self.out, mirror=False)
         torch.manual_seed(self.seed + 2)  # whatever was drawn before
-        shape, scale = HeadsConfig(frames=self.head_frames), perception.scale_actions
+        shape, scale = HeadsConfig(frames=self.head_frames, acts=True), perception.scale_actions
         heads = new_heads(encoded, perception.scene.action_dim, shape)
         encoded = encoded.rested(shape.frames - 1)  # first frames are read as well
         beside = [judging_alone(heads)] if heads.config.observed else []

@@ -73,12 +73,17 @@ class EncodedEpisodes:
         """The same, as if everything had rested for so many frames before: windows may begin there."""
         if not frames:
             return self
-        front = {
+        front: dict[str, Any] = {
             name: torch.cat([part[:, :1].expand(-1, frames, *part.shape[2:]), part], dim=1)
             for name, part in _tensors(self).items()
             if name not in _OF_EPISODES
         }
         return replace(self, **front, lengths=self.lengths + frames, rest=self.rest + frames)
+
+    def led(self, episodes: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """The actions that led to frames (n, m) of episodes (n,), (n, m, A), and where there was one, (n, m)."""
+        steps = frames - 1
+        return self.actions[episodes[:, None], steps.clamp(min=0)], steps >= self.rest
 
     def resident_on(self, device: torch.device) -> EncodedEpisodes:
         """The same in a device's memory, but for latents that do not fit there (`fits_on`).
@@ -91,7 +96,7 @@ class EncodedEpisodes:
         return replace(self, latents=latents, **moved)
 
 
-def _tensors(episodes: EncodedEpisodes) -> dict[str, Tensor]:
+def _tensors(episodes: EncodedEpisodes) -> dict[str, Any]:
     return {name: part for name, part in vars(episodes).items() if isinstance(part, Tensor)}
 
 
@@ -171,7 +176,7 @@ def encode_episodes(episodes: Sequence[Episode], scene: Scene, encode: Callable[
 
 def _together(rows: Sequence[dict[str, Tensor]], sources: Sequence[int], kinds: list[str]) -> EncodedEpisodes:
     lengths = torch.tensor([len(row["latents"]) for row in rows])
-    padded = {
+    padded: dict[str, Any] = {
         name: torch.stack([_pad(row[name], _frames(name, int(lengths.max()))) for row in rows]) for name in rows[0]
     }
     return EncodedEpisodes(**padded, lengths=lengths, sources=torch.tensor(sources), kinds=kinds)
@@ -180,8 +185,9 @@ def _together(rows: Sequence[dict[str, Tensor]], sources: Sequence[int], kinds: 
 def _read(path: Path) -> EncodedEpisodes:
     """Encoded episodes from the cache."""
     tensors, metadata = read_tensors(path, DatasetError)
+    fields: dict[str, Any] = dict(tensors)
     try:
-        return EncodedEpisodes(**tensors, kinds=json.loads(metadata["kinds"]))
+        return EncodedEpisodes(**fields, kinds=json.loads(metadata["kinds"]))
     except (KeyError, TypeError, ValueError) as error:  # with the fields of another version
         raise DatasetError(f"{path} is damaged: {error}") from error
 
@@ -263,8 +269,9 @@ def join(parts: Sequence[EncodedEpisodes]) -> EncodedEpisodes:
         rows = [_pad(row, _frames(name, length)) for part in parts for row in getattr(part, name)]
         return torch.stack(rows)
 
+    timed: dict[str, Any] = {name: stacked(name) for name in _tensors(parts[0]) if name not in _OF_EPISODES}
     return EncodedEpisodes(
-        **{name: stacked(name) for name in _tensors(parts[0]) if name not in _OF_EPISODES},
+        **timed,
         lengths=torch.cat([part.lengths for part in parts]),
         sources=torch.cat([part.sources for part in parts]),
         kinds=[kind for part in parts for kind in part.kinds],

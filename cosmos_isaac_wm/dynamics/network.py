@@ -23,6 +23,7 @@ class DynamicsNetwork(nn.Module):
         context_length: Latents that it looks back on, K.
         channels: Latent channels, C.
         action_dim: Action dimensions, A; 0 for one that ignores actions.
+        history: Earlier actions that it sees beside the current one, H, less than K.
         noise_dim: Dimensions of the noise that a stochastic one takes, Z; 0 for any other.
         in_projection: Its first layer.
     """
@@ -31,6 +32,7 @@ class DynamicsNetwork(nn.Module):
     context_length: int
     channels: int
     action_dim: int
+    history: int = 0
     noise_dim: int = 0
     in_projection: nn.Conv2d
     __call__: Callable[..., Prediction]
@@ -41,6 +43,16 @@ def bounded(latent: Tensor) -> Tensor:
     return latent.float().clamp(-LATENT_LIMIT, LATENT_LIMIT)
 
 
+def with_history(actions: Tensor, history: int) -> Tensor:
+    """Consecutive actions (B, H + T, A) as a dynamics takes them, (B, T, (H + 1) A): each after the H before it."""
+    return actions.unfold(1, history + 1, 1).transpose(2, 3).flatten(2)
+
+
+def history_of(dynamics: nn.Module) -> int:
+    """H of a network, which may know of none."""
+    return int(getattr(dynamics, "history", 0))
+
+
 def input_planes(
     model: DynamicsNetwork, context: Tensor, action: Tensor, patch: int = 1, coordinates: bool = False
 ) -> Tensor:
@@ -49,7 +61,7 @@ def input_planes(
     Args:
         model: The network, for its `context_length`, `channels`, `action_dim` and the type of its `in_projection`.
         context: (B, K, C, h, w).
-        action: (B, A); ignored when the model's A is 0.
+        action: (B, (H + 1) A); ignored when the model's A is 0.
         patch: Cells are gathered in patch x patch blocks.
         coordinates: Add a plane of rows and one of columns, in [-1, 1].
 

@@ -26,6 +26,8 @@ class ResNetRolloutConfig:
         channels: Latent channels, C.
         context_length: Latents it looks back on, K.
         action_dim: Action dimensions, A; 0 ignores actions, as in the report.
+        history: Earlier actions that it sees beside the current one, H, less than K. One where an action is to be seen
+            a frame later only: in simulators that move things before they push them (explicit Euler), with latency.
         width: Feature channels.
         blocks: Residual blocks.
         dropout: Dropout inside the blocks.
@@ -42,6 +44,7 @@ class ResNetRolloutConfig:
     channels: int = 16
     context_length: int = 4
     action_dim: int = 0
+    history: int = 0
     width: int = 64
     blocks: int = 4
     dropout: float = 0.1
@@ -141,9 +144,11 @@ class ResNetRollout(DynamicsNetwork):
         super().__init__()
         self.config: ResNetRolloutConfig = config
         self.channels, self.action_dim = config.channels, config.action_dim
-        self.context_length = config.context_length
+        self.context_length, self.history = config.context_length, config.history
+        if not 0 <= config.history < config.context_length:
+            raise ValueError(f"history must be at least 0 and less than context_length, got {config.history}")
         cell = config.channels * config.patch**2
-        inputs = config.context_length * cell + config.action_dim + 2 * config.coordinates
+        inputs = config.context_length * cell + (config.history + 1) * config.action_dim + 2 * config.coordinates
         self.in_projection = nn.Conv2d(inputs, config.width, 3, padding=1)
         self.in_norm: nn.Module
         blocks: list[nn.Module]
@@ -166,7 +171,8 @@ class ResNetRollout(DynamicsNetwork):
 
         Args:
             context: The last K normalised latents, oldest first, (B, K, C, h, w).
-            action: The action that leads to the next frame, scaled to [-1, 1], (B, A); ignored when A is 0.
+            action: The action that leads to the next frame, after the H before it, scaled to [-1, 1], (B, (H + 1) A);
+                ignored when A is 0.
         """
         patch, channels = self.config.patch, self.channels
         x = input_planes(self, context, action, patch, self.config.coordinates)
@@ -233,9 +239,10 @@ def to_seed_state_dict(model: ResNetRollout) -> dict[str, Tensor]:
         ValueError: If the model uses an option that the report's network does not have.
     """
     config = model.config
-    if config != replace(config, action_dim=0, norm="group", blend=False, coordinates=False, patch=1):
+    if config != replace(config, action_dim=0, history=0, norm="group", blend=False, coordinates=False, patch=1):
         raise ValueError(
-            "only action_dim=0, norm='group', blend=False, coordinates=False, patch=1 exist in the report's network"
+            "only action_dim=0, history=0, norm='group', blend=False, coordinates=False, patch=1 exist in the report's "
+            "network"
         )
     unfolded = {}
     for name, tensor in model.state_dict().items():

@@ -76,6 +76,12 @@ def first_dreamed(world_model: WorldModel) -> int:
     return max(CONTEXT_FRAMES, int(world_model.dynamics.context_length))
 
 
+def _seen(world_model: WorldModel, first: int) -> tuple[slice, slice]:
+    """Which frames of an episode a dream sees that begins with frame `first`, and which actions led through them."""
+    begun = first - world_model.dynamics.context_length
+    return slice(begun, first), slice(begun, first - 1)
+
+
 def dream(
     world_model: WorldModel,
     episodes: Sequence[Episode],
@@ -89,11 +95,13 @@ def dream(
         Normalised latents (B, T, C, h, w); T is `horizon`, or up to the episodes' ends if that is sooner or None.
     """
     first = first or first_dreamed(world_model)
-    seen = slice(first - world_model.dynamics.context_length, first)
+    seen, acted = _seen(world_model, first)
     actions = np.stack([episode.actions[first - 1 :][:horizon] for episode in episodes])
+    past = torch.from_numpy(np.stack([episode.actions[acted] for episode in episodes])).to(world_model.device)
     context = torch.stack([world_model.encode(episode.frames[seen]) for episode in episodes])
     engine = DreamEngine(world_model, len(episodes), dtype)
-    return engine.open_loop(context, torch.from_numpy(actions).to(world_model.device))
+    followed, led = torch.from_numpy(actions).to(world_model.device), world_model.perception.scale_actions(past)
+    return engine.open_loop(context, followed, past=led)
 
 
 def measure(

@@ -29,6 +29,7 @@ class _Window:
 
     Attributes:
         latents: Of the context's real frames, (K, C, h, w).
+        past: The actions that led through them, (K - 1, A).
         actions: (T, A).
         observed: After each step, (T, D).
         rewards: Of each step, (T,).
@@ -37,6 +38,7 @@ class _Window:
     """
 
     latents: Tensor
+    past: Tensor
     actions: Tensor
     observed: Tensor
     rewards: Tensor
@@ -70,9 +72,10 @@ def twin_figures(
         episode = dataset[index]
         latents = torch.cat([world_model.encode(part) for part in torch.from_numpy(episode.frames).split(64)])
         seen = torch.from_numpy(observed(episode, world_model.scene))
-        embedded = heads.embed(latents)
-        frames = heads.config.frames
-        memory = embedded.unfold(0, frames, 1).transpose(1, 2)
+        frames, acted = heads.config.frames, torch.from_numpy(episode.actions)
+        led = world_model.perception.scale_actions(acted.to(device))
+        remembered = heads.embed(latents, torch.cat([torch.zeros_like(led[:1]), led]))
+        memory = remembered.unfold(0, frames, 1).transpose(1, 2)
         read.append(heads.in_units(heads.observe(memory)).cpu())
         truth.append(seen[frames - 1 :])
         steps, goals = len(episode), torch.from_numpy(desired(episode, world_model.scene))
@@ -83,7 +86,8 @@ def twin_figures(
             windows.append(
                 _Window(
                     latents[begin - length + 1 : begin + 1].cpu(),
-                    torch.from_numpy(episode.actions[begin:end]),
+                    acted[begin - length + 1 : begin],
+                    acted[begin:end],
                     seen[begin + 1 : end + 1],
                     rewards[begin:end],
                     ended and end == steps,
@@ -108,8 +112,9 @@ def _dreamed(
     longest, perception = max(len(window.actions) for window in windows), world_model.perception
     engine = DreamEngine(world_model, len(windows))
     context = torch.stack([window.latents for window in windows]).to(device)
-    engine.reset(context)
-    memory = heads.remember(context)
+    past = perception.scale_actions(torch.stack([window.past for window in windows]).to(device))
+    engine.reset(context, past=past)
+    memory = heads.remember(context, past)
     now = heads.observe(memory)
     rows = []
     for step in range(longest):
@@ -118,9 +123,10 @@ def _dreamed(
             for name in ("actions", "goals")
         )
         latent = engine.step(actions).latent
-        memory = heads.follow(memory, latent)
+        scaled = perception.scale_actions(actions)
+        memory = heads.follow(memory, latent, scaled)
         before, now = now, heads.observe(memory)
-        judged = heads.judge(before, now, memory, perception.scale_actions(actions), goals)
+        judged = heads.judge(before, now, memory, scaled, goals)
         rows.append((heads.in_units(now).cpu(), judged.rewards.cpu(), judged.ends.cpu() > 0))
     columns = [torch.stack(column, dim=1) for column in zip(*rows, strict=True)]
     return [

@@ -28,6 +28,8 @@ class HeadsConfig:
         goal: Components of a goal environment's goal, G, which is no part of D; 0 of any other.
         goals: How many recorded goals are kept, to draw from.
         actions: Dimensions of an action, A.
+        acts: Whether an observation is read with the actions that led to the frames: a velocity may have changed with
+            the last one before anything is seen of it.
         looks: Whether reward and end are judged from the newest embedding, too, and not from observations alone.
         frames: Newest frames that an observation is read from, F.
         embedding: Numbers that a frame becomes, E.
@@ -42,6 +44,7 @@ class HeadsConfig:
     goal: int = 0
     goals: int = 0
     actions: int = 1
+    acts: bool = False
     looks: bool = True
     frames: int = 3
     embedding: int = 128
@@ -70,6 +73,9 @@ class Heads(nn.Module):
         mean: Of every component of observations, then of rewards, then of goals, (D + 1 + G,).
         std: The same, standard deviations.
         goals: Recorded ones, (n, G).
+
+    Attributes:
+        remembered: Numbers that are remembered of a frame, E': its embedding, and the action that led there.
     """
 
     mean: Tensor
@@ -101,7 +107,8 @@ class Heads(nn.Module):
             rows, columns = -(-rows // 2), -(-columns // 2)
         self.convolutions = nn.Sequential(*layers)
         self.to_embedding = nn.Linear(config.width * rows * columns, config.embedding)
-        wide = config.frames * config.embedding
+        self.remembered = config.embedding + config.acts * config.actions
+        wide = config.frames * self.remembered
         self.observation = _mlp(wide, config.hidden, config.observed) if config.observed else None
         wide = 2 * config.observed + config.actions + config.looks * config.embedding + config.goal
         self.outcome = _mlp(wide, config.hidden, 2)
@@ -111,29 +118,41 @@ class Heads(nn.Module):
         """(C, h, w) of the latents that they read."""
         return self.config.channels, self.config.rows, self.config.columns
 
-    def embed(self, latents: Tensor) -> Tensor:
-        """Normalised latents (n, C, h, w) as embeddings (n, E)."""
+    def embed(self, latents: Tensor, actions: Tensor | None = None) -> Tensor:
+        """What is remembered, (n, E'), of normalised latents (n, C, h, w) and the scaled actions (n, A) that led there.
+
+        No actions, or what is 0, are unknown ones, or none.
+        """
         rows, columns = (torch.linspace(-1, 1, size, device=latents.device) for size in latents.shape[-2:])
         grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(len(latents), -1, -1, -1)
         embedded: Tensor = self.to_embedding(self.convolutions(torch.cat([latents, grid], dim=1)).flatten(1))
-        return embedded
+        if not self.config.acts:
+            return embedded
+        led = embedded.new_zeros(len(latents), self.config.actions) if actions is None else actions.to(embedded)
+        return torch.cat([embedded, led], dim=1)
 
-    def remember(self, contexts: Tensor) -> Tensor:
-        """Embeddings (n, F, E) of the newest frames of contexts (n, K, C, h, w), oldest first.
+    def remember(self, contexts: Tensor, actions: Tensor | None = None) -> Tensor:
+        """What is remembered, (n, F, E'), of the newest frames of contexts (n, K, C, h, w), oldest first.
 
-        A context of fewer frames counts as if everything had rested before.
+        A context of fewer frames counts as if everything had rested before. Of the scaled actions (n, m, A) the
+        last led to the newest frame; of those before them nothing is known.
         """
-        newest = contexts[:, -self.config.frames :]
-        lacking = max(0, self.config.frames - newest.shape[1])
+        frames = self.config.frames
+        newest = contexts[:, -frames:]
+        lacking = max(0, frames - newest.shape[1])
         newest = torch.cat([newest[:, :1].expand(-1, lacking, -1, -1, -1), newest], dim=1)
-        return self.embed(newest.flatten(0, 1)).unflatten(0, newest.shape[:2])
+        led = newest.new_zeros(len(newest), frames, self.config.actions)
+        if actions is not None:
+            told = actions[:, -frames:]
+            led[:, frames - told.shape[1] :] = told
+        return self.embed(newest.flatten(0, 1), led.flatten(0, 1)).unflatten(0, newest.shape[:2])
 
-    def follow(self, memory: Tensor, latents: Tensor) -> Tensor:
-        """Embeddings (B, F, E) of the newest frames, when the next latents (B, C, h, w) are there."""
-        return torch.cat([memory[:, 1:], self.embed(latents).unsqueeze(1)], dim=1)
+    def follow(self, memory: Tensor, latents: Tensor, actions: Tensor) -> Tensor:
+        """What is remembered, (B, F, E'), when scaled actions (B, A) have led to the next latents (B, C, h, w)."""
+        return torch.cat([memory[:, 1:], self.embed(latents, actions).unsqueeze(1)], dim=1)
 
     def observe(self, memory: Tensor) -> Tensor:
-        """Embeddings of the newest frames (B, F, E), oldest first, as normalised observations (B, D)."""
+        """What is remembered of the newest frames (B, F, E'), oldest first, as normalised observations (B, D)."""
         if self.observation is None:
             return memory.new_zeros(len(memory), 0)
         observed: Tensor = self.observation(memory.flatten(1))
@@ -147,12 +166,12 @@ class Heads(nn.Module):
         Args:
             before: Normalised observations before it, (B, D).
             now: After it.
-            memory: Embeddings after it, (B, F, E).
+            memory: What is remembered after it, (B, F, E').
             actions: That it was taken with, scaled to [-1, 1], (B, A).
             goals: What was desired, in the environment's units, (B, G); only of a goal environment.
         """
         size = self.config.observed
-        known = [before, now, actions, *([memory[:, -1]] if self.config.looks else [])]
+        known = [before, now, actions, *([memory[:, -1, : self.config.embedding]] if self.config.looks else [])]
         if self.config.goal and goals is not None:
             known.append((goals - self.mean[size + 1 :]) / self.std[size + 1 :])
         rewards, ends = self.outcome(torch.cat(known, dim=1)).unbind(dim=1)

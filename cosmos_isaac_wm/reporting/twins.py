@@ -72,13 +72,13 @@ def replay(model: WorldModel, episode: Episode, number: int, latents: Tensor | N
     steps = len(episode.frames) - first
     latents = dream(model, [episode], steps, first=first)[0] if latents is None else latents
     known = model.encode(torch.from_numpy(episode.frames[first - model.dynamics.context_length : first]))
-    memory = heads.remember(known[None])
-    now = heads.observe(memory)
-    actions = perception.scale_actions(torch.from_numpy(episode.actions[first - 1 :]).to(model.device))
+    scaled = perception.scale_actions(torch.from_numpy(episode.actions).to(model.device))
+    memory = heads.remember(known[None], scaled[None, first - len(known) : first - 1])
+    now, actions = heads.observe(memory), scaled[first - 1 :]
     goals = torch.from_numpy(desired(episode, model.scene)[first - 1 :]).to(model.device)
     read, foretold, over = [], [], []
     for step in range(steps):
-        memory = heads.follow(memory, latents[step : step + 1].to(model.device).float())
+        memory = heads.follow(memory, latents[step : step + 1].to(model.device).float(), actions[step : step + 1])
         before, now = now, heads.observe(memory)
         judged = heads.judge(before, now, memory, actions[step : step + 1], goals[step : step + 1])
         read.append(heads.in_units(now)[0].cpu().numpy())

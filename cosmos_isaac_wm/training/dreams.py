@@ -19,6 +19,7 @@ from .recipe import FitConfig, Stage
 _STILL = 1e-3  # metres a step: what moves less is at rest
 _AFTER_REST = 8  # steps that a dream goes on after everything has come to rest, to learn that it stays there
 _OF_NOISE = 2  # part of the keys of the noise, beyond the draws of going on and of the place
+_UNTOLD = 0.15  # of the dreams that are restarted do not know what led there, as at a user's own frames
 
 
 @dataclass
@@ -30,7 +31,8 @@ class Targets:
         positions: Of N markers in metres, (B, R + 1, N, 2), NaN where absent.
         headings: As of `Located`, (B, R + 1, N, 2), NaN where unknown.
         observed: What a foreign environment observed, (B, R + 1, D).
-        actions: In the scene's units, (B, R, A).
+        actions: In the scene's units, with the H before them, (B, H + R, A).
+        known: Which of these there were, (B, H + R).
     """
 
     latents: Tensor
@@ -38,6 +40,7 @@ class Targets:
     headings: Tensor
     observed: Tensor
     actions: Tensor
+    known: Tensor
 
 
 class Dreams:
@@ -51,6 +54,7 @@ class Dreams:
         episodes: Training episodes.
         config: The recipe.
         context_length: K.
+        history: H.
         seed: Of the draws.
         processes: Who shares the batch.
 
@@ -58,12 +62,21 @@ class Dreams:
         place: Where each dream is: its episode, and the frame that its newest latent dreams, (B, 2).
         context: Its last K latents, real or dreamed, (B, K, C, h, w).
         alive: Whether it may go on, (B,).
+        history: Actions before the current one that the network sees, H.
     """
 
     def __init__(
-        self, episodes: EncodedEpisodes, config: FitConfig, context_length: int, seed: int, processes: Processes
+        self,
+        episodes: EncodedEpisodes,
+        config: FitConfig,
+        context_length: int,
+        history: int,
+        seed: int,
+        processes: Processes,
     ):
         self._episodes, self._context_length, self._processes = episodes, context_length, processes
+        self.history = history
+        self._told = torch.ones(0)  # whether the actions that led to where a dream is are known, (B,)
         self._device = device = episodes.lengths.device
         self._kinds, self._batch_size = sorted(set(episodes.kinds)), config.batch_size
         self._samplers = {
@@ -84,6 +97,7 @@ class Dreams:
         keys = mixed(mixed(self._seed, update), self._slots)
         goes_on = self.alive & (self.place[:, 1] + stage.rollout < self._ends[self.place[:, 0]])
         goes_on = goes_on & (uniform(keys, 0) < stage.persistence)
+        self._told = goes_on | (uniform(keys, 3) >= _UNTOLD)
         fresh = self._drawn(stage, uniform(keys, 1))
         self.place = torch.where(goes_on.unsqueeze(1), self.place, fresh)
         offsets = torch.arange(-self._context_length + 1, 1, device=self._device)
@@ -106,12 +120,16 @@ class Dreams:
         """The truth of the frames from where the dreams are to `steps` ahead."""
         ahead = torch.arange(steps + 1, device=self._device)
         episodes = self._episodes
+        led = torch.arange(1 - self.history, steps + 1, device=self._device)
+        actions, known = episodes.led(self.place[:, 0], self.place[:, 1:] + led)
+        known[:, : self.history] &= self._told.unsqueeze(1)
         return Targets(
             self._gather(episodes.latents, self.place, ahead).float(),
             self._gather(episodes.positions, self.place, ahead),
             self._gather(episodes.headings, self.place, ahead),
             self._gather(episodes.observed, self.place, ahead),
-            self._gather(episodes.actions, self.place, ahead[:-1]),
+            actions,
+            known,
         )
 
     def advance(self, context: Tensor, alive: Tensor, steps: int) -> None:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ..borders import training_mode
 from ..data.windows import EncodedEpisodes
+from ..dynamics.network import history_of, with_history
 from ..perception import Perception
 from ..precision import autocast, why
 from ..storage.checkpoint import Stateful
@@ -119,7 +120,7 @@ class _Trainer:
         context_length = int(dynamics.context_length)  # type: ignore[arg-type]
         windows = int((train.lengths - context_length).sum())
         train = train.resident_on(processes.device)
-        self._dreams = Dreams(train, config, context_length, seed, processes)
+        self._dreams = Dreams(train, config, context_length, history_of(dynamics), seed, processes)
         self._background = median_latent(train).to(processes.device)
         self._optimizer = new_optimizer(dynamics, config)
         self._average = MovingAverage(dynamics, config.ema) if config.ema else None
@@ -140,7 +141,8 @@ class _Trainer:
     def _compiled(self) -> nn.Module:
         """The network as updates call it."""
         context, network = self._dreams.context, self._dynamics
-        action = context.new_zeros(len(context), self._perception.action_low.numel())
+        wide = (self._dreams.history + 1) * self._perception.action_low.numel()
+        action = context.new_zeros(len(context), wide)
         example = (context, action, context[:, -1]) if takes_truth(network) else (context, action)
         return compiled(network, example, self._config.precision)
 
@@ -235,13 +237,14 @@ def self_fed_loss(
     """
     device = processes.device
     truth, context = dreams.targets(steps), dreams.context
-    actions = perception.scale_actions(truth.actions)
+    scaled = perception.scale_actions(truth.actions) * truth.known.unsqueeze(2)
+    actions = with_history(scaled, dreams.history)
     judge: Judge | None = None
     with autocast(config.precision, device):
         if perception.readout is not None and truth.positions.shape[2]:
             judge = PoseJudge(perception.readout, context, truth, config)
         elif perception.heads is not None and truth.observed.shape[2]:
-            judge = ObservationJudge(perception.heads, context, truth, config)
+            judge = ObservationJudge(perception.heads, context, scaled[:, : dreams.history], truth, config)
     stochastic = takes_truth(model)
     sums, counts = [], []  # of the steps, over the dreams that are alive
     alive = torch.ones(len(context), dtype=torch.bool, device=device)
@@ -251,7 +254,7 @@ def self_fed_loss(
             prediction = model(context, actions[:, step - 1], *((target,) if stochastic else ()))
             predicted = prediction.latent.float()
             if judge is not None:
-                judge.see(predicted)
+                judge.see(predicted, scaled[:, dreams.history + step - 1])
         counted = alive.float()
         terms = latent_terms(prediction, target, previous, background, config)
         if judge is not None:

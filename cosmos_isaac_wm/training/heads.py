@@ -24,6 +24,7 @@ _LEAST_STD = 1e-3  # of a component that hardly varies
 _ENDS = 0.25  # of a batch are steps that end an episode, where some do
 _MOST_GOALS = 256  # that are kept of the recorded ones
 _LESS_R2, _LESS_F1 = 0.05, 0.15  # what judging without a look at pictures may cost; a few ends more or less are chance
+_UNTOLD = 0.15  # of the steps come without the actions that led to the first of their frames
 _AT_ONCE = 512  # windows that are judged together
 
 
@@ -111,15 +112,20 @@ class _Steps:
         return picks
 
     def show(self, picks: Tensor) -> tuple[Tensor, ...]:
-        """Latents (n, F + 1, C, h, w), observed before and after (n, 2, D), actions, rewards, ends and goals."""
+        """What can be learned from steps.
+
+        Returns:
+            Latents (n, F + 1, C, h, w), the actions that led to them (n, F + 1, A), where one did (n, F + 1), what
+            is observed before and after (n, 2, D), rewards, ends and goals.
+        """
         episode, frame = self.table[picks].unbind(dim=1)
         encoded = self._encoded
         window = frame[:, None] + torch.arange(-self._frames, 1)
         latents = encoded.latents[episode[:, None], window].float()
         observed = encoded.observed[episode[:, None], window[:, -2:]]
         step = episode, frame - 1
-        told = (values[step] for values in (encoded.actions, encoded.rewards, encoded.ends, encoded.goals))
-        return latents, observed, *told
+        told = (values[step] for values in (encoded.rewards, encoded.ends, encoded.goals))
+        return latents, *encoded.led(episode, window), observed, *told
 
 
 @training_mode()
@@ -160,9 +166,9 @@ def fit_heads(
         latents, *parts = (torch.cat(column) for column in zip(*drawn, strict=True))
         noise = torch.randn(latents.shape, generator=generator)
         noise *= config.latent_noise * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
-        observed, actions, rewards, ends, goals = (each.to(device) for each in parts)
+        actions, known, observed, rewards, ends, goals = (each.to(device) for each in parts)
         noisy = (latents + noise).to(device)
-        told = _Told(observed, scale_actions(actions), rewards, ends, goals)
+        told = _Told(observed, _scaled(scale_actions, actions, known & _told(known, generator)), rewards, ends, goals)
         return _loss([heads, *beside], noisy, told, surplus, config)
 
     return descend(together, loss, config.updates, config.lr, words)
@@ -174,7 +180,7 @@ class _Told:
 
     Attributes:
         observed: Before and after them, (n, 2, D).
-        actions: Scaled to [-1, 1], (n, A).
+        actions: That led to the frames, scaled to [-1, 1], (n, F + 1, A).
         rewards: (n,).
         ends: 1 or 0, (n,).
         goals: What was desired, (n, G).
@@ -187,18 +193,31 @@ class _Told:
     goals: Tensor
 
 
+def _scaled(scale_actions: Callable[[Tensor], Tensor], actions: Tensor, known: Tensor) -> Tensor:
+    """Actions (n, F + 1, A) in [-1, 1]; 0 where none is known."""
+    return scale_actions(actions) * known.unsqueeze(2)
+
+
+def _told(known: Tensor, generator: torch.Generator) -> Tensor:
+    """Which actions (n, F + 1) heads are told: of some steps only the newest, as shortly after a dream has begun."""
+    count, frames = known.shape
+    untold = torch.randint(1, frames, (count,), generator=generator)
+    untold[torch.rand(count, generator=generator) >= _UNTOLD] = 0
+    return (torch.arange(frames) >= untold[:, None]).to(known.device)
+
+
 def _loss(judges: Sequence[Heads], latents: Tensor, told: _Told, surplus: Tensor, config: HeadsFitConfig) -> Tensor:
     """Of heads that share all but how they judge, on latents (n, F + 1, C, h, w)."""
     heads = judges[0]
-    embedded = heads.embed(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
-    before, now = heads.observe(embedded[:, :-1]), heads.observe(embedded[:, 1:])
+    memory = heads.embed(latents.flatten(0, 1), told.actions.flatten(0, 1)).unflatten(0, latents.shape[:2])
+    before, now = heads.observe(memory[:, :-1]), heads.observe(memory[:, 1:])
     loss = latents.new_zeros(())
     if told.observed.shape[-1]:
         truth = heads.normalised(told.observed)
         loss = F.smooth_l1_loss(before, truth[:, 0], beta=0.1) + F.smooth_l1_loss(now, truth[:, 1], beta=0.1)
     spread = heads.std[heads.config.observed]
     for each in judges:
-        judged = each.judge(before, now, embedded[:, 1:], told.actions, told.goals)
+        judged = each.judge(before, now, memory[:, 1:], told.actions[:, -1], told.goals)
         missed = F.smooth_l1_loss(judged.rewards / spread, told.rewards / spread, beta=0.1)
         over = F.binary_cross_entropy_with_logits(judged.ends + surplus, told.ends)
         loss = loss + config.reward_weight * missed + config.end_weight * over
@@ -239,10 +258,11 @@ def judge_heads(
     steps = _Steps(encoded, heads)
     rows = []
     for picks in torch.arange(len(steps.table)).split(_AT_ONCE):
-        latents, observed, actions, rewards, ends, goals = steps.show(picks)
-        embedded = heads.embed(latents.to(device).flatten(0, 1)).unflatten(0, latents.shape[:2])
-        before, now = heads.observe(embedded[:, :-1]), heads.observe(embedded[:, 1:])
-        judged = heads.judge(before, now, embedded[:, 1:], scale_actions(actions.to(device)), goals.to(device))
+        latents, actions, known, observed, rewards, ends, goals = steps.show(picks)
+        led = _scaled(scale_actions, actions.to(device), known.to(device))
+        memory = heads.embed(latents.to(device).flatten(0, 1), led.flatten(0, 1)).unflatten(0, latents.shape[:2])
+        before, now = heads.observe(memory[:, :-1]), heads.observe(memory[:, 1:])
+        judged = heads.judge(before, now, memory[:, 1:], led[:, -1], goals.to(device))
         read = torch.cat([heads.in_units(now), judged.rewards[:, None]], dim=1).cpu()
         rows.append((read, torch.cat([observed[:, 1], rewards[:, None]], dim=1), judged.ends.cpu() > 0, ends > 0))
     read, truth, over, ended = (torch.cat(column) for column in zip(*rows, strict=True))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,10 @@ from torch import Tensor, nn
 
 from ..borders import ours
 from ..data.windows import EncodedEpisodes, join
+from ..dynamics.network import history_of, with_history
 from ..perception import Perception
 from .heads import HeadsFitConfig, about_as_good, fit_heads, judge_heads
-from .validation import validate
+from .validation import scaled_actions, validate
 
 _HORIZON = 25  # dreamed steps
 _WINDOWS = 1000  # that are dreamed at most
@@ -101,13 +103,17 @@ def _dreamed(
     def part(values: Tensor, which: Tensor) -> Tensor:
         return values[rows[:, None], which]
 
-    of_frames = {name: part(getattr(episodes, name), frames) for name in ("positions", "headings", "observed", "goals")}
-    of_steps = {name: part(getattr(episodes, name), steps) for name in ("actions", "rewards", "ends")}
+    of_frames: dict[str, Any] = {
+        name: part(getattr(episodes, name), frames) for name in ("positions", "headings", "observed", "goals")
+    }
+    of_steps: dict[str, Any] = {name: part(getattr(episodes, name), steps) for name in ("actions", "rewards", "ends")}
     latents = part(episodes.latents, frames)
     context = latents[:, :length].float().to(perception.device)
-    actions = perception.scale_actions(of_steps["actions"].to(perception.device))
+    scaled = scaled_actions(perception, episodes)[rows[:, None], steps]
+    history = history_of(dynamics)
+    actions = with_history(scaled[:, length - 1 - history :], history)
     for step in range(_HORIZON):
-        latent = dynamics(context, actions[:, length - 1 + step]).latent.float()
+        latent = dynamics(context, actions[:, step]).latent.float()
         context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
         latents[:, length + step] = latent.half().cpu()
     kinds = [episodes.kinds[row] for row in rows.tolist()]

@@ -62,8 +62,8 @@ def latent_terms(
 class Judge(Protocol):
     """Judges what dreamed latents mean."""
 
-    def see(self, latents: Tensor) -> None:
-        """Look at the latents (B, C, h, w) of the next step."""
+    def see(self, latents: Tensor, actions: Tensor) -> None:
+        """Look at the latents (B, C, h, w) of the next step, and at the scaled actions (B, A) that led there."""
 
     def terms(self, step: int) -> list[Term]:
         """What is wrong with what was seen last, after step `step` = 1, 2, ..."""
@@ -91,7 +91,7 @@ class PoseJudge:
             self._begun: Located = readout(context[:, -1])
         self._located = self._begun
 
-    def see(self, latents: Tensor) -> None:
+    def see(self, latents: Tensor, actions: Tensor) -> None:
         """See `Judge`."""
         self._located = self._readout(latents)
 
@@ -124,20 +124,21 @@ class ObservationJudge:
     Args:
         heads: Read it.
         context: Where the dreams begin, (B, K, C, h, w).
+        past: The scaled actions that led there, (B, H, A).
         truth: What is true from there on.
         config: The recipe.
     """
 
-    def __init__(self, heads: Heads, context: Tensor, truth: Targets, config: FitConfig):
+    def __init__(self, heads: Heads, context: Tensor, past: Tensor, truth: Targets, config: FitConfig):
         self._heads, self._config = heads, config
         self._truth = heads.normalised(truth.observed)
         with torch.no_grad():
-            self._memory = heads.remember(context)
+            self._memory = heads.remember(context, past)
         self._read = self._truth[:, 0]
 
-    def see(self, latents: Tensor) -> None:
+    def see(self, latents: Tensor, actions: Tensor) -> None:
         """See `Judge`."""
-        self._memory = self._heads.follow(self._memory, latents)
+        self._memory = self._heads.follow(self._memory, latents, actions)
         self._read = self._heads.observe(self._memory).float()
 
     def terms(self, step: int) -> list[Term]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..borders import ours
 from ..data.windows import EncodedEpisodes
+from ..dynamics.network import history_of, with_history
 from ..perception import Perception
 from ..perception.tracking import REFERENCE_WIDTH
 
@@ -72,7 +73,7 @@ def validate(dynamics: nn.Module, perception: Perception, episodes: EncodedEpiso
     if unit_of(perception, episodes) == "std":
         steps = min(steps, _TWIN_STEPS)
     recorded = ((episodes.lengths - length).unsqueeze(1) > torch.arange(steps)).cpu().numpy()  # (E, T)
-    actions = perception.scale_actions(episodes.actions.to(perception.device))
+    actions = scaled_actions(perception, episodes)
     dreamed = _dream(dynamics, perception, episodes, actions, steps)
     few = min(_RESPONSE_STEPS, steps)
     opposed = None
@@ -94,25 +95,34 @@ def validate(dynamics: nn.Module, perception: Perception, episodes: EncodedEpiso
     return found | (_by_kind(rows["error"], episodes, kinds) if dreamed.positions.shape[2] else {})
 
 
+def scaled_actions(perception: Perception, episodes: EncodedEpisodes) -> Tensor:
+    """Actions (E, L - 1, A) in [-1, 1]; 0 while nothing has happened yet."""
+    scaled = perception.scale_actions(episodes.actions.to(perception.device))
+    scaled[:, : episodes.rest] = 0.0
+    return scaled
+
+
 def _dream(
     dynamics: nn.Module, perception: Perception, episodes: EncodedEpisodes, actions: Tensor, steps: int
 ) -> _Dreamed:
     """The episodes dreamed from their first frames under scaled actions (E, L - 1, A)."""
     length, device = int(dynamics.context_length), perception.device  # type: ignore[arg-type]
     context = episodes.latents[:, :length].to(device).float()
+    history = history_of(dynamics)
+    followed = with_history(actions[:, length - 1 - history : length - 1 + steps], history)
     sees, heads = unit_of(perception, episodes) in ("px", "mm"), perception.heads
     memory = None
     if heads is not None and unit_of(perception, episodes) == "std":
-        memory = heads.remember(context)
+        memory = heads.remember(context, actions[:, : length - 1])
     positions, off, size = [], [], []  # they stay on the device: a GPU is waited for once, at the end
     for step in range(steps):
-        latent = dynamics(context, actions[:, length - 1 + step]).latent.float()
+        latent = dynamics(context, followed[:, step]).latent.float()
         context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
         size.append(latent.abs().mean(dim=(1, 2, 3)))
         if sees:
             positions.append(perception.locate(latent).positions)
         elif memory is not None and heads is not None:
-            memory = heads.follow(memory, latent)
+            memory = heads.follow(memory, latent, actions[:, length - 1 + step])
             truth = heads.normalised(episodes.observed[:, length + step].to(device))
             off.append((heads.observe(memory) - truth).abs().mean(dim=1))
         else:
@@ -133,7 +143,8 @@ def _errors(
     context = episodes.latents[:, :length].to(perception.device).float()
     if unit_of(perception, episodes) == "std" and perception.heads is not None:
         heads = perception.heads
-        read, seen = heads.observe(heads.remember(context)), heads.normalised(episodes.observed.to(context.device))
+        read = heads.observe(heads.remember(context, scaled_actions(perception, episodes)[:, : length - 1]))
+        seen = heads.normalised(episodes.observed.to(context.device))
         still = (seen[:, length : length + steps] - read.unsqueeze(1)).abs().mean(dim=2)
         return {"error": dreamed.off, "still": still.cpu().numpy()}
     if not dreamed.positions.shape[2]:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...perception import Perception
-from ...perception.heads import Heads
 from ...scene import Scene
 
 
@@ -26,6 +25,7 @@ class Imagined:
         presence: Probability that they are there, (P, T, N).
         goal: Where the object shall go, (2,), or what a goal environment's twin shall reach, (G,); else meaningless.
         context: What all of them begin with, oldest first, (K, C, h, w).
+        past: The scaled actions that led there, as far as the dynamics sees them, (H, A).
     """
 
     latents: Tensor
@@ -34,6 +34,7 @@ class Imagined:
     presence: Tensor
     goal: Tensor
     context: Tensor
+    past: Tensor
 
 
 Cost = Callable[[Imagined], Tensor]
@@ -66,11 +67,13 @@ class PushCost:
         return cost.mean(dim=1) + cost[:, -1]
 
 
-def read_along(heads: Heads, imagined: Imagined) -> tuple[Tensor, Tensor]:
+def read_along(perception: Perception, imagined: Imagined) -> tuple[Tensor, Tensor]:
     """Normalised observations before the first step and after each, (P, T + 1, D), and what they are read from."""
-    count, steps = imagined.latents.shape[:2]
-    begun = heads.remember(imagined.context.unsqueeze(0)).expand(count, -1, -1)
-    embedded = heads.embed(imagined.latents.flatten(0, 1).float()).unflatten(0, (count, steps))
+    heads, (count, steps) = perception.heads, imagined.latents.shape[:2]
+    assert heads is not None
+    begun = heads.remember(imagined.context.unsqueeze(0), imagined.past.unsqueeze(0)).expand(count, -1, -1)
+    scaled = perception.scale_actions(imagined.actions).flatten(0, 1)
+    embedded = heads.embed(imagined.latents.flatten(0, 1).float(), scaled).unflatten(0, (count, steps))
     memory = torch.cat([begun, embedded], dim=1).unfold(1, heads.config.frames, 1).transpose(2, 3)
     return heads.observe(memory.flatten(0, 1)).unflatten(0, (count, steps + 1)), memory
 
@@ -94,7 +97,7 @@ class RewardCost:
     def __call__(self, imagined: Imagined) -> Tensor:
         """Costs (P,)."""
         heads, (count, steps) = self._heads, imagined.latents.shape[:2]
-        read, memory = read_along(heads, imagined)
+        read, memory = read_along(self._perception, imagined)
         actions = self._perception.scale_actions(imagined.actions).flatten(0, 1)
         before, now, known = (part.flatten(0, 1) for part in (read[:, :-1], read[:, 1:], memory[:, 1:]))
         goals = imagined.goal.to(actions.device).expand(len(actions), -1)
@@ -127,7 +130,7 @@ class GoalStateCost:
     ):
         if perception.heads is None or not perception.heads.config.observed:
             raise ValueError("the bundle has no heads that read an observation: use GoalPictureCost")
-        self._heads, self._last = perception.heads, last
+        self._perception, self._heads, self._last = perception, perception.heads, last
         self._goal = self._heads.observe(self._heads.remember(perception.encode(np.asarray(picture)[None])[None]))
         ones = np.ones(self._heads.config.observed, np.float32)
         self._weights = torch.from_numpy(ones if weights is None else np.asarray(weights, np.float32)).to(self._goal)
@@ -136,7 +139,7 @@ class GoalStateCost:
 
     def __call__(self, imagined: Imagined) -> Tensor:
         """Costs (P,)."""
-        read, _ = read_along(self._heads, imagined)
+        read, _ = read_along(self._perception, imagined)
         off = ((read[:, 1:] - self._goal).abs() * self._weights).sum(dim=2) / self._weights.sum()
         return off[:, -self._last :].mean(dim=1) + 0.1 * off.mean(dim=1)
 

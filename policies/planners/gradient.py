@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...borders import own_mode
+from ...dynamics.network import with_history
 from ...precision import Compile, Precision
 from ...rollout import DreamEngine
 from .cost import Cost, Imagined
@@ -71,9 +72,11 @@ class GradientPlanner(Planner):
         perception = self._model.perception
         actions = self._vectors(sequences)
         context = self._context().clone().expand(len(actions), -1, -1, -1, -1)
+        past = self._env.past.expand(len(actions), -1, -1)
+        followed = with_history(torch.cat([past, perception.scale_actions(actions)], dim=1), past.shape[1])
         latents, positions, presence = [], [], []
         for step in range(actions.shape[1]):
-            latent = self._model.dynamics(context, perception.scale_actions(actions[:, step])).latent
+            latent = self._model.dynamics(context, followed[:, step]).latent
             context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
             latents.append(latent)
             if perception.readout is not None:

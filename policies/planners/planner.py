@@ -129,7 +129,8 @@ class Planner:
         engine = self.engine
         assert engine is not None
         actions = self._vectors(sequences)
-        engine.reset(self._context().expand(len(actions), -1, -1, -1, -1))
+        past = self._env.past.expand(len(actions), -1, -1)
+        engine.reset(self._context().expand(len(actions), -1, -1, -1, -1), past=past)
         dreamed = [engine.step(actions[:, step]) for step in range(actions.shape[1])]
         self.dreamed_steps += actions.shape[0] * actions.shape[1]
         found = [each.located for each in dreamed if each.located is not None]
@@ -149,6 +150,7 @@ class Planner:
             torch.stack(presence, dim=1) if presence else nothing,
             self._env.task.goals[0].clone(),
             self._env.context,
+            self._env.past,
         )
 
     def _vectors(self, sequences: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ def small_model():
 
 
 def dreams(episodes, config=CONFIG):
-    return Dreams(episodes, config, 4, 0, Processes("cpu"))
+    return Dreams(episodes, config, 4, 0, 0, Processes("cpu"))
 
 
 def test_short_episodes_do_not_cut_validation_short(perception):
@@ -497,7 +497,7 @@ def test_an_update_needs_no_number_from_the_device(scene, monkeypatch):
     meta, processes = torch.device("meta"), Processes("cpu")
     monkeypatch.setattr(dynamics, "autocast", lambda *_: contextlib.nullcontext())  # which does not know that device
     processes.device = meta
-    batch = moved(Dreams(walk(5), CONFIG, 4, 0, processes), meta)
+    batch = moved(Dreams(walk(5), CONFIG, 4, 0, 0, processes), meta)
     batch._device = meta
     for part in (batch._episodes, *itertools.chain(*batch._samplers.values())):
         moved(part, meta)
@@ -531,7 +531,7 @@ def test_a_loss_that_is_not_finite_is_found_when_it_is_read(tmp_path):
 def test_what_a_slot_draws_depends_on_seed_and_update_only():
     def places(seed, update, size=8):
         config = dataclasses.replace(CONFIG, batch_size=size)
-        batch = Dreams(walk(9, kinds=("push", "slide")), config, 4, seed, Processes("cpu"))
+        batch = Dreams(walk(9, kinds=("push", "slide")), config, 4, 0, seed, Processes("cpu"))
         batch.prepare(Stage(2, 0.5), update)
         return batch.place
 
@@ -564,7 +564,7 @@ def test_negative_noise_is_refused():
 
 
 def test_all_windows_are_drawn_equally_often_without_a_motion_bias():
-    batch = Dreams(walk(4, length=12), dataclasses.replace(CONFIG, batch_size=4000), 4, 0, Processes("cpu"))
+    batch = Dreams(walk(4, length=12), dataclasses.replace(CONFIG, batch_size=4000), 4, 0, 0, Processes("cpu"))
     batch._samplers[0.0] = [WindowSampler(walk(4, length=12), "push", 4, 0.0)]
     batch.prepare(Stage(1, motion_bias=0.0), 0)
     counts = torch.bincount(batch.place[:, 0] * 12 + batch.place[:, 1])

@@ -128,8 +128,9 @@ def test_first_frames_are_read_and_no_step_leads_through_a_rest(dots):
     assert steps == [
         (episode, 4 + frame) for episode, length in enumerate(train.lengths.tolist()) for frame in range(1, length)
     ]
-    latents, observed, actions, *_ = rested.show(torch.tensor([0]))
+    latents, actions, known, observed, *_ = rested.show(torch.tensor([0]))
     episode, frame = rested.table[0].tolist()
-    assert torch.equal(actions[0], train.actions[episode, frame - 5])
+    assert known.tolist() == [[False] * 3 + [True]]  # nothing had been done before the first frame
+    assert torch.equal(actions[0, -1], train.actions[episode, frame - 5])
     assert torch.equal(observed[0, 0], train.observed[episode, frame - 5])
     assert torch.equal(latents[0, 0], train.latents[episode, 0].float())

@@ -42,7 +42,8 @@ class Dream:
     @torch.inference_mode()
     def advance(self, context: Tensor, actions: Tensor) -> Tensor:
         """The next context."""
-        latent = self.model.dynamics(context, self.model.perception.scale_actions(actions)).latent
+        scaled = self.model.perception.scale_actions(actions)
+        latent = self.model.dynamics(context, scaled.repeat(1, self.model.dynamics.history + 1)).latent
         return torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
 
     @torch.inference_mode()

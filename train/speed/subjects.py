@@ -108,7 +108,8 @@ def count_flops(model: WorldModel, actions: NDArray[np.float32]) -> int:
     """Floating point operations of one forward pass."""
     latents = model.contexts.latents[:1].float().to(model.device)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model.dynamics(latents, torch.from_numpy(actions[:1]).to(model.device))
+        led = torch.from_numpy(actions[:1]).to(model.device)
+        model.dynamics(latents, led.repeat(1, model.dynamics.history + 1))
     return int(counter.get_total_flops()) * len(actions)
 
 

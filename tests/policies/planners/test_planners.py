@@ -69,7 +69,15 @@ def test_elites_are_tried_again():
 
 def imagined(cube, pusher, goal=(0.2, 0.0), presence=1.0):
     latents, actions, positions = torch.zeros(1, 1, 16, 8, 8), torch.zeros(1, 1, 2), torch.tensor([[[cube, pusher]]])
-    return Imagined(latents, actions, positions, torch.full((1, 1, 2), presence), torch.tensor(goal), latents[0])
+    return Imagined(
+        latents,
+        actions,
+        positions,
+        torch.full((1, 1, 2), presence),
+        torch.tensor(goal),
+        latents[0],
+        latents.new_zeros(0, 2),
+    )
 
 
 def test_the_cost_of_pushing_prefers_the_object_at_the_goal_and_the_agent_behind_it():
@@ -228,7 +236,7 @@ def test_rewards_are_summed_until_the_foretold_end():
     engine.reset(env.context.expand(3, -1, -1, -1, -1))
     latents = torch.stack([engine.step(actions[:, step]).latent for step in range(4)], dim=1)
     nothing = torch.zeros(3, 4, 0, 2)
-    futures = Imagined(latents, actions, nothing, nothing[..., 0], torch.zeros(0), env.context)
+    futures = Imagined(latents, actions, nothing, nothing[..., 0], torch.zeros(0), env.context, env.past)
     paid = float(heads.std[-1] + heads.mean[-1])
     for logit, steps in ((-20.0, 4), (20.0, 1)):
         heads.outcome[-1].bias.data[1] = logit
@@ -247,7 +255,7 @@ def test_a_goal_picture_is_nearest_to_itself():
     pictures = [model.decode(latents)[0].numpy() for latents in model.contexts.latents[:2, -1:].float()]
     latents = torch.stack([model.encode(picture[None]).expand(5, -1, -1, -1) for picture in pictures])
     nothing = torch.zeros(2, 5, 0, 2)
-    futures = Imagined(latents, torch.zeros(2, 5, 2), nothing, nothing[..., 0], torch.zeros(0), env.context)
+    futures = Imagined(latents, torch.zeros(2, 5, 2), nothing, nothing[..., 0], torch.zeros(0), env.context, env.past)
     costs = GoalPictureCost(model.perception, pictures[1])(futures)
     assert costs[1] < 1e-6 < costs[0]
 
@@ -259,7 +267,7 @@ def test_a_goal_state_is_read_from_its_picture_and_components_count_as_much_as_t
     pictures = [model.decode(latents)[0].numpy() for latents in model.contexts.latents[:2, -1:].float()]
     latents = torch.stack([model.encode(picture[None]).expand(9, -1, -1, -1) for picture in pictures])
     nothing = torch.zeros(2, 9, 0, 2)
-    futures = Imagined(latents, torch.zeros(2, 9, 2), nothing, nothing[..., 0], torch.zeros(0), env.context)
+    futures = Imagined(latents, torch.zeros(2, 9, 2), nothing, nothing[..., 0], torch.zeros(0), env.context, env.past)
     at_rest, other = GoalStateCost(model.perception, pictures[1])(futures)[[1, 0]]
     assert at_rest < other
     one, two = (GoalStateCost(model.perception, pictures[1], weights)(futures) for weights in ([1, 0], [0, 1]))
