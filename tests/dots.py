@@ -130,7 +130,9 @@ def dot_twin(seed: int = 0, **kwargs: Any) -> WorldModel:
     """An untrained bundle of the dot: networks of the smallest useful shapes around real encoded beginnings."""
     perception, encoded = encoded_dots(**kwargs)
     torch.manual_seed(seed)
-    perception.heads = new_heads(encoded, perception.scene.action_dim, HeadsConfig(embedding=16, width=8, hidden=16, acts=True))
+    perception.heads = new_heads(
+        encoded, perception.scene.action_dim, HeadsConfig(embedding=16, width=8, hidden=16, acts=True)
+    )
     perception.heads.eval().requires_grad_(False)
     shape = ResNetRolloutConfig(action_dim=perception.scene.action_dim, history=1, width=16, blocks=1)
     count = len(encoded)

@@ -11,6 +11,7 @@ from typing import Literal
 from cosmos_isaac_wm.data import EpisodeDataset
 from cosmos_isaac_wm.evaluation.evaluation import draw_episodes, evaluate
 from cosmos_isaac_wm.evaluation.open_loop import first_dreamed
+from cosmos_isaac_wm.evaluation.twin_truth import truth_figures
 from cosmos_isaac_wm.evaluation.twins import HORIZON, twin_figures, twin_lines
 from cosmos_isaac_wm.reporting.table import error_table
 from cosmos_isaac_wm.train import cli
@@ -51,7 +52,10 @@ class Evaluate:
         print(error_table(evaluation))
         if model.perception.heads is None:
             return evaluation.numbers()
-        figures = twin_figures(model, dataset, chosen, self.horizon or HORIZON)
+        horizon = self.horizon or HORIZON
+        figures = twin_figures(model, dataset, chosen, horizon)
+        if "state_r2_mean" in figures:
+            figures |= truth_figures(model, dataset, chosen, figures["state_r2_mean"], horizon, self.seed)
         print(f"\n{twin_lines(figures)}")
         return evaluation.numbers() | figures
 

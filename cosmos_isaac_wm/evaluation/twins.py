@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from ..borders import ours
 from ..data.dataset import EpisodeDataset
+from ..data.episodes import Episode
 from ..data.stored import desired, layout_of, observed
 from ..perception.heads import Heads
 from ..rollout import DreamEngine
@@ -98,6 +100,47 @@ def twin_figures(
     found = state_figures(torch.cat(read), torch.cat(truth), names) if heads.config.observed else {}
     parts = [_dreamed(world_model, heads, windows[i : i + _AT_ONCE], device) for i in range(0, len(windows), _AT_ONCE)]
     return found | _of_dreams(windows, [row for part in parts for row in part], horizon)
+
+
+@dataclass
+class Foretold:
+    """What heads make of T dreamed steps.
+
+    Attributes:
+        observed: After each step, in the environment's units, (T, D).
+        rewards: Of each step, (T,).
+        ends: Whether it ended the episode, (T,).
+    """
+
+    observed: NDArray[np.float32]
+    rewards: NDArray[np.float32]
+    ends: NDArray[np.bool_]
+
+
+def foretold(world_model: WorldModel, episode: Episode, latents: Tensor, first: int) -> Foretold:
+    """What the heads read in a dream of an episode under its own actions, from its frame `first` on.
+
+    Args:
+        world_model: A bundle with heads.
+        episode: One of its environment.
+        latents: What was dreamed, (T, C, h, w).
+        first: Index of the first dreamed frame.
+    """
+    heads, device = world_model.perception.heads, world_model.device
+    assert heads is not None
+    known = world_model.encode(torch.from_numpy(episode.frames[first - world_model.dynamics.context_length : first]))
+    scaled = world_model.perception.scale_actions(torch.from_numpy(episode.actions).to(device))
+    memory = heads.remember(known[None], scaled[None, first - len(known) : first - 1])
+    goals = torch.from_numpy(desired(episode, world_model.scene)).to(device)
+    now, rows = heads.observe(memory), []
+    for step in range(first - 1, first - 1 + len(latents)):
+        action = scaled[step : step + 1]
+        memory = heads.follow(memory, latents[step - first + 1, None].to(device).float(), action)
+        before, now = now, heads.observe(memory)
+        judged = heads.judge(before, now, memory, action, goals[step : step + 1])
+        rows.append((heads.in_units(now), judged.rewards, judged.ends > 0))
+    read, rewards, ends = (torch.cat(column).cpu().numpy() for column in zip(*rows, strict=True))
+    return Foretold(read, rewards, ends)
 
 
 def _names(world_model: WorldModel) -> list[str]:

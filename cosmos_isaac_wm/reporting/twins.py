@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,9 +16,10 @@ from tqdm import tqdm
 from ..borders import ours
 from ..data.dataset import EpisodeDataset
 from ..data.episodes import Episode
-from ..data.stored import desired, layout_of, observed
+from ..data.stored import layout_of, observed
 from ..evaluation.open_loop import dream, first_dreamed
 from ..evaluation.perception_metrics import decode_frames
+from ..evaluation.twins import foretold
 from ..storage.atomic import replacing, write_json
 from ..world_model import WorldModel
 from .figures import DREAM, TRUTH, side_by_side, write_frames
@@ -67,33 +67,20 @@ def replay(model: WorldModel, episode: Episode, number: int, latents: Tensor | N
         number: What to call it.
         latents: What was dreamed already, (T, C, h, w); dreamed now when None.
     """
-    heads, perception, first = model.perception.heads, model.perception, first_dreamed(model)
-    assert heads is not None
+    first = first_dreamed(model)
     steps = len(episode.frames) - first
     latents = dream(model, [episode], steps, first=first)[0] if latents is None else latents
-    known = model.encode(torch.from_numpy(episode.frames[first - model.dynamics.context_length : first]))
-    scaled = perception.scale_actions(torch.from_numpy(episode.actions).to(model.device))
-    memory = heads.remember(known[None], scaled[None, first - len(known) : first - 1])
-    now, actions = heads.observe(memory), scaled[first - 1 :]
-    goals = torch.from_numpy(desired(episode, model.scene)[first - 1 :]).to(model.device)
-    read, foretold, over = [], [], []
-    for step in range(steps):
-        memory = heads.follow(memory, latents[step : step + 1].to(model.device).float(), actions[step : step + 1])
-        before, now = now, heads.observe(memory)
-        judged = heads.judge(before, now, memory, actions[step : step + 1], goals[step : step + 1])
-        read.append(heads.in_units(now)[0].cpu().numpy())
-        foretold.append(float(judged.rewards))
-        over.append(float(judged.ends > 0))
+    told = foretold(model, episode, latents, first)
     unknown = np.full(len(episode), np.nan)
-    paid, ended = (unknown if told is None else told for told in (episode.rewards, episode.terminations))
+    paid, ended = (unknown if true is None else true for true in (episode.rewards, episode.terminations))
     return Replay(
         number,
         observed(episode, model.scene)[first:],
-        np.stack(read),
+        told.observed,
         np.asarray(paid[first - 1 :], np.float64),
-        np.array(foretold),
+        told.rewards.astype(np.float64),
         np.asarray(ended[first - 1 :], np.float64),
-        np.array(over),
+        told.ends.astype(np.float64),
         episode.frames[first:],
         decode_frames(model, latents),
     )

@@ -45,6 +45,34 @@ def whole_state(world: object) -> NDArray[np.float64] | None:
     return state
 
 
+def restore(world: Simulated, state: NDArray[np.float64]) -> None:
+    """Put a whole state into a world that it is of."""
+    mujoco.mj_setState(world.model, world.data, state, _STATE)
+    # mj_forward would also overwrite the warm start that the next step begins from, so put it back.
+    mujoco.mj_forward(world.model, world.data)
+    mujoco.mj_setState(world.model, world.data, state, _STATE)
+
+
+def coordinates(world: Simulated, states: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Positions, as seen from the first one, and velocities in every degree of freedom of states (n, S), (n, 2 nv)."""
+    found = np.empty((len(states), 2, world.model.nv))
+    mujoco.mj_setState(world.model, world.data, states[0], _STATE)
+    origin = world.data.qpos.copy()
+    for row, state in zip(found, states, strict=True):
+        mujoco.mj_setState(world.model, world.data, state, _STATE)
+        mujoco.mj_differentiatePos(world.model, row[0], 1.0, origin, world.data.qpos)
+        row[1] = world.data.qvel
+    return found.reshape(len(states), -1)
+
+
+def displace(world: Simulated, by: NDArray[np.float64]) -> None:
+    """Move positions and velocities by (2 nv,), as of `coordinates`."""
+    moved, faster = np.split(np.asarray(by, np.float64), 2)
+    mujoco.mj_integratePos(world.model, world.data.qpos, moved, 1.0)
+    world.data.qvel[:] += faster
+    mujoco.mj_forward(world.model, world.data)
+
+
 class OpenGLError(RuntimeError):
     """Pictures were asked for where no off-screen OpenGL is installed."""
 
@@ -236,10 +264,7 @@ class MujocoTable:
             raise ValueError(
                 f"a {self.kind} state has shape ({expected},), got {state.shape}: was it saved from another kind?"
             )
-        mujoco.mj_setState(self.model, self.data, state, _STATE)
-        # mj_forward would also overwrite the warm start that the next step begins from, so put it back.
-        mujoco.mj_forward(self.model, self.data)
-        mujoco.mj_setState(self.model, self.data, state, _STATE)
+        restore(self, state)
 
     def perturb(self, rng: np.random.Generator, position_m: float, angle_rad: float) -> None:
         """Jitter the cube's and the pusher's planar pose by Gaussian noise: what a perfect eye could not tell."""
