@@ -94,8 +94,8 @@ class Task(Protocol):
     def refuse_actions(self, outside: Tensor, steps: int, /) -> None:
         """A ValueError if an environment of a mask (B,) had an action out of bounds in the last so many steps."""
 
-    def glimpse(self, latents: Tensor) -> Glimpse:
-        """What is seen in contexts (n, K, C, h, w)."""
+    def glimpse(self, latents: Tensor, past: Tensor | None = None) -> Glimpse:
+        """What is seen in contexts (n, K, C, h, w) that scaled actions (n, m, A), if known, have led through."""
 
     def start(self, which: Tensor, glimpse: Glimpse, keys: Tensor, options: Mapping[str, Any] | None = None) -> None:
         """Begin new episodes in some environments.

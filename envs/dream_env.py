@@ -181,7 +181,8 @@ class DreamEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
             seed: Seed of context and goal; None goes on with the random numbers so far.
             options: `"episode"` and `"start"`: the stored context of that training episode, from that frame;
                 `"frames"`: K real frames of your own, uint8 (K, H, W, 3), oldest first, instead; or `"latents"`: what
-                they were encoded to, as `RealEnv.context` gives it, (K, C, h, w);
+                they were encoded to, as `RealEnv.context` gives it, (K, C, h, w); `"actions"`: what led through these,
+                (K - 1, A), for a dynamics or heads that look back on actions;
                 `"goal"`: (x, y) in metres.
 
         Raises:

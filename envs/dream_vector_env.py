@@ -153,8 +153,9 @@ class DreamVectorEnv(WithSpec, WithState, VectorEnv[Any, NDArray[np.float32], ND
 
         Args:
             seed: Dream i gets `seed + i`, or the i-th of a list; None goes on with the random numbers so far.
-            options: As of `DreamEnv.reset`; "episode" and "start" may be B numbers, "goal" (B, 2) and "frames"
-                (B, K, H, W, 3), "latents" (B, K, C, h, w). "reset_mask", a boolean array (B,), restarts only some.
+            options: As of `DreamEnv.reset`; "episode" and "start" may be B numbers, "goal" (B, 2), "frames"
+                (B, K, H, W, 3), "latents" (B, K, C, h, w), "actions" (B, K - 1, A). "reset_mask", a boolean array
+                (B,), restarts only some.
 
         Raises:
             ValueError: If an option is unknown or impossible.
@@ -184,9 +185,9 @@ class DreamVectorEnv(WithSpec, WithState, VectorEnv[Any, NDArray[np.float32], ND
         if asked is None:
             self._restart(mask, keys, options)
         else:
-            asked, slots = asked.to(self._done.device), mask.nonzero().flatten()
-            self.task.start(mask, self.task.glimpse(asked), mixed(keys, _GOAL), options)
-            self.engine.reset(asked[slots], slots)
+            context, past, slots = asked[0].to(self._done.device), asked[1], mask.nonzero().flatten()
+            self.task.start(mask, self.task.glimpse(context, past), mixed(keys, _GOAL), options)
+            self.engine.reset(context[slots], slots, None if past is None else past[slots])
 
     @ours
     def step(self, actions: NDArray[np.float32] | Tensor) -> Step:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -14,10 +15,11 @@ from ..borders import array_of, how_to_convert, integer, tensor_of
 from ..contexts import BEGINNING, Contexts
 from ..counter_rng import uniform
 from ..perception import Perception
+from ..spaces import action_vectors, read_space
 from ..world_model import WorldModel
 from ..worlds import Glimpse, Task
 
-START_OPTIONS = ("episode", "start", "frames", "latents")
+START_OPTIONS = ("episode", "start", "frames", "latents", "actions")
 
 
 def check_options(options: Mapping[str, Any] | None, known: Collection[str]) -> dict[str, Any]:
@@ -167,7 +169,7 @@ def encode_frames(perception: Perception, frames: ArrayLike, length: int, num_en
 
 def asked_contexts(
     world_model: WorldModel, kind: str | None, options: Mapping[str, Any], num_envs: int, keys: Tensor
-) -> Tensor | None:
+) -> tuple[Tensor, Tensor | None] | None:
     """The contexts that reset options ask for: the user's own, or stored ones of episodes.
 
     Args:
@@ -178,7 +180,8 @@ def asked_contexts(
         keys: Of the random numbers that choose where an option leaves several, (B,).
 
     Returns:
-        Normalised latents (B, K, C, h, w), or None where nothing is asked for.
+        Normalised latents (B, K, C, h, w) and the scaled actions that led through them, (B, K - 1, A), None where these
+        are unknown; or None where nothing is asked for.
 
     Raises:
         ValueError: If an option is impossible, or several exclude one another.
@@ -187,10 +190,11 @@ def asked_contexts(
     if stored_one + ("frames" in options) + ("latents" in options) > 1:
         raise ValueError('pass one of options["frames"], ["latents"] and ["episode"], not both')
     length, perception, stored = world_model.dynamics.context_length, world_model.perception, world_model.contexts
+    past = _asked_past(world_model, options, num_envs)
     if "latents" in options:
-        return check_latents(options["latents"], (length, *perception.latent_shape), num_envs)
+        return check_latents(options["latents"], (length, *perception.latent_shape), num_envs), past
     if "frames" in options:
-        return encode_frames(perception, options["frames"], length, num_envs)
+        return encode_frames(perception, options["frames"], length, num_envs), past
     if not stored_one:
         return None
     asked = [_one_each(options.get(key), key, num_envs) for key in ("episode", "start")]
@@ -198,7 +202,30 @@ def asked_contexts(
     choices = {which: matching_contexts(stored, kind, *which) for which in set(wanted)}  # one look-up serves all alike
     shares = uniform(keys).tolist()
     drawn = [choices[which][int(share * len(choices[which]))] for which, share in zip(wanted, shares, strict=True)]
-    return stored.latents[torch.tensor(drawn, device="cpu")].float()
+    return stored.latents[torch.tensor(drawn, device="cpu")].float(), None
+
+
+def _asked_past(world_model: WorldModel, options: Mapping[str, Any], num_envs: int) -> Tensor | None:
+    """The actions that led through the user's own frames or latents, scaled, (B, K - 1, A); None where unknown.
+
+    Raises:
+        ValueError: If there are no such frames, or the actions are of another shape or not finite.
+    """
+    if options.get("actions") is None:
+        return None
+    if "frames" not in options and "latents" not in options:
+        raise ValueError('options["actions"] led through options["frames"] or ["latents"]: pass one of these, too')
+    scene, steps = world_model.scene, world_model.dynamics.context_length - 1
+    values = tensor_of(options["actions"], 'options["actions"]', torch.float32, world_model.device)
+    if scene.environment is not None and isinstance(space := read_space(scene.environment.action_space), Discrete):
+        values = torch.from_numpy(action_vectors(space, values.cpu().numpy())).to(values).unflatten(0, values.shape)
+    one = (steps, scene.action_dim)
+    if tuple(values.shape) not in (one, (num_envs, *one)) or not bool(values.isfinite().all()):
+        raise ValueError(
+            f'options["actions"] must be the {steps} actions between the frames, {one}'
+            f"{f', or {(num_envs, *one)}' if num_envs > 1 else ''}; got shape {tuple(values.shape)}"
+        )
+    return world_model.perception.scale_actions(values).expand(num_envs, *one)
 
 
 def _one_each(value: Any, name: str, num_envs: int) -> list[int | None]:

@@ -138,8 +138,8 @@ class TableTask:
         """Every tensor that a step or a start changes, by name, (B, ...)."""
         return {"steps": self.steps, "goals": self.goals, **self._sight.remembered}
 
-    def glimpse(self, latents: Tensor) -> Glimpse:
-        """What is seen in contexts (n, K, C, h, w)."""
+    def glimpse(self, latents: Tensor, past: Tensor | None = None) -> Glimpse:
+        """What is seen in contexts (n, K, C, h, w); actions do not matter."""
         return self._sight.glimpse(latents)
 
     def start(self, which: Tensor, glimpse: Glimpse, keys: Tensor, options: Mapping[str, Any] | None = None) -> None:

@@ -143,9 +143,11 @@ class TwinTask:
         return {"steps": self.steps, "goals": self.goals, "memory": self._memory, "read": self._read}
 
     @torch.no_grad()
-    def glimpse(self, latents: Tensor) -> Glimpse:
-        """What the heads make of contexts (n, K, C, h, w): embeddings of the newest frames, and observations."""
-        memory = torch.cat([self._heads.remember(part) for part in latents.split(64)])
+    def glimpse(self, latents: Tensor, past: Tensor | None = None) -> Glimpse:
+        """What the heads remember and read of contexts (n, K, C, h, w) that actions (n, m, A) have led through."""
+        led = latents.new_zeros(len(latents), 0, self._heads.config.actions) if past is None else past
+        parts = zip(latents.split(64), led.split(64), strict=True)
+        memory = torch.cat([self._heads.remember(*part) for part in parts])
         return Glimpse((memory, self._heads.observe(memory)))
 
     def start(self, which: Tensor, glimpse: Glimpse, keys: Tensor, options: Mapping[str, Any] | None = None) -> None:

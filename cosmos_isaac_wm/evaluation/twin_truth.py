@@ -92,29 +92,33 @@ def truth_figures(
     if world is None:
         return {}
     try:
-        steps = [slice(first - 1, first - 1 + horizon) for _ in episodes]
-        true = [observed(each, world.scene)[first:][:horizon] for each in episodes]
-        states = [each.infos["state"][first - 1] for each in episodes]
-        again = [world.follow(s, each.actions[part]) for s, each, part in zip(states, episodes, steps, strict=True)]
-        if (agreed := _r2(again, true)) < _AGREES:
-            print(
-                f"MuJoCo's state is not all that {world.scene.name} goes on from (restored, it agrees with the "
-                f"recording to R² {agreed:.3f}): no figures of what can be known",
-                file=sys.stderr,
-            )
+        known = _knowable(world, episodes, first, horizon, float(np.sqrt(max(0.0, 1 - read_r2))), seed)
+        if known is None:
             return {}
-        rng, noise = np.random.default_rng(seed), float(np.sqrt(max(0.0, 1 - read_r2)))
-        spread = coordinates(world.core, np.concatenate([each.infos["state"] for each in episodes])).std(axis=0)
-        noisy = [
-            world.follow(s, each.actions[part], noise * spread * rng.standard_normal(len(spread)))
-            for s, each, part in zip(states, episodes, steps, strict=True)
-        ]
         return {
-            f"knowable_r2_mean_at_{horizon}": _r2(noisy, true),
+            f"knowable_r2_mean_at_{horizon}": known,
             "action_sensitivity": _sensitivity(world_model, world, episodes, first),
         }
     finally:
         world.env.close()
+
+
+def _knowable(
+    world: _World, episodes: Sequence[Episode], first: int, horizon: int, noise: float, seed: int
+) -> float | None:
+    """R² of MuJoCo restarted with so much noise, in spreads; None, and a word, where it does not repeat a recording."""
+    true = [observed(each, world.scene)[first:][:horizon] for each in episodes]
+    begun = [(each.infos["state"][first - 1], each.actions[first - 1 :][:horizon]) for each in episodes]
+    if (agreed := _r2([world.follow(*each) for each in begun], true)) < _AGREES:
+        print(
+            f"MuJoCo's state is not all that {world.scene.name} goes on from (restored, it agrees with the record to "
+            f"R² {agreed:.3f}): no figures of what can be known",
+            file=sys.stderr,
+        )
+        return None
+    rng = np.random.default_rng(seed)
+    spread = noise * coordinates(world.core, np.concatenate([each.infos["state"] for each in episodes])).std(axis=0)
+    return _r2([world.follow(*each, spread * rng.standard_normal(len(spread))) for each in begun], true)
 
 
 def _world(scene: Scene) -> _World | None:

@@ -68,38 +68,44 @@ def twin_figures(
     """
     heads, device = world_model.perception.heads, world_model.device
     assert heads is not None
-    length, windows = world_model.dynamics.context_length, list[_Window]()
-    read, truth = list[Tensor](), list[Tensor]()
+    windows, read, truth = list[_Window](), list[Tensor](), list[Tensor]()
     for index in tqdm(indices, desc="read and cut", unit="episode"):
         episode = dataset[index]
         latents = torch.cat([world_model.encode(part) for part in torch.from_numpy(episode.frames).split(64)])
         seen = torch.from_numpy(observed(episode, world_model.scene))
-        frames, acted = heads.config.frames, torch.from_numpy(episode.actions)
-        led = world_model.perception.scale_actions(acted.to(device))
+        led = world_model.perception.scale_actions(torch.from_numpy(episode.actions).to(device))
         remembered = heads.embed(latents, torch.cat([torch.zeros_like(led[:1]), led]))
-        memory = remembered.unfold(0, frames, 1).transpose(1, 2)
+        memory = remembered.unfold(0, heads.config.frames, 1).transpose(1, 2)
         read.append(heads.in_units(heads.observe(memory)).cpu())
-        truth.append(seen[frames - 1 :])
-        steps, goals = len(episode), torch.from_numpy(desired(episode, world_model.scene))
-        ended = episode.terminations is not None and bool(episode.terminations.any())
-        rewards = torch.from_numpy(np.zeros(steps) if episode.rewards is None else episode.rewards).float()
-        for begin in range(length - 1, steps, horizon):
-            end = min(begin + horizon, steps)
-            windows.append(
-                _Window(
-                    latents[begin - length + 1 : begin + 1].cpu(),
-                    acted[begin - length + 1 : begin],
-                    acted[begin:end],
-                    seen[begin + 1 : end + 1],
-                    rewards[begin:end],
-                    ended and end == steps,
-                    goals[begin:end],
-                )
-            )
+        truth.append(seen[heads.config.frames - 1 :])
+        windows += _cut(world_model, episode, latents.cpu(), seen, horizon)
     names = _names(world_model)
     found = state_figures(torch.cat(read), torch.cat(truth), names) if heads.config.observed else {}
     parts = [_dreamed(world_model, heads, windows[i : i + _AT_ONCE], device) for i in range(0, len(windows), _AT_ONCE)]
     return found | _of_dreams(windows, [row for part in parts for row in part], horizon)
+
+
+def _cut(world_model: WorldModel, episode: Episode, latents: Tensor, seen: Tensor, horizon: int) -> list[_Window]:
+    """An episode of T + 1 latents and observations (T + 1, D) as windows of at most so many steps."""
+    length, steps, acted = world_model.dynamics.context_length, len(episode), torch.from_numpy(episode.actions)
+    goals = torch.from_numpy(desired(episode, world_model.scene))
+    ended = episode.terminations is not None and bool(episode.terminations.any())
+    rewards = torch.from_numpy(np.zeros(steps) if episode.rewards is None else episode.rewards).float()
+    windows = []
+    for begin in range(length - 1, steps, horizon):
+        end = min(begin + horizon, steps)
+        windows.append(
+            _Window(
+                latents[begin - length + 1 : begin + 1],
+                acted[begin - length + 1 : begin],
+                acted[begin:end],
+                seen[begin + 1 : end + 1],
+                rewards[begin:end],
+                ended and end == steps,
+                goals[begin:end],
+            )
+        )
+    return windows
 
 
 @dataclass

@@ -105,9 +105,12 @@ class DreamRecorder(gym.Wrapper[Any, NDArray[np.float32], Any, NDArray[np.float3
         self._recording, self.evaluation = self._new_recording(), None
         name, columns = (CSV_NAME, CSV_COLUMNS) if self._layout is None else (STATES_NAME, self._columns)
         write_csv(self.out / name, rows_of_others(self.out / name, self.number), columns=columns)
-        frames = self.episode.frames[self._first - self.world_model.dynamics.context_length : self._first]
+        begun = self._first - self.world_model.dynamics.context_length
+        seen = {"frames": self.episode.frames[begun : self._first]}
+        own = self._dream.task.action_space
+        seen["actions"] = own_actions(own, self.episode.actions[begun : self._first - 1])
         self._started = True
-        return self.env.reset(seed=seed, options={**(options or {}), "frames": frames})
+        return self.env.reset(seed=seed, options={**(options or {}), **seen})
 
     def step(self, action: NDArray[np.float32]) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Dream one recorded step and log it.

@@ -15,7 +15,7 @@ from cosmos_isaac_wm.perception import BundleError
 from cosmos_isaac_wm.policies.sb3 import make_dream_vec_env
 from cosmos_isaac_wm.storage.bundle import seal
 from cosmos_isaac_wm.world_model import WorldModel
-from tests.dots import SIZE, DotEnv, dot_twin
+from tests.dots import SIZE, DotEnv, dot_twin, recorded_dots
 
 ALL = [("vector", "box"), ("dict", "box"), ("picture", "box"), ("both", "box")]
 ALL += [("goal", "box"), ("vector", "discrete"), ("vector", "choice")]
@@ -209,3 +209,27 @@ def test_a_file_alone_makes_no_environment(twin):
         RealTwinEnv(twin)
     with pytest.raises(ValueError, match="the recordings are of Dot-v0, not of CartPole-v1"):
         RealTwinEnv(twin, named="CartPole-v1")
+
+
+def test_the_actions_that_led_through_given_frames_are_not_forgotten():
+    twin = dot_twin()
+    _, episodes = recorded_dots()
+    frames, led = episodes[0].frames[:4], episodes[0].actions[:3]
+    env = DreamEnv(twin)
+    told, _ = env.reset(options={"frames": frames, "actions": led})
+    assert torch.equal(env.past, twin.perception.scale_actions(torch.from_numpy(led[-1:])))
+    untold, _ = env.reset(options={"frames": frames})
+    assert not env.past.any()
+    assert not np.array_equal(told, untold)
+    with pytest.raises(ValueError, match="3 actions between the frames"):
+        env.reset(options={"frames": frames, "actions": led[:2]})
+    with pytest.raises(ValueError, match="one of these, too"):
+        env.reset(options={"actions": led})
+
+
+def test_choices_that_led_through_frames_are_given_as_the_environment_has_them():
+    twin = dot_twin(acts="discrete")
+    _, episodes = recorded_dots(acts="discrete")
+    env = DreamVectorEnv(2, twin)
+    env.reset(options={"frames": episodes[0].frames[:4], "actions": [[4, 5, 6], [6, 5, 4]]})
+    assert env.engine.past.argmax(dim=2).tolist() == [[2], [0]]
