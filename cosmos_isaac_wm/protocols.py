@@ -50,8 +50,8 @@ class Simulator(Protocol):
 class RestartableSimulator(Simulator, Protocol):
     """A simulator whose state can also be blurred, as a predictability floor wants it."""
 
-    def perturb(self, rng: np.random.Generator, position_m: float, angle_rad: float) -> None:
-        """Jitter the objects' poses by Gaussian noise of these standard deviations."""
+    def perturb(self, rng: np.random.Generator, position_m: float, angle_rad: float, speed: float = 0.0) -> None:
+        """Jitter the objects' poses, and the velocity of the first, by Gaussian noise of these standard deviations."""
 
 
 @runtime_checkable
@@ -104,7 +104,9 @@ class Dynamics(Protocol):
     context_length: int
     channels: int
     action_dim: int
-    history: int
 
     def __call__(self, context: Tensor, action: Tensor) -> Prediction:
-        """Context (B, K, C, h, w), oldest first, and action (B, (H + 1) A) scaled to [-1, 1], after the H before it."""
+        """Context (B, K, C, h, w), oldest first, and action (B, A) scaled to [-1, 1].
+
+        One with an attribute `history`, H, is given (B, (H + 1) A): the action after the H before it.
+        """

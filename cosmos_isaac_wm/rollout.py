@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .borders import ours
-from .dynamics.network import DynamicsNetwork
+from .dynamics.network import DynamicsNetwork, history_of
 from .perception.readout import Located, Readout
 from .precision import Compile, FastModule, Precision
 from .protocols import Prediction
@@ -100,7 +100,9 @@ class DreamEngine:
         self._first = first + torch.arange(num_dreams, device=device)  # rows of the rings' first places, (B,)
         self._frames = self._rows(torch.arange(length, device=device))  # rows of each dream's context, oldest first
         self._clock = torch.zeros((), dtype=torch.int64, device=device)  # steps so far
-        self.past = torch.zeros(num_dreams, world_model.dynamics.history, world_model.scene.action_dim, device=device)
+        self.past = torch.zeros(
+            num_dreams, history_of(world_model.dynamics), world_model.scene.action_dim, device=device
+        )
 
     @property
     @ours
@@ -225,7 +227,7 @@ class DreamEngine:
 
 def no_past(world_model: WorldModel) -> Tensor:
     """Before anything was done: zeros (H, A)."""
-    history, size = world_model.dynamics.history, world_model.scene.action_dim
+    history, size = history_of(world_model.dynamics), world_model.scene.action_dim
     return torch.zeros(history, size, device=world_model.device)
 
 

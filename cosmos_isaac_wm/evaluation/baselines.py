@@ -1,7 +1,8 @@
 """What is a dream measured against? Nothing moves, everything goes on as it did, and the simulator with our eyes.
 
 The third is the *predictability floor*. Contact is chaotic, so even the real simulator, restarted from a state known to
-1 mm and 1 degree and driven by the same actions, ends up elsewhere; no model that sees only pictures can do better.
+1 mm and 1 degree and driven by the same actions, ends up elsewhere; no model that sees only pictures can do better. Its
+velocities are exact, which no eye has: the *knowable* floor leaves the object's open, too.
 
 Where the simulator is slow or not at hand, an episode may tell what it did when it was restarted: `<marker>_restarted`,
 (T + 1, D, 2), D times with that noise, and `<marker>_opposed`, (T + 1, 2), under opposite actions for
@@ -24,6 +25,7 @@ from ..scene import Scene
 from ..sims import SIMULATORS, new_simulator
 
 NOISE = (1e-3, float(np.deg2rad(1.0)))  # metres and radians that a perfect eye could not tell
+SPEED_NOISE = 5e-3  # metres a second that four frames leave open, by a straight line through what the readout sees
 FLOOR_DRAWS = 4
 CONTEXT_FRAMES = 4  # before the first dreamed one, also where a model looks back on fewer
 SENSITIVITY_STEPS = 16  # after which opposite actions are compared
@@ -91,6 +93,7 @@ def resimulate(
     state: NDArray[np.float64],
     actions: NDArray[np.float32],
     rng: np.random.Generator | None = None,
+    speed: float = 0.0,
 ) -> NDArray[np.float64]:
     """Restart the real simulator from a stored state and drive it.
 
@@ -99,13 +102,14 @@ def resimulate(
         state: What its `get_state` gave.
         actions: (T, A).
         rng: Source of the perception-sized noise on the state, or None for the exact state.
+        speed: Of the noise on the object's velocity, m/s.
 
     Returns:
         Positions in metres of the scene's markers after each step, (T, N, 2), NaN where a marker is absent.
     """
     simulator.set_state(state)
     if rng is not None:
-        simulator.perturb(rng, *NOISE)
+        simulator.perturb(rng, *NOISE, speed)
     names = simulator.scene.marker_names
     track = np.full((len(actions), len(names), 2), np.nan)
     for step, action in enumerate(actions):
@@ -124,6 +128,7 @@ def predictability_floor(
     steps: int,
     rng: np.random.Generator,
     draws: int = FLOOR_DRAWS,
+    speed: float = 0.0,
 ) -> NDArray[np.float64] | None:
     """Errors of the real simulator restarted with perception-sized noise.
 
@@ -137,6 +142,7 @@ def predictability_floor(
         steps: T.
         rng: Source of the noise.
         draws: D, how often the noise is drawn; a record has its own number, and its own noise.
+        speed: Of the noise on the object's velocity, m/s, of which no record tells.
 
     Returns:
         px at 512 for each of the scene's markers, (D, T, N), NaN where a marker is absent; None where nothing is known.
@@ -145,8 +151,8 @@ def predictability_floor(
         return None
     if simulator is not None:
         state, actions = episode.infos["state"][last], episode.actions[last : last + steps]
-        tracks = restarted(simulator, state, actions, rng, draws)
-    elif (recorded := _recorded(episode, scene, "restarted", last)) is not None:
+        tracks = restarted(simulator, state, actions, rng, draws, speed)
+    elif not speed and (recorded := _recorded(episode, scene, "restarted", last)) is not None:
         tracks = recorded[last + 1 : last + 1 + steps].transpose(2, 0, 1, 3)
     else:
         return None
@@ -159,9 +165,10 @@ def restarted(
     actions: NDArray[np.float32],
     rng: np.random.Generator,
     draws: int = FLOOR_DRAWS,
+    speed: float = 0.0,
 ) -> NDArray[np.float64]:
     """Where the markers go in D restarts with noise, metres, (D, T, N, 2); arguments as of `resimulate`."""
-    return np.stack([resimulate(simulator, state, actions, rng) for _ in range(draws)])
+    return np.stack([resimulate(simulator, state, actions, rng, speed) for _ in range(draws)])
 
 
 def floor_errors(scene: Scene, tracks: NDArray[np.float64], true_m: NDArray[Any]) -> NDArray[np.float64]:

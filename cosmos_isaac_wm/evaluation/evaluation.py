@@ -125,10 +125,13 @@ class Evaluation:
         turned = self._padded([track.turned_deg for track in tracks])
         found |= {f"{name}_heading_deg_at_{n}": _mean(turned[:, :n]) for n in SHORT_HORIZONS if n <= self.horizon}
         found[f"{name}_heading_deg"] = _mean(turned)
-        for baseline in ("static", "constant_velocity", "floor"):
+        found |= {f"heading_deg_at_{n}": _mean(turned[:, n - 1]) for n in SHORT_HORIZONS if n <= self.horizon}
+        found["heading_length_at_last_step"] = _mean(np.array([sure for track in tracks for sure in track.sure[-1:]]))
+        for baseline in ("static", "constant_velocity", "floor", "knowable"):
             found[f"{baseline}_rmse_px512"] = rmse(self.baseline_errors(kind, baseline))
-        if found["floor_rmse_px512"] > 0:
-            found["over_floor"] = found[f"{name}_rmse_px512"] / found["floor_rmse_px512"]
+        for floor in ("floor", "knowable"):
+            if found[f"{floor}_rmse_px512"] > 0:
+                found[f"over_{floor}"] = found[f"{name}_rmse_px512"] / found[f"{floor}_rmse_px512"]
         if agent is not None:
             found[f"{self.scene.agent}_rmse_px512"] = rmse(self.errors(kind, agent))
             found[f"{self.scene.agent}_floor_rmse_px512"] = rmse(self.baseline_errors(kind, "agent_floor"))

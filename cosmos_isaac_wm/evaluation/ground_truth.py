@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from ..data.episodes import Episode
 from ..perception.tracking import REFERENCE_WIDTH, detect, hold_last
 from ..protocols import RestartableSimulator
 from ..scene import Scene
-from .baselines import constant_velocity, predictability_floor
+from .baselines import SPEED_NOISE, constant_velocity, predictability_floor
 
 Floats = NDArray[np.float64]
 
@@ -59,8 +59,12 @@ def reference(
     if not scene.markers:
         return Reference(context[-1], seen[context_length:], seen[context_length:])
     true_m = episode.marker_positions(scene.marker_names)[context_length:][:steps].astype(np.float64)
-    floor = None if rng is None else predictability_floor(simulator, scene, episode, context_length - 1, steps, rng)
-    return with_baselines(scene, context, seen[context_length:], true_m, floor)
+    truth = with_baselines(scene, context, seen[context_length:], true_m)
+    if rng is None:
+        return truth
+    floor = predictability_floor(simulator, scene, episode, context_length - 1, steps, rng)
+    knowable = predictability_floor(simulator, scene, episode, context_length - 1, steps, rng, speed=SPEED_NOISE)
+    return with_floors(truth, scene, floor, knowable)
 
 
 def with_baselines(
@@ -80,11 +84,26 @@ def with_baselines(
         "static": np.linalg.norm(context_px[-1:, 0] - true_px[:, 0], axis=-1)[None],
         "constant_velocity": np.linalg.norm(moved - true_px[:, 0], axis=-1)[None],
     }
+    return with_floors(Reference(context_px[-1], true_px, true_m, errors), scene, floor)
+
+
+def with_floors(truth: Reference, scene: Scene, floor: Floats | None, knowable: Floats | None = None) -> Reference:
+    """The truth, and how far the restarted simulator is from it.
+
+    Args:
+        truth: Without.
+        scene: With N markers, at least one.
+        floor: Errors, px at 512, (D, T, N), or None where nothing is known.
+        knowable: The same of a simulator whose velocities are as uncertain as eyes are.
+    """
+    errors = dict(truth.baseline_errors)
     if floor is not None:
         errors["floor"] = floor[..., 0]
         if scene.agent_index is not None:
             errors["agent_floor"] = floor[..., scene.agent_index]
-    return Reference(context_px[-1], true_px, true_m, errors)
+    if knowable is not None:
+        errors["knowable"] = knowable[..., 0]
+    return replace(truth, baseline_errors=errors)
 
 
 def detect_all(frames: NDArray[np.uint8], scene: Scene) -> Floats:

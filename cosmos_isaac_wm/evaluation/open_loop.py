@@ -40,6 +40,7 @@ class OpenLoop:
             markers `latent_l1`, the mean distance of dreamed from real latents.
         divergence: How far dreamed and real positions go apart under opposite actions, in metres, NaN where unknown.
         turned_deg: Between dreamed and true heading of the object, in degrees, (T,), NaN where unknown.
+        sure: How sure the dreamed heading is, from 0 to 1, (T,), NaN where unknown.
     """
 
     number: int
@@ -51,6 +52,7 @@ class OpenLoop:
     figures: dict[str, Floats] = field(default_factory=dict)
     divergence: tuple[float, float] = (np.nan, np.nan)
     turned_deg: Floats = field(default_factory=lambda: np.empty(0))
+    sure: Floats = field(default_factory=lambda: np.empty(0))
 
     def errors_px(self, marker: int = 0) -> Floats:
         """Distance between dreamed and real centroid per step, px at 512, (T,); NaN where the real one is hidden."""
@@ -129,7 +131,7 @@ def measure(
         locate(world_model, latents),
         figures,
         divergence,
-        heading_errors(world_model, latents, episode.marker_headings(scene)[length:]),
+        *heading_errors(world_model, latents, episode.marker_headings(scene)[length:]),
     )
 
 

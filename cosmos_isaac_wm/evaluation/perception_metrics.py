@@ -31,10 +31,11 @@ def locate(world_model: WorldModel, latents: Tensor) -> Floats:
         return world_model.locate(latents).positions.double().cpu().numpy()
 
 
-def heading_errors(world_model: WorldModel, latents: Tensor, headings: NDArray[np.float32]) -> Floats:
-    """Degrees between the object's heading in latents (T, C, h, w) and the true one, (T,), NaN where unknown.
+def heading_errors(world_model: WorldModel, latents: Tensor, headings: NDArray[np.float32]) -> tuple[Floats, Floats]:
+    """Degrees between the object's heading in latents (T, C, h, w) and the true one, (T,), and how sure it is.
 
-    Headings that look alike count as equal: a cube is never off by more than 45 degrees.
+    Headings that look alike count as equal: a cube is never off by more than 45 degrees. Sure is the length of the
+    vector that is read: 1 for a cube with edges, 0 for a round one. NaN where unknown.
 
     Args:
         world_model: Its readout sees them.
@@ -43,16 +44,17 @@ def heading_errors(world_model: WorldModel, latents: Tensor, headings: NDArray[n
     """
     unknown = np.full(len(latents), np.nan)
     if world_model.perception.readout is None:
-        return unknown
+        return unknown, unknown
     with torch.no_grad():
         found = world_model.locate(latents).headings
     symmetry = world_model.scene.symmetries[0]
     if found is None or not symmetry:
-        return unknown
+        return unknown, unknown
     seen = found[:, 0].double().cpu().numpy()
     true = headings[: len(seen), 0].astype(np.float64)
     across = seen[:, 0] * true[:, 1] - seen[:, 1] * true[:, 0]
-    return np.asarray(np.rad2deg(np.abs(np.arctan2(across, (seen * true).sum(-1)))) / symmetry)
+    off = np.rad2deg(np.abs(np.arctan2(across, (seen * true).sum(-1)))) / symmetry
+    return np.asarray(off), np.asarray(np.linalg.norm(seen, axis=-1))
 
 
 def perception_figures(
@@ -85,7 +87,7 @@ def perception_figures(
     figures[f"tokenizer_{name}_px512"] = errors_px512(after, before, width)
     errors = np.linalg.norm(locate(world_model, latents) - true_m[some], axis=-1)
     figures |= {f"readout_{marker}_mm": 1000 * errors[:, index] for index, marker in enumerate(scene.marker_names)}
-    figures[f"readout_{name}_deg"] = heading_errors(world_model, latents, headings[some])
+    figures[f"readout_{name}_deg"] = heading_errors(world_model, latents, headings[some])[0]
     return figures
 
 

@@ -200,6 +200,7 @@ def draw_error_vs_horizon(path: str | os.PathLike[str], evaluation: Evaluation) 
             for baseline, (colour, label) in _BASELINES.items():
                 _curve(axis, evaluation.baseline_errors(kind, baseline), colour, label, "--", 0.07)
             _curve(axis, evaluation.baseline_errors(kind, "floor"), "#2f5fa8", "predictability floor", ":", 0.12)
+            _curve(axis, evaluation.baseline_errors(kind, "knowable"), "#5f9f8f", "knowable floor", ":", 0.0)
             _curve(axis, evaluation.errors(kind), DREAM, "dream", "-", 0.2)
             axis.legend(loc="lower right", fontsize=8)
         axis.set_yscale("symlog", linthresh=1.0)

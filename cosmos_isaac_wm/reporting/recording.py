@@ -88,7 +88,7 @@ class Recording:
         return csv_row(self._model.scene, self.track, len(self))
 
     def footage(
-        self, title: str, truth: Reference, figures: dict[str, Floats], turned_deg: Floats | None = None
+        self, title: str, truth: Reference, figures: dict[str, Floats], turned: tuple[Floats, Floats] | None = None
     ) -> Footage:
         """The episode at its end, with its pictures.
 
@@ -96,9 +96,9 @@ class Recording:
             title: What to call it in pictures.
             truth: With the baselines.
             figures: Of tokenizer and readout, as of `perception_figures`.
-            turned_deg: Heading errors, (T,), where they are known.
+            turned: Heading errors and how sure headings are, (T,) each, where they are known.
         """
         track = dataclasses.replace(self.track, reference=truth, figures=figures)
-        if turned_deg is not None:
-            track = dataclasses.replace(track, turned_deg=turned_deg)
+        if turned is not None:
+            track = dataclasses.replace(track, turned_deg=turned[0], sure=turned[1])
         return Footage(track, title, self.frames, np.stack(self._dreamed))

@@ -125,6 +125,7 @@ def _cards(evaluation: Evaluation) -> list[dict[str, Any]]:
             "median": numbers.get(f"{kind}_{name}_median_px512"),
             "last": numbers.get(f"{kind}_{name}_median_px512_at_last_step"),
             "floor": numbers.get(f"{kind}_floor_rmse_px512"),
+            "knowable": numbers.get(f"{kind}_knowable_rmse_px512"),
             "static": numbers.get(f"{kind}_static_rmse_px512"),
         }
         for kind in evaluation.kinds

@@ -36,6 +36,8 @@ _KIND_FIGURES = (
     ("{object}_rmse_px512_at_32", "{object} RMSE, first 32 steps", "px"),
     ("{object}_heading_deg_at_16", "{object} mean heading error, first 16 steps", "°"),
     ("{object}_heading_deg", "{object} mean heading error", "°"),
+    ("heading_deg_at_32", "{object} heading error at step 32", "°"),
+    ("heading_length_at_last_step", "length of the heading that is read at the last step (1 is sure)", ""),
     ("detection_rate", "strict detection rate", ""),
     ("stable_share", "dreams without a jump or a lost {object}", ""),
     ("jitter_over_real", "trembling of the {object}'s track against the real one", "times"),
@@ -46,6 +48,8 @@ _KIND_FIGURES = (
     ("constant_velocity_rmse_px512", "baseline: constant velocity, RMSE", "px"),
     ("floor_rmse_px512", "predictability floor, RMSE", "px"),
     ("over_floor", "{object} RMSE over floor", "times"),
+    ("knowable_rmse_px512", "knowable floor (velocities are uncertain, too), RMSE", "px"),
+    ("over_knowable", "{object} RMSE over knowable floor", "times"),
     ("{agent}_floor_rmse_px512", "predictability floor of the {agent}, RMSE", "px"),
 )
 _SHARED_FIGURES = (

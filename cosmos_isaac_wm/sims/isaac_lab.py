@@ -32,9 +32,9 @@ def _touch(state: NDArray[np.float64]) -> bool:
 
 
 def blurred(
-    state: NDArray[np.float64], rng: np.random.Generator, position_m: float, angle_rad: float
+    state: NDArray[np.float64], rng: np.random.Generator, position_m: float, angle_rad: float, speed: float = 0.0
 ) -> NDArray[np.float64]:
-    """A state whose cube and, when pushing, pusher are jittered in the plane by Gaussian noise."""
+    """A state whose cube, its velocity and, when pushing, the pusher are jittered in the plane by Gaussian noise."""
     state = np.array(state)
     state[:2] += rng.normal(0.0, position_m, 2)
     turn = Rotation.from_rotvec([0.0, 0.0, rng.normal(0.0, angle_rad)])
@@ -42,6 +42,8 @@ def blurred(
     state[3:7] = np.roll(turned.as_quat(), 1)
     if len(state) > 13:  # after the cube's pose and velocity comes the pusher
         state[13:15] += rng.normal(0.0, position_m, 2)
+    if speed:
+        state[7:9] += rng.normal(0.0, speed, 2)
     return state
 
 
@@ -227,9 +229,9 @@ class IsaacLabTable:
             )
         self._tables.set_states(state[None])
 
-    def perturb(self, rng: np.random.Generator, position_m: float, angle_rad: float) -> None:
-        """Jitter the cube's and the pusher's planar pose by Gaussian noise: what a perfect eye could not tell."""
-        self.set_state(blurred(self.get_state(), rng, position_m, angle_rad))
+    def perturb(self, rng: np.random.Generator, position_m: float, angle_rad: float, speed: float = 0.0) -> None:
+        """Jitter planar poses, and the cube's velocity (m/s), by Gaussian noise: what a perfect eye could not tell."""
+        self.set_state(blurred(self.get_state(), rng, position_m, angle_rad, speed))
 
     def metadata(self) -> dict[str, Any]:
         """See `IsaacLabTables.metadata`."""

@@ -266,8 +266,8 @@ class MujocoTable:
             )
         restore(self, state)
 
-    def perturb(self, rng: np.random.Generator, position_m: float, angle_rad: float) -> None:
-        """Jitter the cube's and the pusher's planar pose by Gaussian noise: what a perfect eye could not tell."""
+    def perturb(self, rng: np.random.Generator, position_m: float, angle_rad: float, speed: float = 0.0) -> None:
+        """Jitter planar poses, and the cube's velocity (m/s), by Gaussian noise: what a perfect eye could not tell."""
         pose = self.data.qpos
         pose[:2] += rng.normal(0.0, position_m, 2)
         turn = rng.normal(0.0, angle_rad)
@@ -276,6 +276,8 @@ class MujocoTable:
         pose[3:7] = quat
         if self.kind == "push":
             pose[7:9] += rng.normal(0.0, position_m, 2)
+        if speed:
+            self.data.qvel[:2] += rng.normal(0.0, speed, 2)
         mujoco.mj_forward(self.model, self.data)
 
     def metadata(self) -> dict[str, Any]:

@@ -170,10 +170,11 @@ def test_the_figures_are_those_that_others_rely_on(world_model, physics):
     cube = [f"cube_{name}_px512" for name in ("rmse", "median", "mean", "max")]
     cube += ["cube_rmse_px512_at_16", "cube_rmse_px512_at_32", "cube_median_px512_at_last_step"]
     cube += [f"cube_{figure}_px512_ci_{end}" for figure in ("rmse", "median") for end in ("low", "high")]
-    others = [f"{name}_rmse_px512" for name in ("static", "constant_velocity", "floor")]
+    others = [f"{name}_rmse_px512" for name in ("static", "constant_velocity", "floor", "knowable")]
     others += ["static_rmse_px512_at_16", "static_rmse_px512_at_32"]
     cube += ["cube_heading_deg", "cube_heading_deg_at_16", "cube_heading_deg_at_32"]
-    per_kind = [*cube, *others, "over_floor", "detection_rate", "episodes", "stable_share", "jitter_over_real"]
+    others += ["over_floor", "over_knowable", "heading_deg_at_16", "heading_deg_at_32", "heading_length_at_last_step"]
+    per_kind = [*cube, *others, "detection_rate", "episodes", "stable_share", "jitter_over_real"]
     shared = ["tokenizer_psnr_db", "tokenizer_cube_px512", "readout_cube_mm", "readout_pusher_mm", "readout_cube_deg"]
     shared += ["action_sensitivity", "horizon"]
     expected = {f"{kind}_{key}" for kind in ("slide", "push") for key in per_kind}
@@ -184,6 +185,8 @@ def test_the_figures_are_those_that_others_rely_on(world_model, physics):
         "push_pusher_floor_rmse_px512",
     }  # a slide has no pusher
     assert all(np.isfinite(list(numbers.values())))
+    assert numbers["slide_knowable_rmse_px512"] != numbers["slide_floor_rmse_px512"]
+    assert 0 <= numbers["push_heading_length_at_last_step"] <= 1
     assert numbers["push_over_floor"] == numbers["push_cube_rmse_px512"] / numbers["push_floor_rmse_px512"]
 
 

@@ -17,6 +17,7 @@ import torch
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
 
+from cosmos_isaac_wm.dynamics.network import history_of
 from cosmos_isaac_wm.world_model import WorldModel
 
 PEERS = {"simulusion": "simulusion", "mbrl": "mbrl", "torchrl": "torchrl"}  # module: what pip installs
@@ -43,7 +44,7 @@ class Dream:
     def advance(self, context: Tensor, actions: Tensor) -> Tensor:
         """The next context."""
         scaled = self.model.perception.scale_actions(actions)
-        latent = self.model.dynamics(context, scaled.repeat(1, self.model.dynamics.history + 1)).latent
+        latent = self.model.dynamics(context, scaled.repeat(1, history_of(self.model.dynamics) + 1)).latent
         return torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
 
     @torch.inference_mode()

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cosmos_isaac_wm.contexts import Contexts
 from cosmos_isaac_wm.dynamics import ResNetRollout, to_seed_state_dict
+from cosmos_isaac_wm.dynamics.network import history_of
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.precision import FastModule
 from cosmos_isaac_wm.protocols import Prediction
@@ -96,6 +97,7 @@ def draw_actions(model: WorldModel, batch: int, seed: int) -> NDArray[np.float32
 def bare_forward(network: FastModule, model: WorldModel, context: Tensor, actions: NDArray[np.float32]) -> Subject:
     """A call of nothing but a dynamics network, on contexts (B, K, C, h, w) and actions (B, A)."""
     scaled = model.perception.scale_actions(torch.from_numpy(actions).to(context.device))
+    scaled = scaled.repeat(1, history_of(model.dynamics) + 1)
 
     @torch.no_grad()
     def call() -> None:
@@ -109,7 +111,7 @@ def count_flops(model: WorldModel, actions: NDArray[np.float32]) -> int:
     latents = model.contexts.latents[:1].float().to(model.device)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         led = torch.from_numpy(actions[:1]).to(model.device)
-        model.dynamics(latents, led.repeat(1, model.dynamics.history + 1))
+        model.dynamics(latents, led.repeat(1, history_of(model.dynamics) + 1))
     return int(counter.get_total_flops()) * len(actions)
 
 
