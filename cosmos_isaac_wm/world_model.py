@@ -4,6 +4,7 @@ config.yaml              dynamics type and shape, provenance (config, seed, vers
 perception.yaml, .safetensors    scene, tokenizer, latent statistics, readout
 dynamics.safetensors     weights
 contexts.safetensors     real contexts to start dreams from, with the simulator state of their last frame
+error_bound.safetensors  how far dreams may be off, where that was learned
 metrics.json, README.md  figures on held-out episodes, and the model card made from them
 episodes/                held-out episodes (Minari), in shipped bundles
 """
@@ -28,6 +29,7 @@ from .borders import ours, own_draws
 from .contexts import Contexts
 from .data.dataset import EpisodeDataset
 from .dynamics import DYNAMICS, DynamicsNetwork
+from .error_bound import FILE, ErrorBound, ErrorBoundConfig
 from .perception import BundleError, Perception
 from .perception.readout import Located
 from .precision import choose_device
@@ -52,6 +54,7 @@ class WorldModel(nn.Module):
         provenance: How it was made; JSON values.
         metrics: Figures on held-out episodes.
         verdict: What its validation says of it; None where that was not judged.
+        error_bound: How far its dreams may be off; None where that was not learned.
 
     Attributes:
         path: The folder it was loaded from, or None.
@@ -66,10 +69,11 @@ class WorldModel(nn.Module):
         provenance: dict[str, Any] | None = None,
         metrics: dict[str, float] | None = None,
         verdict: Verdict | None = None,
+        error_bound: ErrorBound | None = None,
     ):
         super().__init__()
         self.perception, self.contexts = perception, contexts
-        self.dynamics = dynamics
+        self.dynamics, self.error_bound = dynamics, error_bound
         self.provenance, self.metrics, self.verdict = provenance or {}, metrics or {}, verdict
         self.path: Path | None = None
         self.name: str | None = None
@@ -119,8 +123,8 @@ class WorldModel(nn.Module):
         return self.perception.locate(latents)
 
     def fingerprint(self) -> str:
-        """A hash of all weights."""
-        return fingerprint(self)
+        """A hash of all weights that dream; what is thought of dreams changes none."""
+        return fingerprint(nn.ModuleDict({"perception": self.perception, "dynamics": self.dynamics}))
 
     def held_out(self) -> EpisodeDataset:
         """The held-out episodes shipped with the bundle.
@@ -154,12 +158,16 @@ class WorldModel(nn.Module):
             self.perception.save(temporary)
             save_tensors(temporary / "dynamics.safetensors", self.dynamics.state_dict())
             self.contexts.save(temporary / "contexts.safetensors")
+            bound = self.error_bound
+            if bound is not None:
+                save_tensors(temporary / FILE, bound.state_dict())
             kind = next(name for name, (cls, _) in DYNAMICS.items() if type(self.dynamics) is cls)
             config = {
                 "format": FORMAT,
                 "package_version": version("cosmos-isaac-wm"),
                 "dynamics": {"type": kind, "config": dataclasses.asdict(self.dynamics.config)},
                 "verdict": None if self.verdict is None else dataclasses.asdict(self.verdict),
+                "error_bound": None if bound is None else dataclasses.asdict(bound.config),
                 "provenance": self.provenance,
             }
             write(temporary / "config.yaml", as_yaml(config))
@@ -209,6 +217,7 @@ class WorldModel(nn.Module):
             described.provenance,
             read(folder / "metrics.json", dict[str, float], BundleError, part(folder, "metrics.json")),
             described.verdict,
+            None if described.error_bound is None else ErrorBound.load(described.error_bound, folder),
         )
         folder = folder.absolute()
         model.path, model.name = folder, str(folder) if user_path(name).is_dir() else os.fspath(name)
@@ -232,6 +241,7 @@ class _Described:
     provenance: dict[str, Any]
     package_version: str = ""
     verdict: Verdict | None = None
+    error_bound: ErrorBoundConfig | None = None
 
 
 def _dynamics(described: _Network, folder: Path) -> DynamicsNetwork:

@@ -26,7 +26,7 @@ from .spec import InMemory, WithSpec, loaded
 from .starts import START_OPTIONS, Starts, asked_contexts, check_options, default_kind, one_seed_each, reset_mask
 from .state import WithState
 from .table_task import TableOptions
-from .tasks import new_task
+from .tasks import dream_task
 
 _CONTEXT, _GOAL, _NOISE = range(3)  # what an episode's key is mixed with for its draws
 _CHECKED_EVERY = 64  # steps in tensors after which it is looked at what they let pass
@@ -62,7 +62,7 @@ class DreamVectorEnv(WithSpec, WithState, VectorEnv[Any, NDArray[np.float32], ND
         num_envs: Number of dreams, B.
         world_model: As of `DreamEnv`, and so are `render_mode`, `device`, `kind`, `dtype`, `sample` and the options of
             the task: `obs_type`, `reward_type`, `reward_fn` (one number for each of the B dreams), `goal`,
-            `max_episode_steps`.
+            `max_episode_steps`, `trust`, `max_error`, `trust_weight`.
         render_mode: See there.
         autoreset_mode: An `AutoresetMode` or its value.
         device: See there.
@@ -108,8 +108,8 @@ class DreamVectorEnv(WithSpec, WithState, VectorEnv[Any, NDArray[np.float32], ND
             raise ValueError(f"unknown render_mode {render_mode!r}; expected None or 'rgb_array'")
         model = loaded(world_model, device)
         self.world_model = model
-        self.task: Task = new_task(model.perception, num_envs, to_torch, **options)
         self._kind = kind or default_kind(model)
+        self.task: Task = dream_task(model, num_envs, to_torch, self._kind, **options)
         self._starts = Starts(model, self._kind, self.task)
         whole = not self.task.asks_outside and len(pieces(model, num_envs)) == 1
         self.engine = DreamEngine(model, num_envs, dtype, False if whole else compile, True, self._starts.latents)

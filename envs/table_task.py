@@ -7,7 +7,7 @@ neither shows its agent anything that was not seen in a picture, and what is lea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from .batches import for_all, to_numpy
 from .observing import SHOWN, shown, space_of
 from .reward import Outcome, RewardFunction, checked_rewards
 from .sight import Sight
+from .trust import TrustOptions
 from .workspace import Workspace, distance
 
 OBS_TYPES = ("pose", *SHOWN)
@@ -32,8 +33,8 @@ REWARD_TYPES = ("dense", "sparse", "progress")
 _OBJECT_PROGRESS, _AGENT_PROGRESS, _STEP_COST, _SUCCESS_BONUS, _LOSS = 20.0, 2.0, 0.02, 5.0, 5.0
 
 
-class TableOptions(TypedDict, total=False):
-    """The options of a `TableTask` that environments hand on to it.
+class TableOptions(TrustOptions, total=False):
+    """The options of a `TableTask` that environments hand on to it, beside those of `TrustOptions`.
 
     Attributes:
         obs_type: "pose" (default), "latent", "latent16" (as float16: half the memory in a buffer) or "rgb".

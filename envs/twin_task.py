@@ -6,7 +6,7 @@ What is observed, earned and over is read from latents, so the twin needs neithe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +27,13 @@ from .actions import ActionCheck, ChoiceCheck
 from .batches import to_numpy
 from .observing import SHOWN, shown, space_of
 from .reward import NO_COMPUTE_REWARD, Outcome, RewardFunction, checked_rewards
+from .trust import TrustOptions
 
 OBS_TYPES = ("env", *SHOWN)
 
 
-class TwinOptions(TypedDict, total=False):
-    """The options of a `TwinTask` that environments hand on to it.
+class TwinOptions(TrustOptions, total=False):
+    """The options of a `TwinTask` that environments hand on to it, beside those of `TrustOptions`.
 
     Attributes:
         obs_type: "env" (default; what the environment itself observes), "latent", "latent16" or "rgb".
@@ -136,6 +137,11 @@ class TwinTask:
             raise ValueError(f"the twin of {self.scene.name!r} has no goals")
         recorded = self._heads.goals.double().cpu().numpy()
         return recorded.min(axis=0), recorded.max(axis=0)
+
+    @property
+    def read(self) -> Tensor:
+        """The newest observations as the heads read them, normalised, (B, D)."""
+        return self._read
 
     @property
     def remembered(self) -> dict[str, Tensor]:

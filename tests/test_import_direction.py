@@ -28,6 +28,7 @@ FLOORS = [
     },
     {"scene"},
     {"perception", "dynamics", "data", "sims", "contexts"},
+    {"error_bound"},
     {"training"},
     {"world_model"},
     {"rollout"},

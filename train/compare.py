@@ -36,6 +36,7 @@ from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.train.fit_dynamics import FitDynamics
 from cosmos_isaac_wm.train.speed.harness import Bench
 from cosmos_isaac_wm.training.ablations import ABLATIONS
+from cosmos_isaac_wm.training.error_bound import ErrorBoundFitConfig
 from cosmos_isaac_wm.training.material import Material
 from cosmos_isaac_wm.training.timing import seconds_an_update
 from cosmos_isaac_wm.world_model import WorldModel
@@ -167,7 +168,9 @@ class Compare:
         fit = replace(system.fit, updates=updates, epochs=0, validate_every=max(1, updates // 8))
         torch.manual_seed(self.seed)
         network = system.new_network(material.sight)
-        model, result = replace(system, fit=fit).train_bundle(network, material, work)
+        model, result = replace(system, fit=fit, error_bound=ErrorBoundFitConfig(updates=0)).train_bundle(
+            network, material, work
+        )
         lines = [" ".join(f"{key}={value:.5g}" for key, value in row.items()) for row in result.curve]
         write(self.out / f"training_{name}.log", "\n".join(lines) + "\n")
         model.save(self._bundle(name))  # last: what has a bundle is finished

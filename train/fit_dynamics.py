@@ -16,12 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
-from cosmos_isaac_wm.contexts import BEGINNING, Contexts
 from cosmos_isaac_wm.data import EpisodeDataset, open_datasets
-from cosmos_isaac_wm.data.windows import EncodedEpisodes
 from cosmos_isaac_wm.data.writing import ship
 from cosmos_isaac_wm.dynamics import (
     DYNAMICS,
@@ -30,6 +27,7 @@ from cosmos_isaac_wm.dynamics import (
     ProbabilisticPlusConfig,
     ResNetRolloutConfig,
 )
+from cosmos_isaac_wm.error_bound import ErrorBound
 from cosmos_isaac_wm.evaluation.evaluation import evaluate
 from cosmos_isaac_wm.evaluation.open_loop import first_dreamed
 from cosmos_isaac_wm.evaluation.twins import twin_figures
@@ -41,9 +39,10 @@ from cosmos_isaac_wm.storage.lock import claim, holding
 from cosmos_isaac_wm.storage.weights import fingerprint, must_be_buildable
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.training import FitConfig, FitResult, fit_dynamics
+from cosmos_isaac_wm.training.error_bound import ErrorBoundFitConfig, fit_error_bound
 from cosmos_isaac_wm.training.heads import HeadsFitConfig
 from cosmos_isaac_wm.training.heads_of_dreams import fit_heads_on_dreams
-from cosmos_isaac_wm.training.material import Material
+from cosmos_isaac_wm.training.material import Material, draw_contexts
 from cosmos_isaac_wm.training.processes import Processes
 from cosmos_isaac_wm.training.verdict import Verdict
 from cosmos_isaac_wm.world_model import WorldModel
@@ -75,6 +74,7 @@ class FitDynamics:
         unet: Shape of a new "unet".
         fit: The training recipe.
         heads: How the heads of a foreign environment learn to read dreams, afterwards; 0 updates for not at all.
+        error_bound: How it is learned, at last, how far dreams may be off; 0 updates for not at all.
         contexts: Number of real start contexts to store in the bundle.
         ship_episodes: Held-out episodes to store in the bundle, in equal numbers per kind.
         cache: Folder of encoded episodes; the perception's, where fit-tokenizer has left them, or `OUT.fit`.
@@ -92,6 +92,7 @@ class FitDynamics:
     unet: LatentUNetConfig = field(default_factory=LatentUNetConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     heads: HeadsFitConfig = field(default_factory=lambda: HeadsFitConfig(updates=1000, lr=5e-4))
+    error_bound: ErrorBoundFitConfig = field(default_factory=ErrorBoundFitConfig)
     contexts: int = 96
     ship_episodes: int = 0
     cache: Path | None = None
@@ -149,6 +150,7 @@ class FitDynamics:
             "contexts": self.contexts,
             "ship_episodes": self.ship_episodes,
             "seed": self.seed,
+            "error_bound": dataclasses.asdict(self.error_bound),
             **heads,
         }
 
@@ -236,9 +238,10 @@ class FitDynamics:
             best = best | fit_heads_on_dreams(
                 network, sight, material.train, material.val, self.heads, self.seed, result.best
             )
+        bound = self._bound(network, material) if self._processes.main else None
         contexts = draw_contexts(datasets[0], material.train, network.context_length, self.contexts, self.seed)
         verdict = Verdict.of(best, result.unit, material.unseen)
-        world_model = WorldModel(sight, network, contexts, verdict=verdict)
+        world_model = WorldModel(sight, network, contexts, verdict=verdict, error_bound=bound)
         world_model.eval().requires_grad_(False).to(self._where)
         simulators = dict.fromkeys(dataset.metadata.get("simulator", "unknown") for dataset in datasets)
         world_model.provenance = {
@@ -255,37 +258,12 @@ class FitDynamics:
         }
         return world_model, result
 
-
-def draw_contexts(dataset: EpisodeDataset, encoded: EncodedEpisodes, length: int, count: int, seed: int) -> Contexts:
-    """Random windows of encoded training episodes, of which the dataset's own, unmirrored, come first.
-
-    With the simulator state of their last frame where it is known. Of a foreign environment the first frames of as
-    many episodes, at rest, stand before them, of the kind "start": there it begins itself.
-    """
-    rng = np.random.default_rng(seed)
-    available = min(len(dataset.long_enough("train", length + 1 - encoded.rest)), len(encoded))
-    rows = np.sort(rng.choice(available, min(count, available), replace=False))
-    starts = [int(rng.integers(0, int(encoded.lengths[row]) - length)) for row in rows]
-    kinds = [encoded.kinds[row] for row in rows]
-    if dataset.scene.environment is not None:
-        starts, kinds = [0] * len(rows) + starts, [BEGINNING] * len(rows) + kinds
-        rows = np.concatenate([rows, rows])
-    indices, states = encoded.sources[rows].tolist(), []
-    for index, last in zip(indices, (start + length - 1 - encoded.rest for start in starts), strict=True):
-        known = dataset[index].infos.get("state")
-        states.append(torch.empty(0, dtype=torch.float64) if known is None else torch.tensor(known[last]))
-    return Contexts(
-        latents=torch.stack([encoded.latents[row, s : s + length] for row, s in zip(rows, starts, strict=True)]),
-        positions=torch.stack([encoded.positions[row, s : s + length] for row, s in zip(rows, starts, strict=True)]),
-        states=torch.stack([_pad_nan(state, max(map(len, states))) for state in states]),
-        episodes=torch.tensor(indices),
-        starts=torch.tensor(starts) - encoded.rest,
-        kinds=kinds,
-    )
-
-
-def _pad_nan(state: torch.Tensor, length: int) -> torch.Tensor:
-    return torch.cat([state.double(), torch.full((length - len(state),), torch.nan, dtype=torch.float64)])
+    def _bound(self, network: DynamicsNetwork, material: Material) -> ErrorBound | None:
+        """How far the dreams may be off; None, and a word, where there are no others to measure that on."""
+        if not material.unseen:
+            print("no error bound: there are no validation episodes that it could be measured on")
+            return None
+        return fit_error_bound(network, material.sight, material.train, material.val, self.error_bound, self.seed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

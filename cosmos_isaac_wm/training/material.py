@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from ..contexts import BEGINNING, Contexts
 from ..data.dataset import EpisodeDataset
 from ..data.episodes import DatasetError
 from ..data.windows import EncodedEpisodes, encode_dataset, join
@@ -91,3 +93,35 @@ def _long_enough(episodes: EncodedEpisodes, least: int) -> EncodedEpisodes:
 def _first_of_each_kind(episodes: EncodedEpisodes, count: int) -> EncodedEpisodes:
     rows = [[row for row, own in enumerate(episodes.kinds) if own == kind][:count] for kind in set(episodes.kinds)]
     return episodes.select(np.sort(np.concatenate(rows)))
+
+
+def draw_contexts(dataset: EpisodeDataset, encoded: EncodedEpisodes, length: int, count: int, seed: int) -> Contexts:
+    """Random windows of encoded training episodes, of which the dataset's own, unmirrored, come first.
+
+    With the simulator state of their last frame where it is known. Of a foreign environment the first frames of as
+    many episodes, at rest, stand before them, of the kind "start": there it begins itself.
+    """
+    rng = np.random.default_rng(seed)
+    available = min(len(dataset.long_enough("train", length + 1 - encoded.rest)), len(encoded))
+    rows = np.sort(rng.choice(available, min(count, available), replace=False))
+    starts = [int(rng.integers(0, int(encoded.lengths[row]) - length)) for row in rows]
+    kinds = [encoded.kinds[row] for row in rows]
+    if dataset.scene.environment is not None:
+        starts, kinds = [0] * len(rows) + starts, [BEGINNING] * len(rows) + kinds
+        rows = np.concatenate([rows, rows])
+    indices, states = encoded.sources[rows].tolist(), []
+    for index, last in zip(indices, (start + length - 1 - encoded.rest for start in starts), strict=True):
+        known = dataset[index].infos.get("state")
+        states.append(torch.empty(0, dtype=torch.float64) if known is None else torch.tensor(known[last]))
+    return Contexts(
+        latents=torch.stack([encoded.latents[row, s : s + length] for row, s in zip(rows, starts, strict=True)]),
+        positions=torch.stack([encoded.positions[row, s : s + length] for row, s in zip(rows, starts, strict=True)]),
+        states=torch.stack([_pad_nan(state, max(map(len, states))) for state in states]),
+        episodes=torch.tensor(indices),
+        starts=torch.tensor(starts) - encoded.rest,
+        kinds=kinds,
+    )
+
+
+def _pad_nan(state: torch.Tensor, length: int) -> torch.Tensor:
+    return torch.cat([state.double(), torch.full((length - len(state),), torch.nan, dtype=torch.float64)])

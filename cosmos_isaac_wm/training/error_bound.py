@@ -1,0 +1,206 @@
+"""How is it learned how far dreams may be off? Where dreams of training episodes meet the truth; others scale it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..borders import ours, training_mode
+from ..data.windows import EncodedEpisodes
+from ..dynamics.network import history_of, with_history
+from ..error_bound import LEVEL, ErrorBound, ErrorBoundConfig, enough, read_of
+from ..perception import Perception
+from .optimizer import descend
+from .validation import scaled_actions, unit_of
+
+_STEPS = 100  # of an episode at most
+_EPISODES = 800  # that are dreamed at most
+_AT_ONCE = 64
+_QUANTILE = 0.9  # of the error that the estimate aims at, at every step
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the usual error in estimates; validation chooses
+_LEAST = {"mm": 2e-3, "px": 2e-3, "std": 0.02}  # metres, or standard deviations
+
+
+@dataclass(frozen=True)
+class ErrorBoundFitConfig:
+    """How an error bound is trained.
+
+    Attributes:
+        updates: Optimiser steps; 0 for no bound.
+        batch_size: Dreamed episodes in each.
+        lr: Peak learning rate of AdamW under a one-cycle schedule.
+        hidden: Numbers that are carried from step to step.
+    """
+
+    updates: int = 800
+    batch_size: int = 64
+    lr: float = 1e-3
+    hidden: int = 16
+
+
+@dataclass
+class Followed:
+    """E dreams of T steps, and how far they were off.
+
+    Attributes:
+        seen: What was read, at first and after every step, (E, T + 1, I).
+        actions: Scaled, (E, T, A).
+        errors: After every step, in the unit of the bounds, (E, T, O); NaN where there was no truth.
+        kinds: Of the episodes.
+    """
+
+    seen: Tensor
+    actions: Tensor
+    errors: Tensor
+    kinds: list[str]
+
+
+@training_mode()
+def fit_error_bound(
+    dynamics: nn.Module,
+    perception: Perception,
+    train: EncodedEpisodes,
+    val: EncodedEpisodes,
+    config: ErrorBoundFitConfig,
+    seed: int,
+) -> ErrorBound | None:
+    """Learn how far dreams are off, and scale it on validation episodes.
+
+    Args:
+        dynamics: Trained; dreams.
+        perception: Reads positions or observations.
+        train: Episodes to learn from.
+        val: Others, which scale the bound: as many of each kind as its level needs, or there is none.
+        config: The recipe.
+        seed: Of weights and batches.
+
+    Returns:
+        The bound; None, and a word, where nothing is read that could be compared, or there are too few episodes.
+    """
+    unit = unit_of(perception, val)
+    counts = {kind: val.kinds.count(kind) for kind in sorted(set(val.kinds))}
+    if unit == "latent" or not config.updates:
+        return None
+    if min(counts.values()) < enough(LEVEL):
+        told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        print(f"no error bound: {told} validation episodes, and {enough(LEVEL)} of each kind are needed")
+        return None
+    dynamics.eval()
+    learned, judged = (follow_dreams(dynamics, perception, part) for part in (train, val))
+    torch.manual_seed(seed)
+    bound = _new_bound(learned, counts, config.hidden)
+    bound.least.fill_(_LEAST[unit])
+    generator = torch.Generator().manual_seed(seed)
+
+    def loss() -> Tensor:
+        picks = torch.randint(len(learned.kinds), (config.batch_size,), generator=generator)
+        errors = learned.errors[picks]
+        known = errors.isfinite()
+        estimates = estimates_of(bound, learned.seen[picks], learned.actions[picks])
+        missed = ((errors.nan_to_num() + bound.least).log() - estimates.log())[known]
+        return torch.maximum(_QUANTILE * missed, (_QUANTILE - 1) * missed).mean()
+
+    descend(bound, loss, config.updates, config.lr, "fit error bound")
+    _scale(bound, learned, judged)
+    return bound
+
+
+def _new_bound(learned: Followed, counts: Mapping[str, int], hidden: int) -> ErrorBound:
+    """An untrained one, for so many validation episodes of each kind, with the statistics of what is read."""
+    shape = ErrorBoundConfig(
+        learned.seen.shape[2],
+        learned.actions.shape[2],
+        learned.errors.shape[2],
+        hidden,
+        tuple(counts),
+        tuple(counts.values()),
+        learned.errors.shape[1],
+    )
+    bound, rows = ErrorBound(shape), learned.seen.flatten(0, 1)
+    bound.shift.copy_(rows.mean(dim=0))
+    bound.spread.copy_(rows.std(dim=0, correction=0).clamp(min=1e-2))
+    return bound
+
+
+def _scale(bound: ErrorBound, learned: Followed, judged: Followed) -> None:
+    """Give a bound its usual errors, from training dreams, and its scores, from others."""
+    counts = dict(zip(bound.config.kinds, bound.config.counts, strict=True))
+    for number, kind in enumerate(counts):
+        known = learned.errors[[own == kind for own in learned.kinds]]
+        known = known if len(known) else learned.errors
+        bound.usual[number] = torch.nanquantile(known, _QUANTILE, dim=0).nan_to_num(0.0) + bound.least
+        scores = {share: _scores(bound, judged, number, share) for share in _SHARES}
+        place = math.ceil((counts[kind] + 1) * LEVEL) - 1
+        best = min(_SHARES, key=lambda share: float(scores[share][0][place]) * scores[share][1])
+        bound.shares[number] = best
+        bound.scores[sum(bound.config.counts[:number]) :][: counts[kind]] = scores[best][0]
+
+
+def _scores(bound: ErrorBound, judged: Followed, number: int, share: float) -> tuple[Tensor, float]:
+    """Of a kind's validation dreams, sorted, were the usual error to have such a share; and the mean estimate."""
+    bound.shares[number] = share
+    rows = [own == bound.config.kinds[number] for own in judged.kinds]
+    errors = judged.errors[rows]
+    estimates = estimates_of(bound, judged.seen[rows], judged.actions[rows], number)
+    ratios = (errors / estimates).nan_to_num(0.0).flatten(1).amax(dim=1)
+    return ratios.sort().values, float(estimates[errors.isfinite()].mean())
+
+
+def estimates_of(bound: ErrorBound, seen: Tensor, actions: Tensor, kind: int | None = None) -> Tensor:
+    """How far dreams (n, T + 1, I) of a kind under actions (n, T, A) are estimated to be off, (n, T, O)."""
+    carried, rows = bound.begin(len(seen)), []
+    for step in range(actions.shape[1]):
+        carried, estimate = bound.follow(carried, seen[:, step], seen[:, step + 1], actions[:, step], kind)
+        rows.append(estimate)
+    return torch.stack(rows, dim=1)
+
+
+@ours
+def follow_dreams(
+    dynamics: nn.Module, perception: Perception, episodes: EncodedEpisodes, limit: int = _EPISODES
+) -> Followed:
+    """Dream episodes from their first frames, and compare; at most `limit` of them, evenly spread."""
+    rows = torch.linspace(0, len(episodes) - 1, min(limit, len(episodes))).long().tolist()
+    chosen = episodes.select(rows) if len(rows) < len(episodes) else episodes
+    length = int(dynamics.context_length)  # type: ignore[arg-type]
+    steps = min(_STEPS, int(chosen.lengths.max()) - length)
+    parts = [_follow(dynamics, perception, chosen, part.tolist(), steps) for part in _parts(len(chosen))]
+    seen, actions, errors = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Followed(seen, actions, errors, chosen.kinds)
+
+
+def _parts(count: int) -> Sequence[Tensor]:
+    return torch.arange(count).split(_AT_ONCE)
+
+
+def _follow(
+    dynamics: nn.Module, perception: Perception, episodes: EncodedEpisodes, rows: Sequence[int], steps: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Seen, actions and errors of some episodes, as of `Followed`, on the processor."""
+    part, device = episodes.select(list(rows)), perception.device
+    length, history = int(dynamics.context_length), history_of(dynamics)  # type: ignore[arg-type]
+    context = part.latents[:, :length].to(device).float()
+    scaled = scaled_actions(perception, part)
+    followed = with_history(scaled[:, length - 1 - history : length - 1 + steps], history)
+    heads = perception.heads if unit_of(perception, part) == "std" else None
+    memory = None if heads is None else heads.remember(context, scaled[:, : length - 1])
+    seen = [read_of(perception.locate(context[:, -1])) if memory is None else heads.observe(memory)]  # type: ignore[union-attr]
+    errors = []
+    for step in range(steps):
+        latent = dynamics(context, followed[:, step]).latent.float()
+        context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
+        if heads is not None and memory is not None:
+            memory = heads.follow(memory, latent, scaled[:, length - 1 + step])
+            seen.append(heads.observe(memory))
+            errors.append((seen[-1] - heads.normalised(part.observed[:, length + step].to(device))).abs())
+        else:
+            located = perception.locate(latent)
+            seen.append(read_of(located))
+            errors.append((located.positions[:, :1] - part.positions[:, length + step, :1].to(device)).norm(dim=-1))
+    recorded = (part.lengths - length).unsqueeze(1) > torch.arange(steps)
+    off = torch.stack(errors, dim=1).cpu().masked_fill(~recorded.unsqueeze(2), torch.nan)
+    return torch.stack(seen, dim=1).cpu(), scaled[:, length - 1 :][:, :steps].cpu(), off
