@@ -62,6 +62,7 @@ class ErrorBound(nn.Module):
         usual: What nine in ten training dreams of each kind are not off by after so many steps, (kinds, T, O).
         shares: How much an estimate of each kind follows that, instead of the dream, (kinds,).
         scores: Largest ratios of error to estimate of the validation episodes, kind after kind, each sorted, (n,).
+        usual_scores: The same, of error to usual error: what a bound is scaled by that knows the step's number only.
     """
 
     least: Tensor
@@ -70,6 +71,7 @@ class ErrorBound(nn.Module):
     usual: Tensor
     shares: Tensor
     scores: Tensor
+    usual_scores: Tensor
 
     def __init__(self, config: ErrorBoundConfig):
         super().__init__()
@@ -80,6 +82,7 @@ class ErrorBound(nn.Module):
         self.register_buffer("usual", torch.ones(len(config.kinds), config.steps, config.outputs))
         self.register_buffer("shares", torch.zeros(len(config.kinds)))
         self.register_buffer("scores", torch.ones(sum(config.counts)))
+        self.register_buffer("usual_scores", torch.ones(sum(config.counts)))
         self.inputs = nn.Linear(2 * config.seen + config.actions + 1, 2 * config.hidden)
         self.cell = nn.GRUCell(2 * config.hidden, config.hidden)
         self.estimate = nn.Linear(config.hidden, config.outputs)
@@ -136,18 +139,20 @@ class ErrorBound(nn.Module):
         kinds = self.config.kinds
         return kinds.index(kind) if kind in kinds else int(self.usual.mean(dim=(1, 2)).argmax())
 
-    def factor(self, kind: str | None = None, level: float = LEVEL) -> float:
+    def factor(self, kind: str | None = None, level: float = LEVEL, usual: bool = False) -> float:
         """What estimates are multiplied with for a bound that holds over whole episodes.
 
         Args:
             kind: Of episode, as of `number`.
             level: Share of episodes that it shall hold for.
+            usual: Of the usual error instead.
 
         Raises:
             ValueError: If there were too few validation episodes for that; says how many are needed.
         """
         number = self.number(kind)
-        scores, kind = self.scores.split(list(self.config.counts))[number], self.config.kinds[number]
+        every = self.usual_scores if usual else self.scores
+        scores, kind = every.split(list(self.config.counts))[number], self.config.kinds[number]
         place = math.ceil((len(scores) + 1) * level)
         if place > len(scores):
             raise ValueError(

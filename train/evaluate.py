@@ -11,6 +11,7 @@ from typing import Literal
 from cosmos_isaac_wm.data import EpisodeDataset
 from cosmos_isaac_wm.evaluation.evaluation import draw_episodes, evaluate
 from cosmos_isaac_wm.evaluation.open_loop import first_dreamed
+from cosmos_isaac_wm.evaluation.trust import doubted, trust_figures
 from cosmos_isaac_wm.evaluation.twin_truth import truth_figures
 from cosmos_isaac_wm.evaluation.twins import HORIZON, twin_figures, twin_lines
 from cosmos_isaac_wm.policies.endurance import play_figures
@@ -54,14 +55,17 @@ class Evaluate:
         chosen = draw_episodes(dataset, self.split, self.episodes, self.seed, first_dreamed(model) + 1)
         evaluation = evaluate(model, dataset, chosen, self.horizon, self.seed, self.dtype)
         print(error_table(evaluation))
+        told = trust_figures(model.error_bound, doubted(model, dataset, chosen))
+        if told:
+            print(f"\n{twin_lines(told)}")
         if model.perception.heads is None:
-            return evaluation.numbers() | self._played(model)
+            return evaluation.numbers() | told | self._played(model)
         horizon = self.horizon or HORIZON
         figures = twin_figures(model, dataset, chosen, horizon)
         if "state_r2_mean" in figures:
             figures |= truth_figures(model, dataset, chosen, figures["state_r2_mean"], horizon, self.seed)
         print(f"\n{twin_lines(figures)}")
-        return evaluation.numbers() | figures
+        return evaluation.numbers() | told | figures
 
     def _played(self, model: WorldModel) -> dict[str, float]:
         """How the dream holds where nobody restarts it; nothing unless that was asked for."""

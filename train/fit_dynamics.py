@@ -30,6 +30,7 @@ from cosmos_isaac_wm.dynamics import (
 from cosmos_isaac_wm.error_bound import ErrorBound
 from cosmos_isaac_wm.evaluation.evaluation import evaluate
 from cosmos_isaac_wm.evaluation.open_loop import first_dreamed
+from cosmos_isaac_wm.evaluation.trust import doubted, trust_figures
 from cosmos_isaac_wm.evaluation.twins import twin_figures
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.precision import choose_device
@@ -168,6 +169,7 @@ class FitDynamics:
         world_model.metrics = evaluate(world_model, dataset, judging, seed=self.seed).numbers()
         if world_model.perception.heads is not None:
             world_model.metrics |= twin_figures(world_model, dataset, judging)
+        world_model.metrics |= trust_figures(world_model.error_bound, doubted(world_model, dataset, judging))
         world_model.save_metrics()
         assert world_model.verdict is not None
         print(f"on {dataset.path}: {world_model.verdict.words()}")

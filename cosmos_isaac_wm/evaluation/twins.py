@@ -113,11 +113,13 @@ class Foretold:
     """What heads make of T dreamed steps.
 
     Attributes:
-        observed: After each step, in the environment's units, (T, D).
+        begun: What they read before the first, in the environment's units, (D,).
+        observed: After each step, (T, D).
         rewards: Of each step, (T,).
         ends: Whether it ended the episode, (T,).
     """
 
+    begun: NDArray[np.float32]
     observed: NDArray[np.float32]
     rewards: NDArray[np.float32]
     ends: NDArray[np.bool_]
@@ -139,6 +141,7 @@ def foretold(world_model: WorldModel, episode: Episode, latents: Tensor, first: 
     memory = heads.remember(known[None], scaled[None, first - len(known) : first - 1])
     goals = torch.from_numpy(desired(episode, world_model.scene)).to(device)
     now, rows = heads.observe(memory), []
+    begun = heads.in_units(now)[0].cpu().numpy()
     for step in range(first - 1, first - 1 + len(latents)):
         action = scaled[step : step + 1]
         memory = heads.follow(memory, latents[step - first + 1, None].to(device).float(), action)
@@ -146,7 +149,7 @@ def foretold(world_model: WorldModel, episode: Episode, latents: Tensor, first: 
         judged = heads.judge(before, now, memory, action, goals[step : step + 1])
         rows.append((heads.in_units(now), judged.rewards, judged.ends > 0))
     read, rewards, ends = (torch.cat(column).cpu().numpy() for column in zip(*rows, strict=True))
-    return Foretold(read, rewards, ends)
+    return Foretold(begun, read, rewards, ends)
 
 
 def _names(world_model: WorldModel) -> list[str]:

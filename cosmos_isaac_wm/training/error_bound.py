@@ -137,7 +137,9 @@ def _scale(bound: ErrorBound, learned: Followed, judged: Followed) -> None:
         place = math.ceil((counts[kind] + 1) * LEVEL) - 1
         best = min(_SHARES, key=lambda share: float(scores[share][0][place]) * scores[share][1])
         bound.shares[number] = best
-        bound.scores[sum(bound.config.counts[:number]) :][: counts[kind]] = scores[best][0]
+        first = sum(bound.config.counts[:number])
+        bound.scores[first : first + counts[kind]] = scores[best][0]
+        bound.usual_scores[first : first + counts[kind]] = scores[1.0][0]
 
 
 def _scores(bound: ErrorBound, judged: Followed, number: int, share: float) -> tuple[Tensor, float]:
