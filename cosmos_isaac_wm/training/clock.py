@@ -33,7 +33,7 @@ class Budget:
             update: Updates that are done.
             seconds: That they took, over all resumed runs.
         """
-        share = update / self.updates
+        share = update / self.updates if self.updates else 1.0
         return share if self.minutes is None else max(share, seconds / max(1e-9, 60 * self.minutes - self.reserved))
 
     def must_allow(self, validation: float, option: str) -> Budget:
