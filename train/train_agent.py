@@ -14,6 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from cosmos_isaac_wm.envs.tasks import new_task
+from cosmos_isaac_wm.envs.trust import Trust
 from cosmos_isaac_wm.policies.agent import ALGORITHMS, Agent
 from cosmos_isaac_wm.policies.callbacks import Evaluation, ProgressBar, Stopwatch, TimeLimit
 from cosmos_isaac_wm.policies.checkpoints import Checkpoints, Saving
@@ -48,6 +49,10 @@ class TrainAgent:
             a foreign environment "env", its own observation, or one of these three. When not given, the first.
         reward_type: "dense", "sparse" or "progress"; a twin has the environment's own rewards.
         goal: Fixed goal (x, y) in metres; drawn for every episode when not given.
+        trust: What follows from how far a dream may be off: nothing ("report"), its end ("truncate", beyond
+            `max_error`), or less reward ("penalise", by `trust_weight` times that).
+        max_error: Metres, or standard deviations of a twin's observation; as of `DreamEnv` when not given.
+        trust_weight: Reward per metre or standard deviation.
         frame_stack: Latents or pictures that are stacked into one observation.
         timesteps: Environment steps in all.
         minutes: Train no longer than this, evaluations not counted; then evaluate once more, and keep that agent, too.
@@ -72,6 +77,9 @@ class TrainAgent:
     obs_type: Literal["env", "pose", "latent", "latent16", "rgb"] | None = None
     reward_type: Literal["dense", "sparse", "progress"] = "progress"
     goal: list[float] | None = None
+    trust: Trust = "report"
+    max_error: float | None = None
+    trust_weight: float = 1.0
     frame_stack: int = 1
     timesteps: int = 400_000
     minutes: float | None = None
@@ -164,7 +172,8 @@ class TrainAgent:
         """What a run that is gone on with must have been begun with."""
         names = ["algorithm", "env", "world_model", "obs_type", "reward_type", "goal", "frame_stack", "n_envs"]
         names += ["policy_kwargs", "hyperparameters", "seed"]
-        return {name: getattr(self, name) for name in names} | {"world_model": model.fingerprint()}
+        wary = ["trust", "max_error", "trust_weight"] if self.trust != "report" else []
+        return {name: getattr(self, name) for name in [*names, *wary]} | {"world_model": model.fingerprint()}
 
     def _env_kwargs(self, model: WorldModel) -> dict[str, Any]:
         """The task's options."""
@@ -176,7 +185,10 @@ class TrainAgent:
         if model.scene.environment is not None and env_id == "CosmosReal-v0":
             return make_original_env(model.scene, self.real, count, seed)
         source = model if env_id == "CosmosDream-v0" else str(find_bundle(self.world_model))
-        return make_vec_env(env_id, count, seed, self.frame_stack, world_model=source, **self._env_kwargs(model))
+        kwargs = self._env_kwargs(model)
+        if env_id == "CosmosDream-v0" and self.trust != "report":
+            kwargs |= {"trust": self.trust, "max_error": self.max_error, "trust_weight": self.trust_weight}
+        return make_vec_env(env_id, count, seed, self.frame_stack, world_model=source, **kwargs)
 
     def _learner(self, training: VecEnv, checkpoints: Checkpoints, seed: int) -> BaseAlgorithm:
         """A new learner, or one that goes on from the last checkpoint; it logs into the run's folder."""

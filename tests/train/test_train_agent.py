@@ -209,3 +209,18 @@ def test_a_killed_training_becomes_what_it_would_have_become(train, tmp_path, mo
         dataclasses.replace(row, seconds=0.0) for row in rows[1]
     ]
     assert logged(tmp_path / "whole") == logged(tmp_path / "killed")
+
+
+def test_wariness_is_part_of_training_and_not_of_the_agent(tmp_path, monkeypatch):
+    made = []
+    usual = train_agent.make_vec_env
+    monkeypatch.setattr(
+        train_agent, "make_vec_env", lambda *args, **kwargs: made.append(kwargs) or usual(*args, **kwargs)
+    )
+    short = '{"n_steps": 8, "batch_size": 16, "n_epochs": 1}'
+    argv = ["--world-model=pendulum", f"--out={tmp_path / 'run'}", "--n_envs=2", "--timesteps=16", "--eval_every=16"]
+    argv += ["--eval_episodes=1", f"--hyperparameters={short}", "--trust=truncate", "--max_error=0.5"]
+    assert train_agent.main(argv) == 0
+    assert all(kwargs["trust"] == "truncate" and kwargs["max_error"] == 0.5 for kwargs in made)
+    assert Agent.load(tmp_path / "run").env_kwargs == {"obs_type": "env"}
+    assert train_agent.main([*argv[:-1], "--max_error=0.7"]) == 1  # another training
