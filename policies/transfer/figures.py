@@ -12,7 +12,7 @@ import numpy as np
 from ..agent import Agent
 from ..evaluations import EvaluationRow, first_good, read_evaluations
 from .both_worlds import BothWorlds
-from .correlation import correlate
+from .correlation import correlate, rank_violation
 from .sources import PLANNERS, Source
 
 
@@ -104,6 +104,7 @@ def _of_correlation(rows: Mapping[str, BothWorlds]) -> dict[str, float]:
     return {
         "pearson": found.pearson,
         "spearman": found.spearman,
+        "mmrv": rank_violation([row.dream.rate for row in rows.values()], [row.real.rate for row in rows.values()]),
         "policies": float(len(rows)),
         "pearson_low": found.pearson_interval[0],
         "pearson_high": found.pearson_interval[1],

@@ -20,6 +20,8 @@ BARS = {
     "exploitation_gap": (0.10, 0.02),
     "planner_real_success": (0.70, 0.90),
     "spearman": (0.85, 0.95),
+    "pearson": (0.97, 0.99),
+    "mmrv": (0.05, 0.02),
     "time_ratio": (0.5, 0.1),
 }
 EXPLOITED = 0.10  # dream success above real success by more than this is exploitation of the model

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cosmos_isaac_wm.policies.transfer import correlate
+from cosmos_isaac_wm.policies.transfer.correlation import correlate, rank_violation
 
 
 def test_correlation_is_that_of_the_rates_with_an_interval_around_it():
@@ -14,3 +14,13 @@ def test_correlation_is_that_of_the_rates_with_an_interval_around_it():
     assert noisy.spearman_interval[1] - noisy.spearman_interval[0] > 0.4
     with pytest.raises(ValueError, match="three policies"):
         correlate([0.1, 0.2], [0.1, 0.2])
+
+
+def test_a_dream_that_orders_policies_as_reality_does_violates_no_rank():
+    assert rank_violation([0.1, 0.5, 0.9], [0.3, 0.4, 0.8]) == 0
+    assert rank_violation([0.5, 0.5, 0.5], [0.0, 0.4, 0.9]) == 0  # ties are no order
+
+
+def test_every_policy_counts_by_its_worst_wrong_comparison():
+    # The dream takes the best for the worst: two are ranked wrongly against it, by 0.9 and 0.5; it itself by 0.9.
+    assert rank_violation([0.5, 0.6, 0.1], [0.0, 0.4, 0.9]) == pytest.approx((0.9 + 0.5 + 0.9) / 3)
