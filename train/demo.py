@@ -16,6 +16,7 @@ from cosmos_isaac_wm.envs import RealEnv
 from cosmos_isaac_wm.envs.real_env import own_simulator
 from cosmos_isaac_wm.evaluation.evaluation import draw_episodes, evaluate
 from cosmos_isaac_wm.evaluation.open_loop import first_dreamed
+from cosmos_isaac_wm.evaluation.trust import doubted, trust_figures
 from cosmos_isaac_wm.evaluation.twins import twin_figures, twin_lines
 from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.policies.transfer import Worlds, draw_starts, play_both
@@ -25,6 +26,7 @@ from cosmos_isaac_wm.reporting.figures import film, typical
 from cosmos_isaac_wm.reporting.log import CSV_NAME, track_rows, write_csv
 from cosmos_isaac_wm.reporting.report import write_html, write_outputs
 from cosmos_isaac_wm.reporting.table import error_table
+from cosmos_isaac_wm.reporting.trust import draw_trust
 from cosmos_isaac_wm.reporting.twins import replay, write_report
 from cosmos_isaac_wm.sims.mujoco import OpenGLError
 from cosmos_isaac_wm.train import cli
@@ -64,11 +66,12 @@ class Demo:
         write_outputs(self.out, evaluation, film(model, dataset, evaluation, typical(evaluation)))
         (self.out / "agent.mp4").unlink(missing_ok=True)  # of an earlier demo, perhaps of another bundle's agent
         agent = self._play_agent(model)
-        report = write_html(self.out, evaluation, model, dataset, self._command, agent)
+        trust = self._doubt(model, dataset, chosen)
+        report = write_html(self.out, evaluation, model, dataset, self._command, agent, trust)
         print(f"\n{error_table(evaluation)}")
         self._list(report)
         played = {} if agent is None else {f"agent_{world}_success": agent[world][0] for world in ("dream", "real")}
-        return evaluation.numbers() | played
+        return evaluation.numbers() | trust | played
 
     def _show_twin(self, model: WorldModel, dataset: EpisodeDataset, chosen: Sequence[int]) -> dict[str, float]:
         """The same of the twin of a foreign environment."""
@@ -76,10 +79,23 @@ class Demo:
         replays = [replay(model, dataset[index], index) for index in tqdm(chosen, desc="replay", unit="episode")]
         self.out.mkdir(parents=True, exist_ok=True)
         played = self._play_twin(model)
-        report = write_report(self.out, model, dataset, replays, figures, self._command, played)
+        trust = self._doubt(model, dataset, chosen)
+        report = write_report(self.out, model, dataset, replays, figures, self._command, played, trust)
         print(f"\n{twin_lines(figures)}")
         self._list(report)
-        return figures | ({} if played is None else {f"agent_{world}_return": played[world][0] for world in TWINS})
+        return (
+            figures | trust | ({} if played is None else {f"agent_{world}_return": played[world][0] for world in TWINS})
+        )
+
+    def _doubt(self, model: WorldModel, dataset: EpisodeDataset, chosen: Sequence[int]) -> dict[str, float]:
+        """Show what the dream says of its own error; nothing where it says nothing."""
+        (self.out / "trust.png").unlink(missing_ok=True)  # of an earlier demo
+        doubts = doubted(model, dataset, chosen)
+        if model.error_bound is None or not doubts:
+            return {}
+        unit = "metres" if model.perception.heads is None else "standard deviations"
+        draw_trust(self.out / "trust.png", model.error_bound, doubts, unit)
+        return trust_figures(model.error_bound, doubts)
 
     def _play_twin(self, model: WorldModel) -> dict[str, Any] | None:
         """Play the agent that is shipped with a twin in it and in the environment; None if it cannot be."""

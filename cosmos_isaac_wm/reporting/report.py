@@ -68,6 +68,7 @@ def write_html(
     dataset: EpisodeDataset,
     command: str,
     agent: Mapping[str, Any] | None = None,
+    trust: Mapping[str, float] | None = None,
 ) -> Path:
     """Write `report.html`, which shows the pictures and the video that lie beside it.
 
@@ -80,6 +81,7 @@ def write_html(
         agent: What an agent trained in the dream did in both worlds: "algorithm", "steps", "episodes", "goal_cm", and
             for "dream" and "real" a success rate with its interval, (rate, low, high); None for no such part. Its video
             is `agent.mp4`.
+        trust: As of `trust_figures`, with `trust.png` beside it; None for no such part.
     """
     out = Path(out)
     return render(
@@ -94,6 +96,7 @@ def write_html(
         episodes=_episodes(evaluation),
         notes=evaluation.notes(),
         agent=agent,
+        trust=sorted((trust or {}).items()),
         context=world_model.dynamics.context_length,
         made=[("measured by", command), ("seed", evaluation.seed), *made(world_model, dataset)],
     )

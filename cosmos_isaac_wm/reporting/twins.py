@@ -123,6 +123,7 @@ def write_report(
     figures: Mapping[str, float],
     command: str,
     agent: Mapping[str, Any] | None = None,
+    trust: Mapping[str, float] | None = None,
 ) -> Path:
     """Write the log, pictures, `metrics.json`, and `report.html`, which shows them.
 
@@ -135,6 +136,7 @@ def write_report(
         command: What to type to see the same again.
         agent: "algorithm", "steps", "episodes", and its mean return with its interval, (mean, low, high), by what it
             saw: "real", "pictures" and "dream"; None for no such part.
+        trust: As of `trust_figures`, with `trust.png` beside it; None for no such part.
     """
     write_log(out, model, replays)
     write_pictures(out, model, replays)
@@ -149,6 +151,7 @@ def write_report(
         cards=[(label, figures[key]) for key, label in _CARDS.items() if key in figures],
         figures=sorted(figures.items()),
         agent=agent,
+        trust=sorted((trust or {}).items()),
         made=[("measured by", command), *made(model, dataset)],
     )
 
