@@ -2,8 +2,9 @@
 
 The estimate is learned where dreams of training episodes met the truth. What it is worth is measured on validation
 episodes: by the largest ratio of error to estimate in each the bound is scaled, so that it holds for nine in ten new
-episodes, at all their steps at once (split conformal prediction, Vovk et al.; the scores as of Lindemann et al., "Safe
-planning in dynamic environments using conformal prediction").
+episodes of the same kind, at all their steps at once, for as many steps as these had, at most 100 (split conformal
+prediction, Vovk et al.; the scores as of Lindemann et al., "Safe planning in dynamic environments using conformal
+prediction").
 """
 
 from __future__ import annotations
@@ -135,9 +136,15 @@ class ErrorBound(nn.Module):
         return torch.cat([hidden, steps], dim=1), estimate
 
     def number(self, kind: str | None) -> int:
-        """Of a kind; of that with the largest usual error for another one, or None."""
-        kinds = self.config.kinds
-        return kinds.index(kind) if kind in kinds else int(self.usual.mean(dim=(1, 2)).argmax())
+        """Of a kind; of that with the widest bound, by its usual errors, for another one, or None."""
+        kinds, middle = self.config.kinds, self.usual.mean(dim=(1, 2)).tolist()
+        if kind in kinds:
+            return kinds.index(kind)
+        worst = [float(part.quantile(LEVEL)) if len(part) else 1.0 for part in self._of_kinds(self.scores)]
+        return max(range(len(kinds)), key=lambda number: worst[number] * middle[number])
+
+    def _of_kinds(self, scores: Tensor) -> tuple[Tensor, ...]:
+        return scores.split(list(self.config.counts))
 
     def factor(self, kind: str | None = None, level: float = LEVEL, usual: bool = False) -> float:
         """What estimates are multiplied with for a bound that holds over whole episodes.
@@ -152,7 +159,7 @@ class ErrorBound(nn.Module):
         """
         number = self.number(kind)
         every = self.usual_scores if usual else self.scores
-        scores, kind = every.split(list(self.config.counts))[number], self.config.kinds[number]
+        scores, kind = self._of_kinds(every)[number], self.config.kinds[number]
         place = math.ceil((len(scores) + 1) * level)
         if place > len(scores):
             raise ValueError(

@@ -145,6 +145,8 @@ class DreamEngine:
         self._latents[rows] = context.to(self._latents)
         self._frames[slots] = rows
         history = self.past.shape[1]
+        if past is not None and past.shape[1] < history:
+            raise ValueError(f"expected the last {history} actions that led to each context, got {past.shape[1]}")
         if history:
             self.past[slots] = 0.0 if past is None else past[:, past.shape[1] - history :].to(self.past)
 

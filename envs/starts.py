@@ -217,10 +217,18 @@ def _asked_past(world_model: WorldModel, options: Mapping[str, Any], num_envs: i
         raise ValueError('options["actions"] led through options["frames"] or ["latents"]: pass one of these, too')
     scene, steps = world_model.scene, world_model.dynamics.context_length - 1
     values = tensor_of(options["actions"], 'options["actions"]', torch.float32, world_model.device)
-    if scene.environment is not None and isinstance(space := read_space(scene.environment.action_space), Discrete):
-        values = torch.from_numpy(action_vectors(space, values.cpu().numpy())).to(values).unflatten(0, values.shape)
+    if not bool(values.isfinite().all()):
+        raise ValueError('options["actions"] must be finite')
+    space = None if scene.environment is None else read_space(scene.environment.action_space)
+    if isinstance(space, Discrete):
+        chosen = values.cpu().numpy()
+        if not all(space.contains(choice) for choice in chosen.astype(np.int64).flat) or (chosen % 1).any():
+            raise ValueError(f'options["actions"] must be choices of {space}, got {chosen.tolist()}')
+        values = torch.from_numpy(action_vectors(space, chosen)).to(values).unflatten(0, values.shape)
+    elif space is not None and len(own := space.shape or ()) > 1 and tuple(values.shape[-len(own) :]) == own:
+        values = values.flatten(-len(own))
     one = (steps, scene.action_dim)
-    if tuple(values.shape) not in (one, (num_envs, *one)) or not bool(values.isfinite().all()):
+    if tuple(values.shape) not in (one, (num_envs, *one)):
         raise ValueError(
             f'options["actions"] must be the {steps} actions between the frames, {one}'
             f"{f', or {(num_envs, *one)}' if num_envs > 1 else ''}; got shape {tuple(values.shape)}"

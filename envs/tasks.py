@@ -68,9 +68,9 @@ def dream_task(world_model: WorldModel, num_envs: int, to_torch: bool, kind: str
     if isinstance(task, Trusting) and bound is not None:
         twin = perception.heads is not None
         task.begin_trusting(bound, kind, _STDS if twin else _GOAL_RADII * perception.scene.goal_radius, **asked)
-    elif asked.get("trust", "report") != "report":
+    elif asked and asked != {"trust": "report"}:
         raise ValueError(
-            f"trust={asked['trust']!r}, but the bundle does not know how far its dreams may be off: fit-dynamics "
+            f"{asked} asked, but the bundle does not know how far its dreams may be off: fit-dynamics "
             "learns that where there are enough validation episodes"
         )
     return task

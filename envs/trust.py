@@ -67,6 +67,10 @@ class Trusting(ABC):
         task: Any = self
         if trust not in TRUST:
             raise ValueError(f"unknown trust {trust!r}; expected one of {TRUST}")
+        if max_error is not None and trust != "truncate":
+            raise ValueError(f'max_error ends nothing with trust={trust!r}: pass trust="truncate"')
+        if trust_weight != 1.0 and trust != "penalise":
+            raise ValueError(f'trust_weight costs nothing with trust={trust!r}: pass trust="penalise"')
         if not np.isfinite(trust_weight):
             raise ValueError(f"trust_weight must be a finite number, got {trust_weight}")
         factor, count = bound.factor(kind), len(task.steps)

@@ -38,7 +38,11 @@ def play_figures(world_model: WorldModel, steps: int, seed: int = 0, agent: Path
         `play_<marker>_moved`, the metres that it has travelled per 1,000 steps, so that what froze is seen.
     """
     scene = world_model.scene
-    drivers: dict[str, Agent | None] = {"random": None} | ({} if agent is None else {"agent": Agent.load(agent)})
+    drivers: dict[str, Agent | None] = {"random": None}
+    if agent is not None:
+        drivers["agent"] = own = Agent.load(agent)
+        if own.frame_stack > 1:
+            raise ValueError(f"the agent {agent} looks at {own.frame_stack} frames, which are not stacked here")
     seen, places = {}, {}
     for name, driver in drivers.items():
         frames, positions = _play(world_model, driver, steps, seed, name)

@@ -51,6 +51,8 @@ class Evaluate:
     def run(self) -> dict[str, float]:
         """Measure, and print the table; its figures."""
         model = WorldModel.load(self.world_model, self.device)
+        if self.play and not model.scene.markers:
+            raise ValueError(f"--play looks for objects, and the scene {model.scene.name!r} knows none")
         dataset = model.held_out() if self.data is None else EpisodeDataset(self.data)
         chosen = draw_episodes(dataset, self.split, self.episodes, self.seed, first_dreamed(model) + 1)
         evaluation = evaluate(model, dataset, chosen, self.horizon, self.seed, self.dtype)
@@ -69,7 +71,7 @@ class Evaluate:
 
     def _played(self, model: WorldModel) -> dict[str, float]:
         """How the dream holds where nobody restarts it; nothing unless that was asked for."""
-        if not self.play or not model.scene.markers:
+        if not self.play:
             return {}
         agent = None if model.path is None or not (model.path / "agent").is_dir() else model.path / "agent"
         figures = play_figures(model, self.play, self.seed, agent)

@@ -236,7 +236,8 @@ class FitDynamics:
         if self._processes.main:
             draw_curves(work / "curves.png", result)
         best = result.best
-        if result.unit == "std" and self.heads.updates and self._processes.main:
+        learned = self.fit.updates or self.fit.epochs
+        if result.unit == "std" and learned and self.heads.updates and self._processes.main:
             best = best | fit_heads_on_dreams(
                 network, sight, material.train, material.val, self.heads, self.seed, result.best
             )

@@ -217,7 +217,7 @@ class FitTokenizer:
         encoded = encoded.rested(shape.frames - 1)  # first frames are read as well
         beside = [judging_alone(heads)] if heads.config.observed else []
         loss = fit_heads(heads, encoded, scale, self.heads, self.seed, self._where, beside=beside)
-        unseen = encode_split(datasets, "val", perception, self.out, mirror=False)
+        unseen = encode_split(datasets, "val", perception, self.out, mirror=False).rested(shape.frames - 1)
         figures = judge_heads(heads, unseen, scale, self._where)
         for alone in beside:
             if about_as_good(figures, found := judge_heads(alone, unseen, scale, self._where)):

@@ -110,6 +110,12 @@ class TrainAgent:
             )
         elif self.obs_type != "env" and (self.env == "CosmosReal-v0" or self.eval_real):
             raise ValueError(f"the environment itself shows no {self.obs_type!r}: its agents see obs_type 'env'")
+        if self.trust != "report" and self.env == "CosmosReal-v0":
+            raise ValueError(f"trust={self.trust!r} is of dreams, and {self.env} is none")
+        if self.trust == "penalise" and self.algorithm == "sac_her":
+            raise ValueError(
+                "hindsight computes rewards anew, without any penalty: use trust='truncate', or another algorithm"
+            )
         self._trust(model)
         with holding(self.out):
             return self._trained(model)
@@ -186,7 +192,7 @@ class TrainAgent:
             return make_original_env(model.scene, self.real, count, seed)
         source = model if env_id == "CosmosDream-v0" else str(find_bundle(self.world_model))
         kwargs = self._env_kwargs(model)
-        if env_id == "CosmosDream-v0" and self.trust != "report":
+        if env_id == "CosmosDream-v0" and (self.trust, self.max_error, self.trust_weight) != ("report", None, 1.0):
             kwargs |= {"trust": self.trust, "max_error": self.max_error, "trust_weight": self.trust_weight}
         return make_vec_env(env_id, count, seed, self.frame_stack, world_model=source, **kwargs)
 

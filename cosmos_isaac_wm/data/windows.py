@@ -264,6 +264,7 @@ def join(parts: Sequence[EncodedEpisodes]) -> EncodedEpisodes:
     if len(parts) == 1:
         return parts[0]
     length = max(part.latents.shape[1] for part in parts)
+    assert not any(part.rest for part in parts), "episodes are joined before they have rested"
 
     def stacked(name: str) -> Tensor:
         rows = [_pad(row, _frames(name, length)) for part in parts for row in getattr(part, name)]

@@ -109,7 +109,7 @@ def resimulate(
     """
     simulator.set_state(state)
     if rng is not None:
-        simulator.perturb(rng, *NOISE, speed)
+        simulator.perturb(rng, *NOISE, *([speed] if speed else []))
     names = simulator.scene.marker_names
     track = np.full((len(actions), len(names), 2), np.nan)
     for step, action in enumerate(actions):

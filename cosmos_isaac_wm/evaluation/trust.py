@@ -54,7 +54,7 @@ def doubted(world_model: WorldModel, dataset: EpisodeDataset, indices: Sequence[
         episode = dataset[index]
         if len(episode) >= first:
             rows.append(_compared(world_model, bound, episode, first))
-    return rows
+    return [row for row in rows if np.isfinite(row.errors).any()]
 
 
 def _compared(world_model: WorldModel, bound: ErrorBound, episode: Episode, first: int) -> Doubted:

@@ -129,7 +129,7 @@ def _world(scene: Scene) -> _World | None:
     except (ValueError, ImportError, gym.error.Error):
         return None
     core = env.unwrapped
-    if layout is None or not isinstance(core, Simulated):
+    if layout is None or not isinstance(core, Simulated) or core.observation_space != env.observation_space:
         env.close()
         return None
     return _World(env, core, scene, layout)

@@ -75,12 +75,14 @@ def twin_figures(
         seen = torch.from_numpy(observed(episode, world_model.scene))
         led = world_model.perception.scale_actions(torch.from_numpy(episode.actions).to(device))
         remembered = heads.embed(latents, torch.cat([torch.zeros_like(led[:1]), led]))
+        windows += _cut(world_model, episode, latents.cpu(), seen, horizon)
+        if len(remembered) < heads.config.frames:
+            continue
         memory = remembered.unfold(0, heads.config.frames, 1).transpose(1, 2)
         read.append(heads.in_units(heads.observe(memory)).cpu())
         truth.append(seen[heads.config.frames - 1 :])
-        windows += _cut(world_model, episode, latents.cpu(), seen, horizon)
     names = _names(world_model)
-    found = state_figures(torch.cat(read), torch.cat(truth), names) if heads.config.observed else {}
+    found = state_figures(torch.cat(read), torch.cat(truth), names) if heads.config.observed and read else {}
     parts = [_dreamed(world_model, heads, windows[i : i + _AT_ONCE], device) for i in range(0, len(windows), _AT_ONCE)]
     return found | _of_dreams(windows, [row for part in parts for row in part], horizon)
 

@@ -76,7 +76,6 @@ class Dreams:
     ):
         self._episodes, self._context_length, self._processes = episodes, context_length, processes
         self.history = history
-        self._told = torch.ones(0)  # whether the actions that led to where a dream is are known, (B,)
         self._device = device = episodes.lengths.device
         self._kinds, self._batch_size = sorted(set(episodes.kinds)), config.batch_size
         self._samplers = {
@@ -91,13 +90,15 @@ class Dreams:
         self.place = torch.zeros(size, 2, dtype=torch.int64, device=device)
         self.context = torch.zeros(size, context_length, *episodes.latents.shape[2:], device=device)
         self.alive = torch.zeros(size, dtype=torch.bool, device=device)
+        # Whether the actions that led to where a dream is are known; one tensor for all updates, as these are recorded.
+        self._told = torch.ones(size, dtype=torch.bool, device=device)
 
     def prepare(self, stage: Stage, update: int) -> None:
         """Restart the dreams that ended, diverged or lost the draw, before update number `update`."""
         keys = mixed(mixed(self._seed, update), self._slots)
         goes_on = self.alive & (self.place[:, 1] + stage.rollout < self._ends[self.place[:, 0]])
         goes_on = goes_on & (uniform(keys, 0) < stage.persistence)
-        self._told = goes_on | (uniform(keys, 3) >= _UNTOLD)
+        self._told.copy_(goes_on | (uniform(keys, 3) >= _UNTOLD))
         fresh = self._drawn(stage, uniform(keys, 1))
         self.place = torch.where(goes_on.unsqueeze(1), self.place, fresh)
         offsets = torch.arange(-self._context_length + 1, 1, device=self._device)

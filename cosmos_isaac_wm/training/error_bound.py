@@ -58,6 +58,12 @@ class Followed:
     errors: Tensor
     kinds: list[str]
 
+    def known(self) -> Followed:
+        """Without dreams of which no truth is known."""
+        rows = self.errors.isfinite().flatten(1).any(dim=1)
+        kinds = [kind for kind, known in zip(self.kinds, rows.tolist(), strict=True) if known]
+        return Followed(self.seen[rows], self.actions[rows], self.errors[rows], kinds)
+
 
 @training_mode()
 def fit_error_bound(
@@ -82,15 +88,16 @@ def fit_error_bound(
         The bound; None, and a word, where nothing is read that could be compared, or there are too few episodes.
     """
     unit = unit_of(perception, val)
-    counts = {kind: val.kinds.count(kind) for kind in sorted(set(val.kinds))}
     if unit == "latent" or not config.updates:
         return None
+    dynamics.eval()
+    judged = follow_dreams(dynamics, perception, val).known()
+    counts = {kind: judged.kinds.count(kind) for kind in sorted(set(val.kinds))}
     if min(counts.values()) < enough(LEVEL):
         told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         print(f"no error bound: {told} validation episodes, and {enough(LEVEL)} of each kind are needed")
         return None
-    dynamics.eval()
-    learned, judged = (follow_dreams(dynamics, perception, part) for part in (train, val))
+    learned = follow_dreams(dynamics, perception, train).known()
     torch.manual_seed(seed)
     bound = _new_bound(learned, counts, config.hidden)
     bound.least.fill_(_LEAST[unit])
@@ -102,7 +109,7 @@ def fit_error_bound(
         known = errors.isfinite()
         estimates = estimates_of(bound, learned.seen[picks], learned.actions[picks])
         missed = ((errors.nan_to_num() + bound.least).log() - estimates.log())[known]
-        return torch.maximum(_QUANTILE * missed, (_QUANTILE - 1) * missed).mean()
+        return torch.maximum(_QUANTILE * missed, (_QUANTILE - 1) * missed).sum() / max(1, len(missed))
 
     descend(bound, loss, config.updates, config.lr, "fit error bound")
     _scale(bound, learned, judged)
@@ -132,18 +139,25 @@ def _scale(bound: ErrorBound, learned: Followed, judged: Followed) -> None:
     for number, kind in enumerate(counts):
         known = learned.errors[[own == kind for own in learned.kinds]]
         known = known if len(known) else learned.errors
-        bound.usual[number] = torch.nanquantile(known, _QUANTILE, dim=0).nan_to_num(0.0) + bound.least
-        scores = {share: _scores(bound, judged, number, share) for share in _SHARES}
-        place = math.ceil((counts[kind] + 1) * LEVEL) - 1
-        best = min(_SHARES, key=lambda share: float(scores[share][0][place]) * scores[share][1])
-        bound.shares[number] = best
+        usual = torch.nanquantile(known, _QUANTILE, dim=0).nan_to_num(0.0)
+        bound.usual[number] = usual.cummax(dim=0).values + bound.least  # where few last so long: what was before
+        widths = {
+            share: _width(*_scores(bound, learned, number, share)) for share in _SHARES
+        }  # what scales is not asked
+        best = min(_SHARES, key=lambda share: widths[share])
         first = sum(bound.config.counts[:number])
-        bound.scores[first : first + counts[kind]] = scores[best][0]
-        bound.usual_scores[first : first + counts[kind]] = scores[1.0][0]
+        bound.usual_scores[first : first + counts[kind]] = _scores(bound, judged, number, 1.0)[0]
+        bound.scores[first : first + counts[kind]] = _scores(bound, judged, number, best)[0]
+
+
+def _width(scores: Tensor, estimate: float) -> float:
+    """Of a bound with such scores, sorted, and such a mean estimate; infinite without any."""
+    place = min(len(scores), math.ceil((len(scores) + 1) * LEVEL)) - 1
+    return float(scores[place]) * estimate if len(scores) else math.inf
 
 
 def _scores(bound: ErrorBound, judged: Followed, number: int, share: float) -> tuple[Tensor, float]:
-    """Of a kind's validation dreams, sorted, were the usual error to have such a share; and the mean estimate."""
+    """Of a kind's dreams, sorted, with such a share of the usual error, which stays so; and the mean estimate."""
     bound.shares[number] = share
     rows = [own == bound.config.kinds[number] for own in judged.kinds]
     errors = judged.errors[rows]
@@ -163,9 +177,10 @@ def estimates_of(bound: ErrorBound, seen: Tensor, actions: Tensor, kind: int | N
 
 @ours
 def follow_dreams(
-    dynamics: nn.Module, perception: Perception, episodes: EncodedEpisodes, limit: int = _EPISODES
+    dynamics: nn.Module, perception: Perception, episodes: EncodedEpisodes, limit: int | None = None
 ) -> Followed:
-    """Dream episodes from their first frames, and compare; at most `limit` of them, evenly spread."""
+    """Dream episodes from their first frames, and compare; at most `limit` of them (800), evenly spread."""
+    limit = limit or _EPISODES
     rows = torch.linspace(0, len(episodes) - 1, min(limit, len(episodes))).long().tolist()
     chosen = episodes.select(rows) if len(rows) < len(episodes) else episodes
     length = int(dynamics.context_length)  # type: ignore[arg-type]

@@ -32,7 +32,8 @@ class FitConfig:
 
     Attributes:
         updates: Optimiser steps; with `epochs` the larger of the two counts. With none a model that was fitted already
-            stays as it is, and is only judged anew: its verdict, its figures, and how far it may be off.
+            stays as it is, and is only judged anew: its verdict, its figures, and how far it may be off. Start contexts
+            are drawn anew from the data.
         minutes: Train no longer than this, validations included; the stages, the warm-up and the cool-down follow the
             clock where it is ahead of the updates, so `updates` may be more than will ever fit.
         epochs: Passes over all windows, or 0 to count updates only.

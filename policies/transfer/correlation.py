@@ -64,9 +64,9 @@ def correlate(dream: Sequence[float], real: Sequence[float], seed: int = 0) -> C
 def rank_violation(dream: Sequence[float], real: Sequence[float]) -> float:
     """Mean maximum rank violation (Li et al., "Evaluating real-world robot manipulation policies in simulation").
 
-    Of every policy the largest difference in reality to one that the dream ranks the other way round, on average: 0
-    where the dream orders all as reality does.
+    Of every policy the largest difference in reality to one that the dream does not rank as reality does, on average: 0
+    where the dream orders all as reality does. Policies that are alike in the dream only are not ranked so.
     """
     dreamed, true = np.asarray(dream, float), np.asarray(real, float)
-    wrong = np.sign(dreamed[:, None] - dreamed) * np.sign(true[:, None] - true) < 0
+    wrong = (dreamed[:, None] < dreamed) != (true[:, None] < true)
     return float(np.where(wrong, np.abs(true[:, None] - true), 0.0).max(axis=1).mean())

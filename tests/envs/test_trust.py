@@ -110,6 +110,8 @@ def test_a_fork_goes_on_with_it(table):
         ({"trust": "truncate", "max_error": 0.001}, "any dream may be off by 0.02"),
         ({"trust": "truncate", "max_error": -1.0}, "any dream may be off"),
         ({"trust": "penalise", "trust_weight": float("nan")}, "finite"),
+        ({"max_error": 0.1}, "ends nothing with trust='report'"),
+        ({"trust": "truncate", "trust_weight": 2.0}, "costs nothing with trust='truncate'"),
     ],
 )
 def test_impossible_trust_is_refused(table, options, words):

@@ -233,3 +233,10 @@ def test_choices_that_led_through_frames_are_given_as_the_environment_has_them()
     env = DreamVectorEnv(2, twin)
     env.reset(options={"frames": episodes[0].frames[:4], "actions": [[4, 5, 6], [6, 5, 4]]})
     assert env.engine.past.argmax(dim=2).tolist() == [[2], [0]]
+
+
+@pytest.mark.parametrize("led", [[4, 5, 7], [4, 5, 5.5], [3, 4, 5], [4, 5, float("nan")]])
+def test_choices_that_are_none_are_refused(led):
+    _, episodes = recorded_dots(acts="discrete")
+    with pytest.raises(ValueError, match=r'options\["actions"\] must be'):
+        DreamEnv(dot_twin(acts="discrete")).reset(options={"frames": episodes[0].frames[:4], "actions": led})

@@ -51,7 +51,7 @@ def fitted():
 def fit_to(learned, judged, **recipe):
     """A bound of dreams that are there already."""
     patch = pytest.MonkeyPatch()
-    parts = iter([learned, judged])
+    parts = iter([judged, learned])
     patch.setattr(error_bound, "follow_dreams", lambda *given: next(parts))
     patch.setattr(error_bound, "unit_of", lambda *given: "mm")
     told = dataclasses.make_dataclass("Told", ["kinds"])(judged.kinds)
@@ -153,3 +153,25 @@ def test_an_untrained_one_can_be_built_from_its_shape_alone():
     assert carried.shape == (3, 17)
     assert estimate.shape == (3, 1)
     assert (estimate > 0).all()
+
+
+def test_dreams_of_which_nothing_is_true_are_no_evidence():
+    judged = drifting(40, 8)
+    judged.errors[:30] = torch.nan
+    assert len(judged.known().kinds) == 10
+    assert fit_to(drifting(40, 9), judged, updates=2) is None  # five of each kind are left
+
+
+def test_where_training_dreams_end_sooner_the_usual_error_is_what_it_was():
+    learned = drifting(60, 10)
+    learned.errors[:, 6:] = torch.nan
+    bound = fit_to(learned, drifting(60, 11), updates=2)
+    assert torch.equal(bound.usual[:, 5], bound.usual[:, 11])
+    assert (bound.usual.diff(dim=1) >= 0).all()
+
+
+def test_more_validation_episodes_than_are_dreamed_are_no_trouble(monkeypatch, perception):  # noqa: F811
+    monkeypatch.setattr(error_bound, "_EPISODES", 12)
+    episodes = walk(30, length=12)
+    bound = fit_error_bound(Oracle(0.5), perception, episodes, episodes, ErrorBoundFitConfig(updates=2), 0)
+    assert bound.config.counts == (12,)

@@ -111,3 +111,11 @@ def test_heads_learn_from_dreams_that_know_them():
         actions = perception.scale_actions(episodes.actions[long, 3:5]).flatten()
         expected = dynamics(episodes.latents[long : long + 1, 1:5].float(), actions[None]).latent
     assert torch.allclose(dreamed.latents[0, 4].float(), expected[0], atol=1e-2)
+
+
+def test_an_update_that_is_recorded_finds_what_it_is_told_where_it_was():
+    config = FitConfig(batch_size=8, stages=(Stage(),))
+    batch = Dreams(late(6), config, 4, 1, 0, Processes("cpu"))
+    before = batch._told
+    batch.prepare(config.stages[0], 0)
+    assert batch._told is before
