@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from cosmos_isaac_wm.data import EpisodeDataset
+from cosmos_isaac_wm.error_bound import ErrorBoundConfig
 from cosmos_isaac_wm.perception import BundleError
 from cosmos_isaac_wm.storage.bundle import find_bundle, seal, verify
 from cosmos_isaac_wm.train import cli
@@ -111,6 +112,9 @@ def _sections(
             if perception.heads is None
             else f"{numbers['heads_parameters']:,} parameters, {perception.heads.config.observed} components of an "
             f"observation from {perception.heads.config.frames} frames",
+            "error bound": "none: dreams do not say how far they may be off"
+            if model.error_bound is None
+            else f"scaled on {_counted(model.error_bound.config)} episodes of {model.error_bound.config.steps} steps",
             "context": f"{model.dynamics.context_length} latents of {channels} x {height} x {width}",
         },
         "data": {
@@ -125,6 +129,10 @@ def _sections(
 
 def _parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _counted(config: ErrorBoundConfig) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in zip(config.kinds, config.counts, strict=True))
 
 
 def _counts(kinds: Sequence[str]) -> str:
