@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...error_bound import ErrorBound, read_of
 from ...perception import Perception
+from ...perception.readout import Located
 from ...scene import Scene
 
 
@@ -76,6 +78,30 @@ def read_along(perception: Perception, imagined: Imagined) -> tuple[Tensor, Tens
     embedded = heads.embed(imagined.latents.flatten(0, 1).float(), scaled).unflatten(0, (count, steps))
     memory = torch.cat([begun, embedded], dim=1).unfold(1, heads.config.frames, 1).transpose(2, 3)
     return heads.observe(memory.flatten(0, 1)).unflatten(0, (count, steps + 1)), memory
+
+
+def doubt(perception: Perception, bound: ErrorBound, imagined: Imagined) -> Tensor:
+    """How far futures may be off on average over their steps, in metres or standard deviations, (P,).
+
+    Args:
+        perception: Of the bundle; reads what the bound is shown.
+        bound: The bundle's, of its widest kind.
+        imagined: The futures.
+    """
+    count, steps = imagined.latents.shape[:2]
+    if perception.heads is not None:
+        seen, _ = read_along(perception, imagined)
+    else:
+        begun = perception.locate(imagined.context[-1:])
+        first = read_of(begun).expand(count, -1).unsqueeze(1)
+        along = Located(imagined.positions.flatten(0, 1), imagined.presence.flatten(0, 1))
+        seen = torch.cat([first, read_of(along).unflatten(0, (count, steps))], dim=1)
+    scaled, number = perception.scale_actions(imagined.actions), bound.number(None)
+    carried, worst = bound.begin(count), []
+    for step in range(steps):
+        carried, estimate = bound.follow(carried, seen[:, step], seen[:, step + 1], scaled[:, step], number)
+        worst.append(estimate.amax(dim=1))
+    return bound.factor(None) * torch.stack(worst, dim=1).mean(dim=1)
 
 
 class RewardCost:

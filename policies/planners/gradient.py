@@ -29,6 +29,7 @@ class GradientPlanner(Planner):
         replan: As of `Planner`.
         cost: As of `Planner`; must be differentiable.
         seed: As of `Planner`.
+        pessimism: As of `Planner`.
     """
 
     def __init__(
@@ -41,9 +42,12 @@ class GradientPlanner(Planner):
         replan: int = 3,
         cost: Cost | None = None,
         seed: int = 0,
+        pessimism: float = 0.0,
     ):
         self._lr = lr
-        super().__init__(env, CEM(max(3, restarts), iterations, elites=2, beta=2.0), horizon, replan, cost, seed)
+        super().__init__(
+            env, CEM(max(3, restarts), iterations, elites=2, beta=2.0), horizon, replan, cost, seed, pessimism=pessimism
+        )
         if self._choices is not None:
             raise ValueError("choices have no gradient: plan discrete actions with a search, as Planner(env, MPPI())")
 

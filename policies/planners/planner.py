@@ -17,7 +17,7 @@ from ...precision import Compile, Precision
 from ...rollout import DreamEngine
 from ...spaces import own_actions
 from ...worlds import LatentEnvironment
-from .cost import Cost, Imagined, PushCost, RewardCost
+from .cost import Cost, Imagined, PushCost, RewardCost, doubt
 from .search import ICEM, Search
 
 
@@ -30,6 +30,8 @@ class Planner:
         horizon: Steps of a plan, T.
         replan: Steps after which to plan anew.
         cost: Of dreamed futures; `PushCost` when None, and `RewardCost` in the twin of a foreign environment.
+        pessimism: What a metre (of a twin, a standard deviation) costs besides by which a future may be off, on average
+            over its steps, as the bundle's error bound has it; 0 trusts all futures alike.
         seed: Of the sampling.
         dtype: Precision of the dream, as of `FastModule`.
         compile: Whether to compile it, as of `FastModule`.
@@ -54,6 +56,7 @@ class Planner:
         seed: int = 0,
         dtype: Precision = "auto",
         compile: Compile = "auto",
+        pessimism: float = 0.0,
     ):
         core = env.unwrapped
         if not (isinstance(core, gym.Env) and isinstance(core, LatentEnvironment)):
@@ -71,6 +74,9 @@ class Planner:
         twin = perception.heads is not None
         self.cost: Cost = cost or (RewardCost(perception) if twin else PushCost(self._model.scene))
         self._choices = core.task.action_space if twin and isinstance(core.task.action_space, spaces.Discrete) else None
+        self._pessimism, self._bound = pessimism, self._model.error_bound
+        if pessimism and self._bound is None:
+            raise ValueError("pessimism, but the bundle does not know how far its dreams may be off")
         self.search: Search = search or ICEM()
         self.horizon, self.replan = horizon, replan
         self._generator = torch.Generator().manual_seed(integer(seed, "seed"))
@@ -169,6 +175,8 @@ class Planner:
         costs = given if isinstance(given, Tensor) else tensor_of(given, "what the cost returned", torch.float32)
         if costs.shape != (len(imagined.latents),):
             raise ValueError(f"a cost is one number for each of {len(imagined.latents)} futures, got {costs.shape}")
+        if self._pessimism and self._bound is not None:
+            costs = costs + self._pessimism * doubt(self._model.perception, self._bound, imagined)
         return costs
 
     def _context(self) -> Tensor:

@@ -15,9 +15,11 @@ from cosmos_isaac_wm.policies.planners import (
     PushCost,
     RewardCost,
 )
+from cosmos_isaac_wm.policies.planners.cost import doubt
 from cosmos_isaac_wm.rollout import DreamEngine
 from cosmos_isaac_wm.scene import TABLE
 from tests.dots import dot_twin
+from tests.envs.test_trust import bounded
 
 SEARCHES = [CEM, ICEM, MPPI]
 
@@ -276,3 +278,35 @@ def test_a_goal_state_is_read_from_its_picture_and_components_count_as_much_as_t
         GoalStateCost(model.perception, pictures[1], [1.0])
     with pytest.raises(ValueError, match="no heads that read an observation: use GoalPictureCost"):
         GoalStateCost(dot_twin(observes="picture").perception, pictures[1])
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_pessimism_costs_as_much_as_the_dreams_themselves_tell(twin, world_model):
+    model = bounded(dot_twin(), 2, 2, ("episode",)) if twin else bounded(world_model, 1, 6, ("push",))
+    env = DreamEnv(model)
+    env.reset(seed=0)
+    engine, actions = DreamEngine(model, 3, look=True), torch.rand(3, 4, 2)
+    engine.reset(env.context.expand(3, -1, -1, -1, -1), past=env.past.expand(3, -1, -1))
+    steps = [engine.step(actions[:, step]) for step in range(4)]
+    latents, nothing = torch.stack([each.latent for each in steps], dim=1), torch.zeros(3, 4, 0)
+    positions, presence = nothing.unsqueeze(-1), nothing
+    if not twin:
+        positions, presence = (
+            torch.stack([getattr(each.located, name) for each in steps], dim=1) for name in ("positions", "presence")
+        )
+    futures = Imagined(latents, actions, positions, presence, torch.zeros(2), env.context, env.past)
+    doubts = doubt(model.perception, model.error_bound, futures)
+    state = env.get_state()
+    for row in range(3):
+        env.set_state(state)
+        told = [env.step(action)[4]["error_bound"] for action in actions[row].numpy()]
+        units = model.perception.heads.std[:2].numpy() if twin else 1.0
+        worst = np.max(np.reshape(told / np.asarray(units), (4, -1)), axis=1)
+        assert float(doubts[row]) == pytest.approx(float(worst.mean()), rel=1e-3)
+    planner = Planner(env, MPPI(population=4, iterations=1), 3, 1, lambda imagined: torch.zeros(4), pessimism=2.0)
+    assert (planner._costs(planner._imagine(torch.zeros(4, 3, 2))) > 0).all()
+
+
+def test_who_is_to_be_pessimistic_needs_a_bound(world_model):
+    with pytest.raises(ValueError, match="does not know how far its dreams may be off"):
+        Planner(DreamEnv(world_model), pessimism=1.0)
