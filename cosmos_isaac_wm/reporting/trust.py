@@ -47,6 +47,7 @@ def draw_trust(path: str | os.PathLike[str], bound: ErrorBound, rows: Sequence[D
             steps, np.nanpercentile(errors, 90, axis=0), color=DREAM, label="error that 90 % of dreams stay below"
         )
         axis.set(title=f"{kind}, {len(own)} episodes", xlabel="dreamed steps", ylabel=unit, ylim=(0, None))
+        axis.set_ylim(0, 1.35 * axis.get_ylim()[1])  # room for the legend
         axis.grid(alpha=0.25)
         axis.legend(loc="upper left", fontsize=8)
     last.plot([0, 1], [0, 1], ":", color=_PLAIN)
