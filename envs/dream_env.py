@@ -109,6 +109,8 @@ class DreamEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
     - `device`: "auto", "cpu", "cuda", ...; a `WorldModel` that is passed in stays where it is.
     - `kind`: kind of stored contexts to start from; the first that shows the agent when None.
     - `dtype`: precision of dynamics and readout, "float32", "bfloat16" or "auto" (float32 for a single dream).
+    - `trust`: what follows from `info["error_bound"]`, how far the dream may be off (where the bundle knows that):
+      "report" nothing, "truncate" its end beyond `max_error`, "penalise" less reward, by `trust_weight` times that.
     - `sample`: draw what a stochastic bundle leaves open, from the dream's seed, instead of dreaming its mean.
 
     An argument that there is not is a `TypeError`, one that the bundle does not support a `ValueError`.
