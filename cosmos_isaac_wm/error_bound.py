@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .borders import own_draws
-from .perception.readout import Located
+from .perception.readout import PRESENT, Located
 from .storage.bundle import BundleError
 from .storage.weights import load_weights, must_be_buildable
 
@@ -135,6 +135,14 @@ class ErrorBound(nn.Module):
             estimate = estimate ** (1 - self.shares[kind]) * usual ** self.shares[kind]
         return torch.cat([hidden, steps], dim=1), estimate
 
+    def along(self, seen: Tensor, actions: Tensor, kind: int | None = None) -> Tensor:
+        """How far whole dreams, read as (n, T + 1, I) under actions (n, T, A), are estimated to be off, (n, T, O)."""
+        carried, rows = self.begin(len(seen)), []
+        for step in range(actions.shape[1]):
+            carried, estimate = self.follow(carried, seen[:, step], seen[:, step + 1], actions[:, step], kind)
+            rows.append(estimate)
+        return torch.stack(rows, dim=1)
+
     def number(self, kind: str | None) -> int:
         """Of a kind; of that with the widest bound, by its usual errors, for another one, or None."""
         kinds, middle = self.config.kinds, self.usual.mean(dim=(1, 2)).tolist()
@@ -176,5 +184,5 @@ def enough(level: float) -> int:
 
 def read_of(located: Located) -> Tensor:
     """What an error bound is shown of the table: positions of what is there, and whether it is, (B, 3 N)."""
-    there = (located.presence > 0.5).to(located.positions.dtype)
+    there = (located.presence > PRESENT).to(located.positions.dtype)
     return torch.cat([(located.positions.nan_to_num() * there.unsqueeze(2)).flatten(1), there], dim=1)

@@ -100,9 +100,7 @@ class DreamEngine:
         self._first = first + torch.arange(num_dreams, device=device)  # rows of the rings' first places, (B,)
         self._frames = self._rows(torch.arange(length, device=device))  # rows of each dream's context, oldest first
         self._clock = torch.zeros((), dtype=torch.int64, device=device)  # steps so far
-        self.past = torch.zeros(
-            num_dreams, history_of(world_model.dynamics), world_model.scene.action_dim, device=device
-        )
+        self.past = no_past(world_model).repeat(num_dreams, 1, 1)
 
     @property
     @ours
@@ -147,8 +145,7 @@ class DreamEngine:
         history = self.past.shape[1]
         if past is not None and past.shape[1] < history:
             raise ValueError(f"expected the last {history} actions that led to each context, got {past.shape[1]}")
-        if history:
-            self.past[slots] = 0.0 if past is None else past[:, past.shape[1] - history :].to(self.past)
+        self.past[slots] = 0.0 if past is None else past[:, past.shape[1] - history :].to(self.past)
 
     @ours
     def restart(self, which: Tensor, choice: Tensor) -> None:
@@ -235,7 +232,7 @@ def no_past(world_model: WorldModel) -> Tensor:
 
 def newer_past(past: Tensor, actions: Tensor) -> Tensor:
     """The last H scaled actions (H, A) after one more, (1, A)."""
-    return torch.cat([past, actions])[1:] if len(past) else past
+    return torch.cat([past, actions])[1:]
 
 
 def pieces(world_model: WorldModel, num_dreams: int) -> list[slice]:

@@ -6,10 +6,8 @@ import torch
 from torch import Tensor
 
 from ..perception import Perception
-from ..perception.readout import Located
+from ..perception.readout import PRESENT, Located
 from ..worlds import Glimpse, Infos
-
-PRESENT = 0.5  # probability above which a marker counts as seen
 
 
 class Sight:

@@ -83,9 +83,8 @@ class Demo:
         report = write_report(self.out, model, dataset, replays, figures, self._command, played, trust)
         print(f"\n{twin_lines(figures)}")
         self._list(report)
-        return (
-            figures | trust | ({} if played is None else {f"agent_{world}_return": played[world][0] for world in TWINS})
-        )
+        earned = {} if played is None else {f"agent_{world}_return": played[world][0] for world in TWINS}
+        return figures | trust | earned
 
     def _doubt(self, model: WorldModel, dataset: EpisodeDataset, chosen: Sequence[int]) -> dict[str, float]:
         """Show what the dream says of its own error; nothing where it says nothing."""

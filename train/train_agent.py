@@ -178,13 +178,19 @@ class TrainAgent:
         """What a run that is gone on with must have been begun with."""
         names = ["algorithm", "env", "world_model", "obs_type", "reward_type", "goal", "frame_stack", "n_envs"]
         names += ["policy_kwargs", "hyperparameters", "seed"]
-        wary = ["trust", "max_error", "trust_weight"] if self.trust != "report" else []
-        return {name: getattr(self, name) for name in [*names, *wary]} | {"world_model": model.fingerprint()}
+        own = {name: getattr(self, name) for name in names} | {"world_model": model.fingerprint()}
+        return own | self._trust_kwargs
 
     def _env_kwargs(self, model: WorldModel) -> dict[str, Any]:
         """The task's options."""
         table = {} if model.scene.environment is not None else {"reward_type": self.reward_type, "goal": self.goal}
         return {"obs_type": self.obs_type, **table}
+
+    @property
+    def _trust_kwargs(self) -> dict[str, Any]:
+        """The options of dreams that are not simply believed; none of others."""
+        asked = {"trust": self.trust, "max_error": self.max_error, "trust_weight": self.trust_weight}
+        return {} if asked == {"trust": "report", "max_error": None, "trust_weight": 1.0} else asked
 
     def _new_env(self, model: WorldModel, env_id: str, count: int, seed: int) -> VecEnv:
         """Environments to learn or to be judged in; real ones are processes, and read the bundle themselves."""
@@ -192,8 +198,8 @@ class TrainAgent:
             return make_original_env(model.scene, self.real, count, seed)
         source = model if env_id == "CosmosDream-v0" else str(find_bundle(self.world_model))
         kwargs = self._env_kwargs(model)
-        if env_id == "CosmosDream-v0" and (self.trust, self.max_error, self.trust_weight) != ("report", None, 1.0):
-            kwargs |= {"trust": self.trust, "max_error": self.max_error, "trust_weight": self.trust_weight}
+        if env_id == "CosmosDream-v0":
+            kwargs |= self._trust_kwargs
         return make_vec_env(env_id, count, seed, self.frame_stack, world_model=source, **kwargs)
 
     def _learner(self, training: VecEnv, checkpoints: Checkpoints, seed: int) -> BaseAlgorithm:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,22 +53,26 @@ def reference(
         rng: Of the floor's noise; no floor when None.
     """
     frames = episode.frames[: None if horizon is None else context_length + horizon]
-    steps = len(frames) - context_length
+    steps, last = len(frames) - context_length, context_length - 1
     seen = detect_all(frames, scene)
     context = hold_from_centre(seen[:context_length], scene)
     if not scene.markers:
         return Reference(context[-1], seen[context_length:], seen[context_length:])
     true_m = episode.marker_positions(scene.marker_names)[context_length:][:steps].astype(np.float64)
-    truth = with_baselines(scene, context, seen[context_length:], true_m)
-    if rng is None:
-        return truth
-    floor = predictability_floor(simulator, scene, episode, context_length - 1, steps, rng)
-    knowable = predictability_floor(simulator, scene, episode, context_length - 1, steps, rng, speed=SPEED_NOISE)
-    return with_floors(truth, scene, floor, knowable)
+    floor, knowable = (
+        None if rng is None else predictability_floor(simulator, scene, episode, last, steps, rng, speed=speed)
+        for speed in (0.0, SPEED_NOISE)
+    )
+    return with_baselines(scene, context, seen[context_length:], true_m, floor, knowable)
 
 
 def with_baselines(
-    scene: Scene, context_px: Floats, true_px: Floats, true_m: Floats, floor: Floats | None = None
+    scene: Scene,
+    context_px: Floats,
+    true_px: Floats,
+    true_m: Floats,
+    floor: Floats | None = None,
+    knowable: Floats | None = None,
 ) -> Reference:
     """The truth, and how far the baselines are from it.
 
@@ -78,32 +82,20 @@ def with_baselines(
         true_px: Where they were seen afterwards, px at 512, (T, N, 2), NaN where hidden.
         true_m: Where they really were then, metres, (T, N, 2), NaN where unknown.
         floor: Errors of the restarted simulator, px at 512, (D, T, N), or None where nothing is known.
+        knowable: The same of a simulator whose velocities are as uncertain as eyes are.
     """
     moved = constant_velocity(context_px[:, 0], len(true_px), scene)
     errors = {
         "static": np.linalg.norm(context_px[-1:, 0] - true_px[:, 0], axis=-1)[None],
         "constant_velocity": np.linalg.norm(moved - true_px[:, 0], axis=-1)[None],
     }
-    return with_floors(Reference(context_px[-1], true_px, true_m, errors), scene, floor)
-
-
-def with_floors(truth: Reference, scene: Scene, floor: Floats | None, knowable: Floats | None = None) -> Reference:
-    """The truth, and how far the restarted simulator is from it.
-
-    Args:
-        truth: Without.
-        scene: With N markers, at least one.
-        floor: Errors, px at 512, (D, T, N), or None where nothing is known.
-        knowable: The same of a simulator whose velocities are as uncertain as eyes are.
-    """
-    errors = dict(truth.baseline_errors)
     if floor is not None:
         errors["floor"] = floor[..., 0]
         if scene.agent_index is not None:
             errors["agent_floor"] = floor[..., scene.agent_index]
     if knowable is not None:
         errors["knowable"] = knowable[..., 0]
-    return replace(truth, baseline_errors=errors)
+    return Reference(context_px[-1], true_px, true_m, errors)
 
 
 def detect_all(frames: NDArray[np.uint8], scene: Scene) -> Floats:

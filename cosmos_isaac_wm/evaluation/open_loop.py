@@ -78,12 +78,6 @@ def first_dreamed(world_model: WorldModel) -> int:
     return max(CONTEXT_FRAMES, int(world_model.dynamics.context_length))
 
 
-def _seen(world_model: WorldModel, first: int) -> tuple[slice, slice]:
-    """Which frames of an episode a dream sees that begins with frame `first`, and which actions led through them."""
-    begun = first - world_model.dynamics.context_length
-    return slice(begun, first), slice(begun, first - 1)
-
-
 def dream(
     world_model: WorldModel,
     episodes: Sequence[Episode],
@@ -97,13 +91,13 @@ def dream(
         Normalised latents (B, T, C, h, w); T is `horizon`, or up to the episodes' ends if that is sooner or None.
     """
     first = first or first_dreamed(world_model)
-    seen, acted = _seen(world_model, first)
+    begun = first - world_model.dynamics.context_length
     actions = np.stack([episode.actions[first - 1 :][:horizon] for episode in episodes])
-    past = torch.from_numpy(np.stack([episode.actions[acted] for episode in episodes])).to(world_model.device)
-    context = torch.stack([world_model.encode(episode.frames[seen]) for episode in episodes])
+    led = np.stack([episode.actions[begun : first - 1] for episode in episodes])
+    context = torch.stack([world_model.encode(episode.frames[begun:first]) for episode in episodes])
     engine = DreamEngine(world_model, len(episodes), dtype)
-    followed, led = torch.from_numpy(actions).to(world_model.device), world_model.perception.scale_actions(past)
-    return engine.open_loop(context, followed, past=led)
+    followed, past = (torch.from_numpy(each).to(world_model.device) for each in (actions, led))
+    return engine.open_loop(context, followed, past=world_model.perception.scale_actions(past))
 
 
 def measure(

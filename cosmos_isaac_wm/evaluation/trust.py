@@ -74,14 +74,8 @@ def _compared(world_model: WorldModel, bound: ErrorBound, episode: Episode, firs
         seen = read_of(located)
         places = torch.from_numpy(episode.marker_positions(world_model.scene.marker_names)[first:][:steps, :1])
         errors = (located.positions[1:, :1] - places.to(latents)).norm(dim=-1)
-    number = bound.number(episode.kind)
-    carried, rows = bound.begin(1), []
-    seen = seen.to(carried)
-    for step in range(steps):
-        action = scaled[first - 1 + step, None]
-        carried, estimate = bound.follow(carried, seen[step, None], seen[step + 1, None], action, number)
-        rows.append(estimate[0])
-    parts = (errors, torch.stack(rows), bound.usual[number, :steps])
+    number, followed = bound.number(episode.kind), scaled[first - 1 : first - 1 + steps]
+    parts = (errors, bound.along(seen[None], followed[None], number)[0], bound.usual[number, :steps])
     return Doubted(episode.kind, *(part.double().cpu().numpy() for part in parts))
 
 

@@ -22,6 +22,7 @@ from ..sims.mujoco import Simulated, coordinates, displace, restore
 from ..spaces import Layout, own_actions
 from ..training.heads import explained
 from ..world_model import WorldModel
+from .baselines import SENSITIVITY_STEPS, opposite
 from .open_loop import dream, first_dreamed
 from .twins import HORIZON, foretold
 
@@ -29,7 +30,6 @@ Floats = NDArray[Any]
 
 _MOST = 40  # episodes
 _AGREES = 0.999  # R² of a state that is restored and followed: what is less was not all of the state
-_RESPONSE_STEPS = 16  # under opposite actions, as on the table
 
 
 @dataclass
@@ -138,14 +138,12 @@ def _world(scene: Scene) -> _World | None:
 def _sensitivity(world_model: WorldModel, world: _World, episodes: Sequence[Episode], first: int) -> float:
     """How far opposite actions lead, dreamed, as a multiple of what they do in MuJoCo."""
     dreamed, real = 0.0, 0.0
-    low, high = (np.array(end, np.float32) for end in (world.scene.action_low, world.scene.action_high))
     std = world_model.perception.heads.std[: world.layout.size].cpu().numpy()  # type: ignore[union-attr]
     for episode in episodes:
-        led = episode.actions[first - 1 :][:_RESPONSE_STEPS]
-        ways, both = (led, low + high - led), []
+        led = episode.actions[first - 1 :][:SENSITIVITY_STEPS]
+        ways, both = (led, opposite(led, world.scene)), []
         for way in ways:
-            acted = np.concatenate([episode.actions[: first - 1], way])
-            other = replace(episode, actions=acted)
+            other = replace(episode, actions=np.concatenate([episode.actions[: first - 1], way]))
             latents = dream(world_model, [other], len(led), first=first)[0]
             both.append(foretold(world_model, other, latents, first).observed)
         dreamed += float((np.abs(both[0] - both[1]) / std).mean())

@@ -118,18 +118,15 @@ class Heads(nn.Module):
         """(C, h, w) of the latents that they read."""
         return self.config.channels, self.config.rows, self.config.columns
 
-    def embed(self, latents: Tensor, actions: Tensor | None = None) -> Tensor:
+    def embed(self, latents: Tensor, actions: Tensor) -> Tensor:
         """What is remembered, (n, E'), of normalised latents (n, C, h, w) and the scaled actions (n, A) that led there.
 
-        No actions, or what is 0, are unknown ones, or none.
+        Actions of 0 are unknown ones, or none.
         """
         rows, columns = (torch.linspace(-1, 1, size, device=latents.device) for size in latents.shape[-2:])
         grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(len(latents), -1, -1, -1)
         embedded: Tensor = self.to_embedding(self.convolutions(torch.cat([latents, grid], dim=1)).flatten(1))
-        if not self.config.acts:
-            return embedded
-        led = embedded.new_zeros(len(latents), self.config.actions) if actions is None else actions.to(embedded)
-        return torch.cat([embedded, led], dim=1)
+        return torch.cat([embedded, actions.to(embedded)], dim=1) if self.config.acts else embedded
 
     def remember(self, contexts: Tensor, actions: Tensor | None = None) -> Tensor:
         """What is remembered, (n, F, E'), of the newest frames of contexts (n, K, C, h, w), oldest first.

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+PRESENT = 0.5  # probability above which a marker counts as seen
+
 
 @dataclass(frozen=True)
 class ReadoutConfig:

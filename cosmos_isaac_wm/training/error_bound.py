@@ -107,7 +107,7 @@ def fit_error_bound(
         picks = torch.randint(len(learned.kinds), (config.batch_size,), generator=generator)
         errors = learned.errors[picks]
         known = errors.isfinite()
-        estimates = estimates_of(bound, learned.seen[picks], learned.actions[picks])
+        estimates = bound.along(learned.seen[picks], learned.actions[picks])
         missed = ((errors.nan_to_num() + bound.least).log() - estimates.log())[known]
         return torch.maximum(_QUANTILE * missed, (_QUANTILE - 1) * missed).sum() / max(1, len(missed))
 
@@ -141,10 +141,8 @@ def _scale(bound: ErrorBound, learned: Followed, judged: Followed) -> None:
         known = known if len(known) else learned.errors
         usual = torch.nanquantile(known, _QUANTILE, dim=0).nan_to_num(0.0)
         bound.usual[number] = usual.cummax(dim=0).values + bound.least  # where few last so long: what was before
-        widths = {
-            share: _width(*_scores(bound, learned, number, share)) for share in _SHARES
-        }  # what scales is not asked
-        best = min(_SHARES, key=lambda share: widths[share])
+        widths = [_width(*_scores(bound, learned, number, share)) for share in _SHARES]  # what scales is not asked
+        best = _SHARES[widths.index(min(widths))]
         first = sum(bound.config.counts[:number])
         bound.usual_scores[first : first + counts[kind]] = _scores(bound, judged, number, 1.0)[0]
         bound.scores[first : first + counts[kind]] = _scores(bound, judged, number, best)[0]
@@ -161,37 +159,22 @@ def _scores(bound: ErrorBound, judged: Followed, number: int, share: float) -> t
     bound.shares[number] = share
     rows = [own == bound.config.kinds[number] for own in judged.kinds]
     errors = judged.errors[rows]
-    estimates = estimates_of(bound, judged.seen[rows], judged.actions[rows], number)
+    estimates = bound.along(judged.seen[rows], judged.actions[rows], number)
     ratios = (errors / estimates).nan_to_num(0.0).flatten(1).amax(dim=1)
     return ratios.sort().values, float(estimates[errors.isfinite()].mean())
 
 
-def estimates_of(bound: ErrorBound, seen: Tensor, actions: Tensor, kind: int | None = None) -> Tensor:
-    """How far dreams (n, T + 1, I) of a kind under actions (n, T, A) are estimated to be off, (n, T, O)."""
-    carried, rows = bound.begin(len(seen)), []
-    for step in range(actions.shape[1]):
-        carried, estimate = bound.follow(carried, seen[:, step], seen[:, step + 1], actions[:, step], kind)
-        rows.append(estimate)
-    return torch.stack(rows, dim=1)
-
-
 @ours
-def follow_dreams(
-    dynamics: nn.Module, perception: Perception, episodes: EncodedEpisodes, limit: int | None = None
-) -> Followed:
-    """Dream episodes from their first frames, and compare; at most `limit` of them (800), evenly spread."""
-    limit = limit or _EPISODES
-    rows = torch.linspace(0, len(episodes) - 1, min(limit, len(episodes))).long().tolist()
+def follow_dreams(dynamics: nn.Module, perception: Perception, episodes: EncodedEpisodes) -> Followed:
+    """Dream episodes from their first frames, and compare; at most 800 of them, evenly spread."""
+    rows = torch.linspace(0, len(episodes) - 1, min(_EPISODES, len(episodes))).long().tolist()
     chosen = episodes.select(rows) if len(rows) < len(episodes) else episodes
     length = int(dynamics.context_length)  # type: ignore[arg-type]
     steps = min(_STEPS, int(chosen.lengths.max()) - length)
-    parts = [_follow(dynamics, perception, chosen, part.tolist(), steps) for part in _parts(len(chosen))]
+    together = torch.arange(len(chosen)).split(_AT_ONCE)
+    parts = [_follow(dynamics, perception, chosen, part.tolist(), steps) for part in together]
     seen, actions, errors = (torch.cat(column) for column in zip(*parts, strict=True))
     return Followed(seen, actions, errors, chosen.kinds)
-
-
-def _parts(count: int) -> Sequence[Tensor]:
-    return torch.arange(count).split(_AT_ONCE)
 
 
 def _follow(

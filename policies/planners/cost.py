@@ -96,12 +96,8 @@ def doubt(perception: Perception, bound: ErrorBound, imagined: Imagined) -> Tens
         first = read_of(begun).expand(count, -1).unsqueeze(1)
         along = Located(imagined.positions.flatten(0, 1), imagined.presence.flatten(0, 1))
         seen = torch.cat([first, read_of(along).unflatten(0, (count, steps))], dim=1)
-    scaled, number = perception.scale_actions(imagined.actions), bound.number(None)
-    carried, worst = bound.begin(count), []
-    for step in range(steps):
-        carried, estimate = bound.follow(carried, seen[:, step], seen[:, step + 1], scaled[:, step], number)
-        worst.append(estimate.amax(dim=1))
-    return bound.factor(None) * torch.stack(worst, dim=1).mean(dim=1)
+    estimates = bound.along(seen, perception.scale_actions(imagined.actions), bound.number(None))
+    return bound.factor(None) * estimates.amax(dim=2).mean(dim=1)
 
 
 class RewardCost:

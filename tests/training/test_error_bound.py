@@ -14,7 +14,6 @@ from cosmos_isaac_wm.training import error_bound
 from cosmos_isaac_wm.training.error_bound import (
     ErrorBoundFitConfig,
     Followed,
-    estimates_of,
     fit_error_bound,
     follow_dreams,
 )
@@ -68,7 +67,7 @@ def test_it_holds_at_all_steps_of_as_many_new_episodes_as_it_says(fitted, kind, 
     new = drifting(2000, 2)
     rows = [own == kind for own in new.kinds]
     with torch.no_grad():
-        estimates = estimates_of(fitted, new.seen[rows], new.actions[rows], fitted.number(kind))
+        estimates = fitted.along(new.seen[rows], new.actions[rows], fitted.number(kind))
     holds = (new.errors[rows] <= fitted.factor(kind, level) * estimates).flatten(1).all(dim=1)
     assert float(holds.float().mean()) == pytest.approx(level, abs=0.09)  # 100 episodes have scaled it
 
@@ -78,7 +77,7 @@ def test_it_is_narrow_where_dreams_are_good(fitted):
     calm = torch.tensor([own == "calm" for own in new.kinds])
     shaken = new.seen[:, 0, 0] > 0
     with torch.no_grad():
-        bounds = fitted.factor("calm") * estimates_of(fitted, new.seen, new.actions, fitted.number("calm"))
+        bounds = fitted.factor("calm") * fitted.along(new.seen, new.actions, fitted.number("calm"))
     assert float(bounds[calm & shaken].mean()) > 3 * float(bounds[calm & ~shaken].mean())
     assert (bounds[:, -1] > bounds[:, 0]).float().mean() > 0.9
 
