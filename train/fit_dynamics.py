@@ -25,7 +25,9 @@ from cosmos_isaac_wm.dynamics import (
     DynamicsNetwork,
     LatentUNetConfig,
     ProbabilisticPlusConfig,
+    ResNetRollout,
     ResNetRolloutConfig,
+    grown,
 )
 from cosmos_isaac_wm.error_bound import ErrorBound
 from cosmos_isaac_wm.evaluation.evaluation import evaluate
@@ -69,6 +71,8 @@ class FitDynamics:
         init: A bundle to continue from: its dynamics and weights, and its perception unless `perception` is given too,
             which must see the same latents, or those of an encoder that has learned on from it (`cosmos-wm
             fit-tokenizer --init`).
+        grow: What of a ResNet-Rollout's shape to enlarge first, with `init`: `blocks`, `history` or `context_length`.
+            It predicts the same at first.
         model: Which dynamics model, where a new one is made (without `init`).
         dynamics: Shape of a new "resnet_rollout". `action_dim` (if above 0) and `channels` follow the data.
         probabilistic_plus: Shape of a new "probabilistic_plus".
@@ -87,6 +91,7 @@ class FitDynamics:
     out: Path
     perception: str | None = None
     init: str | None = None
+    grow: dict[str, int] = field(default_factory=dict)
     model: Literal["resnet_rollout", "probabilistic_plus", "unet"] = "resnet_rollout"
     dynamics: ResNetRolloutConfig = field(default_factory=ResNetRolloutConfig)
     probabilistic_plus: ProbabilisticPlusConfig = field(default_factory=ProbabilisticPlusConfig)
@@ -104,6 +109,8 @@ class FitDynamics:
         """Fit, evaluate on the test split, and write the bundle; its figures."""
         if self.perception is None and self.init is None:
             raise ValueError("give --perception (a new model) or --init (refresh a bundle)")
+        if self.grow and self.init is None:
+            raise ValueError("--grow enlarges a trained dynamics: give --init, or the shape of a new one with --dynamics")
         processes = self._processes  # what is not there is an error now
         processes.slots(self.fit.batch_size)  # and so is what cannot be shared
         datasets = open_datasets(self.data)
@@ -221,7 +228,12 @@ class FitDynamics:
                 f"the latents of {self.perception} ({mine}) are not those of {self.init} ({theirs}); make the "
                 f"perception with fit-tokenizer --init {self.init}"
             )
-        return sight, base.dynamics.requires_grad_(True)
+        network = base.dynamics
+        if self.grow:
+            if not isinstance(network, ResNetRollout):
+                raise ValueError(f"only a ResNet-Rollout grows, and {self.init} has another dynamics")
+            network = grown(network, self.grow)
+        return sight, network.requires_grad_(True)
 
     def train_bundle(self, network: DynamicsNetwork, material: Material, work: Path) -> tuple[WorldModel, FitResult]:
         """Train a dynamics, resumably, and make a world model of it: neither evaluated nor saved.

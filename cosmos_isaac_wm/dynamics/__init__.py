@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from .network import DynamicsNetwork
 from .probabilistic_plus import ProbabilisticPlus, ProbabilisticPlusConfig
-from .resnet_rollout import ResNetRollout, ResNetRolloutConfig, load_seed_checkpoint, to_seed_state_dict
+from .resnet_rollout import ResNetRollout, ResNetRolloutConfig, grown, load_seed_checkpoint, to_seed_state_dict
 from .unet import LatentUNet, LatentUNetConfig
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = [
     "ProbabilisticPlusConfig",
     "ResNetRollout",
     "ResNetRolloutConfig",
+    "grown",
     "load_seed_checkpoint",
     "to_seed_state_dict",
 ]

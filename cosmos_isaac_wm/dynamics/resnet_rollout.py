@@ -6,6 +6,7 @@ data. Here it is in its folded Conv2d form: 342,736 live weights instead of 1,02
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -184,6 +185,37 @@ class ResNetRollout(DynamicsNetwork):
             latent, share = latent[:, :channels], torch.sigmoid(latent[:, channels:])
             latent = torch.lerp(context[:, -1].float(), latent, share)
         return Prediction(bounded(latent))
+
+
+def grown(model: ResNetRollout, larger: Mapping[str, int]) -> ResNetRollout:
+    """A larger network that predicts the same, until it is trained on: what is new adds nothing yet.
+
+    Args:
+        model: The network.
+        larger: New values of `context_length`, `history` or, with layer normalisation, `blocks`.
+
+    Raises:
+        ValueError: If that is not larger, or something else of its shape.
+    """
+    config, grows = model.config, ["context_length", "history", *(["blocks"] if model.config.norm == "layer" else [])]
+    for name, value in larger.items():
+        if name not in grows:
+            raise ValueError(f"a trained dynamics grows in {grows}, not in {name!r}")
+        if value < getattr(config, name):
+            raise ValueError(f"a trained dynamics grows only: {name} is {getattr(config, name)} already, got {value}")
+    new = ResNetRollout(replace(config, **larger))
+    state, old = new.state_dict(), model.state_dict()
+    older = (new.config.context_length - config.context_length) * config.channels * config.patch**2
+    seen, acts = config.context_length * config.channels * config.patch**2, config.action_dim
+    earlier = (new.config.history - config.history) * acts
+    columns = old.pop("in_projection.weight")
+    blank = torch.zeros_like(columns[:, :1])
+    old["in_projection.weight"] = torch.cat(
+        [blank.expand(-1, older, -1, -1), columns[:, :seen], blank.expand(-1, earlier, -1, -1), columns[:, seen:]],
+        dim=1,
+    )
+    new.load_state_dict(state | old)
+    return new.to(columns.device)
 
 
 def load_seed_checkpoint(path: str | Path) -> ResNetRollout:

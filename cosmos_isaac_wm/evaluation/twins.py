@@ -74,12 +74,13 @@ def twin_figures(
         latents = torch.cat([world_model.encode(part) for part in torch.from_numpy(episode.frames).split(64)])
         seen = torch.from_numpy(observed(episode, world_model.scene))
         led = world_model.perception.scale_actions(torch.from_numpy(episode.actions).to(device))
-        remembered = heads.embed(latents, torch.cat([torch.zeros_like(led[:1]), led]))
         windows += _cut(world_model, episode, latents.cpu(), seen, horizon)
-        if len(remembered) < heads.config.frames:
+        frames = heads.config.frames
+        if len(latents) < frames:
             continue
-        memory = remembered.unfold(0, heads.config.frames, 1).transpose(1, 2)
-        read.append(heads.in_units(heads.observe(memory)).cpu())
+        begun = heads.remember(latents[None, :frames], led[None, : frames - 1])
+        memory = [begun, *heads.along(begun, heads.embed(latents[frames:], led[frames - 1 :])[None])]
+        read.append(heads.in_units(heads.observe(torch.cat(memory))).cpu())
         truth.append(seen[heads.config.frames - 1 :])
     names = _names(world_model)
     found = state_figures(torch.cat(read), torch.cat(truth), names) if heads.config.observed and read else {}

@@ -1,6 +1,7 @@
 """What does a latent mean to a foreign environment? Its observation, and with the action its reward and its end.
 
 Every frame's latent becomes an embedding; the newest few embeddings together are what is observed, velocities included.
+What pictures tell badly (slow motion, what is hidden or two pixels wide) is carried on from the observation before.
 Reward and end follow from what was observed before and after, and the action between; from the newest embedding, too,
 only where that is not enough, as a dream's small flaws can look like anything. Trained on latents of real frames with
 noise, so that dreamed ones are read as well.
@@ -8,7 +9,7 @@ noise, so that dreamed ones are read as well.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,8 @@ class HeadsConfig:
         acts: Whether an observation is read with the actions that led to the frames: a velocity may have changed with
             the last one before anything is seen of it.
         looks: Whether reward and end are judged from the newest embedding, too, and not from observations alone.
+        carries: Whether what is observed is weighed against what followed from the observation before; only of those
+            that act.
         frames: Newest frames that an observation is read from, F.
         embedding: Numbers that a frame becomes, E.
         width: Channels of the convolutions.
@@ -46,6 +49,7 @@ class HeadsConfig:
     actions: int = 1
     acts: bool = False
     looks: bool = True
+    carries: bool = False
     frames: int = 3
     embedding: int = 128
     width: int = 64
@@ -75,7 +79,11 @@ class Heads(nn.Module):
         goals: Recorded ones, (n, G).
 
     Attributes:
-        remembered: Numbers that are remembered of a frame, E': its embedding, and the action that led there.
+        remembered: Numbers that are remembered of a frame, E': its embedding, the action that led there, and what is
+            carried on from there.
+
+    Raises:
+        ValueError: If they shall carry on what no action is known of.
     """
 
     mean: Tensor
@@ -107,9 +115,14 @@ class Heads(nn.Module):
             rows, columns = -(-rows // 2), -(-columns // 2)
         self.convolutions = nn.Sequential(*layers)
         self.to_embedding = nn.Linear(config.width * rows * columns, config.embedding)
-        self.remembered = config.embedding + config.acts * config.actions
-        wide = config.frames * self.remembered
+        self._shown = config.embedding + config.acts * config.actions
+        self.remembered = self._shown + config.carries * config.observed
+        wide = config.frames * self._shown
         self.observation = _mlp(wide, config.hidden, config.observed) if config.observed else None
+        if config.carries and not (config.acts and config.observed):
+            raise ValueError("heads carry observations on by the actions between: they need acts=True and observed > 0")
+        wide = 2 * config.observed + 2 * config.actions
+        self.carry = _mlp(wide, config.hidden, 2 * config.observed) if config.carries else None
         wide = 2 * config.observed + config.actions + config.looks * config.embedding + config.goal
         self.outcome = _mlp(wide, config.hidden, 2)
 
@@ -119,9 +132,9 @@ class Heads(nn.Module):
         return self.config.channels, self.config.rows, self.config.columns
 
     def embed(self, latents: Tensor, actions: Tensor) -> Tensor:
-        """What is remembered, (n, E'), of normalised latents (n, C, h, w) and the scaled actions (n, A) that led there.
+        """What is seen of frames: normalised latents (n, C, h, w) and the scaled actions (n, A) that led there.
 
-        Actions of 0 are unknown ones, or none.
+        Actions of 0 are unknown ones, or none. What is carried on is no part of it: see `follow`.
         """
         rows, columns = (torch.linspace(-1, 1, size, device=latents.device) for size in latents.shape[-2:])
         grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(len(latents), -1, -1, -1)
@@ -142,18 +155,65 @@ class Heads(nn.Module):
         if actions is not None:
             told = actions[:, -frames:]
             led[:, frames - told.shape[1] :] = told
-        return self.embed(newest.flatten(0, 1), led.flatten(0, 1)).unflatten(0, newest.shape[:2])
+        memory = self.embed(newest.flatten(0, 1), led.flatten(0, 1)).unflatten(0, newest.shape[:2])
+        if self.carry is None:
+            return memory
+        return torch.cat([memory, self.read(memory).unsqueeze(1).expand(-1, frames, -1)], dim=2)
 
     def follow(self, memory: Tensor, latents: Tensor, actions: Tensor) -> Tensor:
         """What is remembered, (B, F, E'), when scaled actions (B, A) have led to the next latents (B, C, h, w)."""
-        return torch.cat([memory[:, 1:], self.embed(latents, actions).unsqueeze(1)], dim=1)
+        return self.append(memory, self.embed(latents, actions))
+
+    def append(self, memory: Tensor, seen: Tensor) -> Tensor:
+        """What is remembered, (B, F, E'), after another frame that `embed` has made something of."""
+        if self.carry is None:
+            return torch.cat([memory[:, 1:], seen.unsqueeze(1)], dim=1)
+        shown = torch.cat([memory[:, 1:, : self._shown], seen.unsqueeze(1)], dim=1)
+        carried = self.carried(memory[:, -1, self._shown :], self.read(shown), *self._acted(shown[:, -2:]))
+        newest = torch.cat([seen, carried], dim=1).unsqueeze(1)
+        return torch.cat([memory[:, 1:], newest], dim=1)
+
+    def along(self, memory: Tensor, seen: Tensor) -> list[Tensor]:
+        """What is remembered, (B, F, E') each, after each of T more frames of which `embed` has made (B, T, .)."""
+        found = list[Tensor]()
+        for step in range(seen.shape[1]):
+            found.append(memory := self.append(memory, seen[:, step]))
+        return found
+
+    def carried(self, before: Tensor, read: Tensor, earlier: Tensor, acted: Tensor) -> Tensor:
+        """What is observed, normalised, (B, D): between what is read in pictures and what follows from before.
+
+        Args:
+            before: What was observed a step earlier, (B, D).
+            read: What the newest pictures alone tell, (B, D).
+            earlier: The scaled action before the newest, (B, A).
+            acted: The newest.
+        """
+        assert self.carry is not None
+        change, trust = self.carry(torch.cat([before, read, earlier, acted], dim=1)).chunk(2, dim=1)
+        return torch.lerp(read, before + change, torch.sigmoid(trust))
+
+    def _acted(self, shown: Tensor) -> tuple[Tensor, Tensor]:
+        """The actions that led to the last two frames."""
+        earlier, acted = shown[:, :, self.config.embedding : self._shown].unbind(dim=1)
+        return earlier, acted
+
+    def read(self, memory: Tensor) -> Tensor:
+        """What the pictures of the newest frames (B, F, E') alone tell, as normalised observations (B, D)."""
+        if self.observation is None:
+            return memory.new_zeros(len(memory), 0)
+        observed: Tensor = self.observation(memory[:, :, : self._shown].flatten(1))
+        return observed
 
     def observe(self, memory: Tensor) -> Tensor:
         """What is remembered of the newest frames (B, F, E'), oldest first, as normalised observations (B, D)."""
-        if self.observation is None:
-            return memory.new_zeros(len(memory), 0)
-        observed: Tensor = self.observation(memory.flatten(1))
-        return observed
+        return self.read(memory) if self.carry is None else memory[:, -1, self._shown :]
+
+    def carrying(self) -> Heads:
+        """These heads with an untrained memory of observations beside what they read."""
+        grown = Heads(replace(self.config, carries=True), goals=self.goals)
+        grown.load_state_dict({**grown.state_dict(), **self.state_dict()})
+        return grown.to(self.mean.device)
 
     def judge(
         self, before: Tensor, now: Tensor, memory: Tensor, actions: Tensor, goals: Tensor | None = None

@@ -210,7 +210,7 @@ def _loss(judges: Sequence[Heads], latents: Tensor, told: _Told, surplus: Tensor
     """Of heads that share all but how they judge, on latents (n, F + 1, C, h, w)."""
     heads = judges[0]
     memory = heads.embed(latents.flatten(0, 1), told.actions.flatten(0, 1)).unflatten(0, latents.shape[:2])
-    before, now = heads.observe(memory[:, :-1]), heads.observe(memory[:, 1:])
+    before, now = heads.read(memory[:, :-1]), heads.read(memory[:, 1:])
     loss = latents.new_zeros(())
     if told.observed.shape[-1]:
         truth = heads.normalised(told.observed)
@@ -261,7 +261,7 @@ def judge_heads(
         latents, actions, known, observed, rewards, ends, goals = steps.show(picks)
         led = _scaled(scale_actions, actions.to(device), known.to(device))
         memory = heads.embed(latents.to(device).flatten(0, 1), led.flatten(0, 1)).unflatten(0, latents.shape[:2])
-        before, now = heads.observe(memory[:, :-1]), heads.observe(memory[:, 1:])
+        before, now = heads.read(memory[:, :-1]), heads.read(memory[:, 1:])
         judged = heads.judge(before, now, memory[:, 1:], led[:, -1], goals.to(device))
         read = torch.cat([heads.in_units(now), judged.rewards[:, None]], dim=1).cpu()
         rows.append((read, torch.cat([observed[:, 1], rewards[:, None]], dim=1), judged.ends.cpu() > 0, ends > 0))

@@ -139,7 +139,7 @@ class ObservationJudge:
     def see(self, latents: Tensor, actions: Tensor) -> None:
         """See `Judge`."""
         self._memory = self._heads.follow(self._memory, latents, actions)
-        self._read = self._heads.observe(self._memory).float()
+        self._read = self._heads.read(self._memory).float()
 
     def terms(self, step: int) -> list[Term]:
         """See `Judge`."""
