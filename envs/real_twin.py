@@ -21,7 +21,7 @@ from ..worlds import Task
 from .actions import one_action
 from .batches import to_numpy, unbatch
 from .spec import InMemory, loaded
-from .tasks import new_task
+from .twin_task import TwinTask
 
 
 class RealTwinEnv(gym.Env[Any, Any]):
@@ -65,7 +65,7 @@ class RealTwinEnv(gym.Env[Any, Any]):
         environment_of(model.scene, named).close()  # which must be what was recorded
         rows = model.scene.image_size[0] if told.picture is None else None
         self.source = GymnasiumEnv(named or str(told.id), told.kwargs, rows)
-        self.task: Task = new_task(model.perception, obs_type=obs_type)
+        self.task: Task = TwinTask(model.perception, obs_type=obs_type, real=True)
         self.action_space, self.observation_space = self.task.action_space, self.task.observation_space
         shape = (1, model.dynamics.context_length, *model.perception.latent_shape)
         self._context, self._started = torch.zeros(shape, device=model.device), False

@@ -56,6 +56,7 @@ class TwinTask:
         reward_fn: See there.
         max_episode_steps: See there.
         to_torch: Show the user's `reward_fn` tensors on the perception's device instead of arrays.
+        real: Whether latents are of real frames, which are believed in whatever they show.
 
     Attributes:
         steps: Steps since the start of each episode, (B,).
@@ -73,6 +74,7 @@ class TwinTask:
         reward_fn: RewardFunction | None = None,
         max_episode_steps: int | None = None,
         to_torch: bool = False,
+        real: bool = False,
     ):
         self.scene = scene = perception.scene
         if scene.environment is None or perception.heads is None:
@@ -83,7 +85,7 @@ class TwinTask:
             raise ValueError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
         self.perception, self.obs_type, self.reward_fn = perception, obs_type, reward_fn
         self.max_episode_steps = max_episode_steps or scene.episode_steps
-        self.device, self._to_torch = perception.device, to_torch
+        self.device, self._to_torch, self._real = perception.device, to_torch, real
         self._heads, self._layout, self._picture = perception.heads, layout_of(scene), scene.environment.picture
         size, own_shape = 0 if self._layout is None else self._layout.size, perception.latent_shape
         if (size, *own_shape) != (self._heads.config.observed, *self._heads.latent_shape):
@@ -194,7 +196,7 @@ class TwinTask:
         lost = ~latents.flatten(1).isfinite().all(dim=1)
         seen = latents.nan_to_num(0.0).clamp(-LATENT_LIMIT, LATENT_LIMIT)
         scaled = self.perception.scale_actions(actions)
-        memory = heads.follow(self._memory, seen, scaled)
+        memory = heads.follow(self._memory, seen, scaled, self._real)
         read = heads.observe(memory)
         judged = heads.judge(self._read, read, memory, scaled, self.goals)
         self._memory.copy_(memory)

@@ -110,7 +110,7 @@ class FitDynamics:
         if self.perception is None and self.init is None:
             raise ValueError("give --perception (a new model) or --init (refresh a bundle)")
         if self.grow and self.init is None:
-            raise ValueError("--grow enlarges a trained dynamics: give --init, or the shape of a new one with --dynamics")
+            raise ValueError("--grow enlarges a trained dynamics: give --init, or shape a new one with --dynamics")
         processes = self._processes  # what is not there is an error now
         processes.slots(self.fit.batch_size)  # and so is what cannot be shared
         datasets = open_datasets(self.data)

@@ -28,6 +28,7 @@ from cosmos_isaac_wm.storage.lock import claim, holding
 from cosmos_isaac_wm.storage.structured import read
 from cosmos_isaac_wm.storage.weights import must_be_buildable
 from cosmos_isaac_wm.train import cli
+from cosmos_isaac_wm.training.carry import fit_carry
 from cosmos_isaac_wm.training.heads import (
     HeadsFitConfig,
     about_as_good,
@@ -223,6 +224,9 @@ class FitTokenizer:
             if about_as_good(figures, found := judge_heads(alone, unseen, scale, self._where)):
                 heads, figures = alone, found
             print(f"rewards and ends are judged from {'pictures, too' if heads.config.looks else 'observations alone'}")
+        if heads.config.observed:
+            heads, found = fit_carry(heads, encoded, unseen, scale, self.heads, self.seed, self._where)
+            figures |= found
         perception.heads = heads
         return {"heads_loss": loss} | figures
 

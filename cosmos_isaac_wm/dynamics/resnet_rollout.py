@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -187,7 +187,7 @@ class ResNetRollout(DynamicsNetwork):
         return Prediction(bounded(latent))
 
 
-def grown(model: ResNetRollout, larger: Mapping[str, int]) -> ResNetRollout:
+def grown(model: ResNetRollout, larger: Mapping[str, Any]) -> ResNetRollout:
     """A larger network that predicts the same, until it is trained on: what is new adds nothing yet.
 
     Args:

@@ -79,7 +79,8 @@ def twin_figures(
         if len(latents) < frames:
             continue
         begun = heads.remember(latents[None, :frames], led[None, : frames - 1])
-        memory = [begun, *heads.along(begun, heads.embed(latents[frames:], led[frames - 1 :])[None])]
+        after = led[None, frames - 1 :]
+        memory = [begun, *heads.along(begun, heads.embed(latents[frames:], after[0])[None], after, real=True)]
         read.append(heads.in_units(heads.observe(torch.cat(memory))).cpu())
         truth.append(seen[heads.config.frames - 1 :])
     names = _names(world_model)

@@ -1,7 +1,7 @@
 """What does a latent mean to a foreign environment? Its observation, and with the action its reward and its end.
 
 Every frame's latent becomes an embedding; the newest few embeddings together are what is observed, velocities included.
-What pictures tell badly (slow motion, what is hidden or two pixels wide) is carried on from the observation before.
+Where an observation tells its own future it is carried on from step to step: of slow motion pictures tell less.
 Reward and end follow from what was observed before and after, and the action between; from the newest embedding, too,
 only where that is not enough, as a dream's small flaws can look like anything. Trained on latents of real frames with
 noise, so that dreamed ones are read as well.
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+_FARTHEST = 100.0  # standard deviations that an observation can be carried off
 _SMALLEST = 4  # rows or columns of cells at which embedding stops to make pictures smaller
 
 
@@ -32,8 +33,7 @@ class HeadsConfig:
         acts: Whether an observation is read with the actions that led to the frames: a velocity may have changed with
             the last one before anything is seen of it.
         looks: Whether reward and end are judged from the newest embedding, too, and not from observations alone.
-        carries: Whether what is observed is weighed against what followed from the observation before; only of those
-            that act.
+        carries: Whether an observation follows from the one before and the action, and in dreams not from pictures.
         frames: Newest frames that an observation is read from, F.
         embedding: Numbers that a frame becomes, E.
         width: Channels of the convolutions.
@@ -81,9 +81,6 @@ class Heads(nn.Module):
     Attributes:
         remembered: Numbers that are remembered of a frame, E': its embedding, the action that led there, and what is
             carried on from there.
-
-    Raises:
-        ValueError: If they shall carry on what no action is known of.
     """
 
     mean: Tensor
@@ -119,10 +116,8 @@ class Heads(nn.Module):
         self.remembered = self._shown + config.carries * config.observed
         wide = config.frames * self._shown
         self.observation = _mlp(wide, config.hidden, config.observed) if config.observed else None
-        if config.carries and not (config.acts and config.observed):
-            raise ValueError("heads carry observations on by the actions between: they need acts=True and observed > 0")
-        wide = 2 * config.observed + 2 * config.actions
-        self.carry = _mlp(wide, config.hidden, 2 * config.observed) if config.carries else None
+        wide = config.observed + config.actions
+        self.carry = _mlp(wide, config.hidden, config.observed) if config.carries else None
         wide = 2 * config.observed + config.actions + config.looks * config.embedding + config.goal
         self.outcome = _mlp(wide, config.hidden, 2)
 
@@ -160,43 +155,34 @@ class Heads(nn.Module):
             return memory
         return torch.cat([memory, self.read(memory).unsqueeze(1).expand(-1, frames, -1)], dim=2)
 
-    def follow(self, memory: Tensor, latents: Tensor, actions: Tensor) -> Tensor:
-        """What is remembered, (B, F, E'), when scaled actions (B, A) have led to the next latents (B, C, h, w)."""
-        return self.append(memory, self.embed(latents, actions))
+    def follow(self, memory: Tensor, latents: Tensor, actions: Tensor, real: bool = False) -> Tensor:
+        """What is remembered, (B, F, E'), when scaled actions (B, A) have led to the next latents (B, C, h, w).
 
-    def append(self, memory: Tensor, seen: Tensor) -> Tensor:
-        """What is remembered, (B, F, E'), after another frame that `embed` has made something of."""
+        Those of real frames are believed; dreamed ones are not by heads that carry observations on.
+        """
+        return self.append(memory, self.embed(latents, actions), actions, real)
+
+    def append(self, memory: Tensor, seen: Tensor, actions: Tensor, real: bool = False) -> Tensor:
+        """The same of what `embed` has made of latents and actions."""
         if self.carry is None:
             return torch.cat([memory[:, 1:], seen.unsqueeze(1)], dim=1)
         shown = torch.cat([memory[:, 1:, : self._shown], seen.unsqueeze(1)], dim=1)
-        carried = self.carried(memory[:, -1, self._shown :], self.read(shown), *self._acted(shown[:, -2:]))
-        newest = torch.cat([seen, carried], dim=1).unsqueeze(1)
-        return torch.cat([memory[:, 1:], newest], dim=1)
+        before = memory[:, -1, self._shown :]
+        now = self.read(shown) if real else self.carried(before, actions)
+        return torch.cat([memory[:, 1:], torch.cat([seen, now], dim=1).unsqueeze(1)], dim=1)
 
-    def along(self, memory: Tensor, seen: Tensor) -> list[Tensor]:
-        """What is remembered, (B, F, E') each, after each of T more frames of which `embed` has made (B, T, .)."""
+    def along(self, memory: Tensor, seen: Tensor, actions: Tensor, real: bool = False) -> list[Tensor]:
+        """What is remembered, (B, F, E') each, after each of T frames that `embed` made (B, T, .) of; see `follow`."""
         found = list[Tensor]()
         for step in range(seen.shape[1]):
-            found.append(memory := self.append(memory, seen[:, step]))
+            found.append(memory := self.append(memory, seen[:, step], actions[:, step], real))
         return found
 
-    def carried(self, before: Tensor, read: Tensor, earlier: Tensor, acted: Tensor) -> Tensor:
-        """What is observed, normalised, (B, D): between what is read in pictures and what follows from before.
-
-        Args:
-            before: What was observed a step earlier, (B, D).
-            read: What the newest pictures alone tell, (B, D).
-            earlier: The scaled action before the newest, (B, A).
-            acted: The newest.
-        """
+    def carried(self, before: Tensor, actions: Tensor) -> Tensor:
+        """The normalised observations (n, D) that follow from those before and scaled actions (n, A)."""
         assert self.carry is not None
-        change, trust = self.carry(torch.cat([before, read, earlier, acted], dim=1)).chunk(2, dim=1)
-        return torch.lerp(read, before + change, torch.sigmoid(trust))
-
-    def _acted(self, shown: Tensor) -> tuple[Tensor, Tensor]:
-        """The actions that led to the last two frames."""
-        earlier, acted = shown[:, :, self.config.embedding : self._shown].unbind(dim=1)
-        return earlier, acted
+        change: Tensor = self.carry(torch.cat([before, actions.to(before)], dim=1))
+        return (before + change).clamp(-_FARTHEST, _FARTHEST)
 
     def read(self, memory: Tensor) -> Tensor:
         """What the pictures of the newest frames (B, F, E') alone tell, as normalised observations (B, D)."""
@@ -210,8 +196,11 @@ class Heads(nn.Module):
         return self.read(memory) if self.carry is None else memory[:, -1, self._shown :]
 
     def carrying(self) -> Heads:
-        """These heads with an untrained memory of observations beside what they read."""
+        """These heads, carrying observations on; as they are until that is trained."""
         grown = Heads(replace(self.config, carries=True), goals=self.goals)
+        assert grown.carry is not None
+        for parameter in grown.carry[-1].parameters():
+            nn.init.zeros_(parameter)
         grown.load_state_dict({**grown.state_dict(), **self.state_dict()})
         return grown.to(self.mean.device)
 

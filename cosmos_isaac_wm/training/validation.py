@@ -43,7 +43,7 @@ class _Dreamed:
 
     Attributes:
         positions: Of the N markers in metres by the readout, (E, T, N, 2); N is 0 where none are known.
-        off: Mean L1 of the latents, or of what the heads read, (E, T); only where there are no positions.
+        off: Mean L1 of the latents, or of what the heads read in them, (E, T); only where there are no positions.
         size: Mean absolute latent, (E, T).
     """
 
@@ -124,7 +124,7 @@ def _dream(
         elif memory is not None and heads is not None:
             memory = heads.follow(memory, latent, actions[:, length - 1 + step])
             truth = heads.normalised(episodes.observed[:, length + step].to(device))
-            off.append((heads.observe(memory) - truth).abs().mean(dim=1))
+            off.append((heads.read(memory) - truth).abs().mean(dim=1))
         else:
             target = episodes.latents[:, length + step].to(device, non_blocking=True)
             off.append((latent - target.float()).abs().mean(dim=(1, 2, 3)))
@@ -143,7 +143,7 @@ def _errors(
     context = episodes.latents[:, :length].to(perception.device).float()
     if unit_of(perception, episodes) == "std" and perception.heads is not None:
         heads = perception.heads
-        read = heads.observe(heads.remember(context, scaled_actions(perception, episodes)[:, : length - 1]))
+        read = heads.read(heads.remember(context, scaled_actions(perception, episodes)[:, : length - 1]))
         seen = heads.normalised(episodes.observed.to(context.device))
         still = (seen[:, length : length + steps] - read.unsqueeze(1)).abs().mean(dim=2)
         return {"error": dreamed.off, "still": still.cpu().numpy()}

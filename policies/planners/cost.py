@@ -74,9 +74,9 @@ def read_along(perception: Perception, imagined: Imagined) -> tuple[Tensor, Tens
     heads, (count, steps) = perception.heads, imagined.latents.shape[:2]
     assert heads is not None
     begun = heads.remember(imagined.context.unsqueeze(0), imagined.past.unsqueeze(0)).expand(count, -1, -1)
-    scaled = perception.scale_actions(imagined.actions).flatten(0, 1)
-    seen = heads.embed(imagined.latents.flatten(0, 1).float(), scaled).unflatten(0, (count, steps))
-    memory = torch.stack([begun, *heads.along(begun, seen)], dim=1)
+    scaled = perception.scale_actions(imagined.actions)
+    seen = heads.embed(imagined.latents.flatten(0, 1).float(), scaled.flatten(0, 1)).unflatten(0, (count, steps))
+    memory = torch.stack([begun, *heads.along(begun, seen, scaled)], dim=1)
     return heads.observe(memory.flatten(0, 1)).unflatten(0, (count, steps + 1)), memory
 
 

@@ -22,7 +22,10 @@ from cosmos_isaac_wm.spaces import action_vectors
 from cosmos_isaac_wm.world_model import WorldModel
 
 _SAC = "train-agent --algorithm sac --n_envs 16 --eval_every 10000 --eval_episodes 16 --world_model model"
-_PPO = "train-agent --algorithm ppo --n_envs 32 --eval_every 30000 --eval_episodes 32 --world_model model"
+_PPO = (
+    "train-agent --algorithm ppo --hyperparameters.gamma 0.99 --n_envs 32 --eval_every 30000 --eval_episodes 32"
+    " --world_model model"
+)
 _JUDGED = "transfer --policies [agent/agent,outside/agent,random] --episodes 50 --out transfer --world_model model"
 
 WORLDS = {
@@ -55,7 +58,7 @@ WORLDS = {
         {_SAC} --timesteps 80000 --out outside --env CosmosReal-v0
         {_JUDGED}""",
 }
-_SHOWN = ("state_r2_mean", "state_r2_min", "reward_r2_at_25", "termination_f1")
+_SHOWN = ("carry_r2_min", "state_r2_mean", "state_r2_min", "reward_r2_at_25", "termination_f1")
 
 
 def run(world: str, seed: int, folder: Path) -> dict[str, float]:
