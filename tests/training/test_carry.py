@@ -17,7 +17,7 @@ CPU, RECIPE = torch.device("cpu"), HeadsFitConfig(updates=3000, batch_size=128)
 
 @pytest.fixture(scope="module")
 def dots():
-    perception, train = encoded_dots(60)
+    perception, train = encoded_dots(200)
     _, val = encoded_dots(12, seed=1)
     torch.manual_seed(0)
     return perception, new_heads(train, 2, HeadsConfig(embedding=16, width=8, hidden=64, acts=True)), train, val
