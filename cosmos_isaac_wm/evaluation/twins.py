@@ -163,8 +163,8 @@ def _names(world_model: WorldModel) -> list[str]:
 
 def _dreamed(
     world_model: WorldModel, heads: Heads, windows: Sequence[_Window], device: torch.device
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Of every window what its dream reads (T, D), earns (T,), and whether it is over (T,)."""
+) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Of every window what its dream observes (T, D), earns (T,), whether it is over (T,), and shows (T, D)."""
     longest, perception = max(len(window.actions) for window in windows), world_model.perception
     engine = DreamEngine(world_model, len(windows))
     context = torch.stack([window.latents for window in windows]).to(device)
@@ -183,7 +183,8 @@ def _dreamed(
         memory = heads.follow(memory, latent, scaled)
         before, now = now, heads.observe(memory)
         judged = heads.judge(before, now, memory, scaled, goals)
-        rows.append((heads.in_units(now).cpu(), judged.rewards.cpu(), judged.ends.cpu() > 0))
+        shown = heads.in_units(heads.read(memory))
+        rows.append((heads.in_units(now).cpu(), judged.rewards.cpu(), judged.ends.cpu() > 0, shown.cpu()))
     columns = [torch.stack(column, dim=1) for column in zip(*rows, strict=True)]
     return [
         tuple(column[number, : len(window.actions)] for column in columns)  # type: ignore[misc]
@@ -192,22 +193,22 @@ def _dreamed(
 
 
 def _of_dreams(
-    windows: Sequence[_Window], dreams: Sequence[tuple[Tensor, Tensor, Tensor]], horizon: int
+    windows: Sequence[_Window], dreams: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]], horizon: int
 ) -> dict[str, float]:
     """What comes of observations, rewards and ends along dreams."""
     when = f"_at_{horizon}"
     found: dict[str, float] = {}
     if windows[0].observed.shape[1]:
-        r2, varies = explained(
-            torch.cat([dream[0] for dream in dreams]), torch.cat([window.observed for window in windows])
-        )
-        found |= {f"state_r2_mean{when}": float(r2[varies].mean())} if varies.any() else {}
+        truth = torch.cat([window.observed for window in windows])
+        for name, part in (("state", 0), ("picture", 3)):
+            r2, varies = explained(torch.cat([dream[part] for dream in dreams]), truth)
+            found |= {f"{name}_r2_mean{when}": float(r2[varies].mean())} if varies.any() else {}
     earned, paid = torch.cat([dream[1] for dream in dreams]), torch.cat([window.rewards for window in windows])
     r2, varies = explained(earned[:, None], paid[:, None])
     found |= {f"reward_r2{when}": float(r2[0])} if varies[0] else {}
     found[f"reward_mae{when}"] = float((earned - paid).abs().mean())
     right = wrong = missed = 0
-    for window, (_, _, over) in zip(windows, dreams, strict=True):
+    for window, (_, _, over, _) in zip(windows, dreams, strict=True):
         first = int(over.float().argmax()) if over.any() else None
         near = window.ends and first is not None and first >= len(over) - 1 - _NEAR
         right += near

@@ -159,6 +159,7 @@ def write_report(
 _CARDS = {
     "state_r2_mean": "R² of what is observed, read in real pictures",
     "state_r2_mean_at_25": "R² of what is observed, along 25 dreamed steps",
+    "picture_r2_mean_at_25": "R² of what its pictures show, along 25 dreamed steps",
     "reward_r2_at_25": "R² of rewards, along 25 dreamed steps",
     "termination_f1": "F1 of ends, foretold within two steps",
 }

@@ -58,7 +58,7 @@ WORLDS = {
         {_SAC} --timesteps 80000 --out outside --env CosmosReal-v0
         {_JUDGED}""",
 }
-_SHOWN = ("carry_r2_min", "state_r2_mean", "state_r2_min", "reward_r2_at_25", "termination_f1")
+_SHOWN = ("carry_r2_min", "state_r2_mean", "state_r2_min", "picture_r2_mean_at_25", "reward_r2_at_25", "termination_f1")
 
 
 def run(world: str, seed: int, folder: Path) -> dict[str, float]:
