@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .borders import ours
-from .dynamics.network import DynamicsNetwork, history_of
+from .dynamics.network import DynamicsNetwork, history_of, observed_of
 from .perception.readout import Located, Readout
 from .precision import Compile, FastModule, Precision
 from .protocols import Prediction
@@ -39,7 +39,7 @@ class _Step(nn.Module):
         self.dynamics, self.readout = dynamics, readout
 
     def forward(self, latents: Tensor, frames: Tensor, actions: Tensor, noise: Tensor | None = None) -> Dreamed:
-        """Latents (n, C, h, w), which of them are each dream's context (b, K), scaled actions (b, (H + 1) A), noise."""
+        """Latents (n, C, h, w), which of them are each dream's context (b, K), what else is shown (b, .), and noise."""
         inputs: tuple[Tensor | None, ...] = latents[frames], actions
         if noise is not None:  # after the target, which only training has
             inputs = (*inputs, None, noise)
@@ -66,6 +66,7 @@ class DreamEngine:
         network: What a step computes, as it is called.
         noise_dim: Dimensions of the noise that a stochastic network takes, Z; 0 for any other.
         past: The last H scaled actions of every dream, oldest first, (B, H, A); 0 where none is known.
+        observed: What is observed in every dream, normalised, where the dynamics is told, (B, D).
 
     Raises:
         ValueError: If an argument is none of these.
@@ -101,6 +102,9 @@ class DreamEngine:
         self._frames = self._rows(torch.arange(length, device=device))  # rows of each dream's context, oldest first
         self._clock = torch.zeros((), dtype=torch.int64, device=device)  # steps so far
         self.past = no_past(world_model).repeat(num_dreams, 1, 1)
+        self._heads = world_model.perception.heads if observed_of(world_model.dynamics) else None
+        self.observed = torch.zeros(num_dreams, observed_of(world_model.dynamics), device=device)
+        self._begun = None if starts is None or self._heads is None else self._read(starts.to(device).float())
 
     @property
     @ours
@@ -146,6 +150,8 @@ class DreamEngine:
         if past is not None and past.shape[1] < history:
             raise ValueError(f"expected the last {history} actions that led to each context, got {past.shape[1]}")
         self.past[slots] = 0.0 if past is None else past[:, past.shape[1] - history :].to(self.past)
+        if self._heads is not None:
+            self.observed[slots] = self._read(context.to(self._latents), past)
 
     @ours
     def restart(self, which: Tensor, choice: Tensor) -> None:
@@ -158,6 +164,13 @@ class DreamEngine:
         rows = choice.unsqueeze(1) * self._length + torch.arange(self._length, device=choice.device)
         self._frames.copy_(torch.where(which.unsqueeze(1), rows, self._frames))
         self.past.masked_fill_(which.view(-1, 1, 1), 0.0)
+        if self._begun is not None:
+            self.observed.copy_(torch.where(which.unsqueeze(1), self._begun[choice], self.observed))
+
+    def _read(self, contexts: Tensor, past: Tensor | None = None) -> Tensor:
+        """What is observed, normalised, (n, D), in contexts (n, K, C, h, w) that actions (n, m, A) have led through."""
+        assert self._heads is not None
+        return self._heads.read(self._heads.remember(contexts, past))
 
     @ours
     def step(self, actions: Tensor, noise: Tensor | None = None) -> Dreamed:
@@ -184,14 +197,17 @@ class DreamEngine:
                 f"expected noise of shape {(self.num_dreams, self.noise_dim)}, got {tuple(noise.shape)}"
                 f"{'' if self.noise_dim else ': this dynamics is deterministic'}"
             )
-        known = torch.cat([self.past, self.world_model.perception.scale_actions(actions).unsqueeze(1)], dim=1)
-        inputs = [self._frames, known.flatten(1)]
+        scaled = self.world_model.perception.scale_actions(actions)
+        known = torch.cat([self.past, scaled.unsqueeze(1)], dim=1)
+        inputs = [self._frames, torch.cat([known.flatten(1), self.observed], dim=1)]
         inputs += [] if noise is None else [noise]
         dreamed = _joined([self.network(self._latents, *(each[piece] for each in inputs)) for piece in self._pieces])
         rows = self._rows(self._clock % self._length)
         self._latents.index_copy_(0, rows, dreamed.latent)
         self._frames.copy_(torch.cat([self._frames[:, 1:], rows.unsqueeze(1)], dim=1))
         self.past.copy_(known[:, 1:])
+        if self._heads is not None:
+            self.observed.copy_(self._heads.carried(self.observed, scaled))
         self._clock += 1
         return dreamed
 

@@ -29,6 +29,7 @@ from .borders import ours, own_draws
 from .contexts import Contexts
 from .data.dataset import EpisodeDataset
 from .dynamics import DYNAMICS, DynamicsNetwork
+from .dynamics.network import observed_of
 from .error_bound import FILE, ErrorBound, ErrorBoundConfig
 from .perception import BundleError, Perception
 from .perception.readout import Located
@@ -81,6 +82,11 @@ class WorldModel(nn.Module):
         if dynamics.channels != perception.tokenizer.channels:
             raise BundleError(
                 f"the dynamics has {dynamics.channels} latent channels, the tokenizer {perception.tokenizer.channels}"
+            )
+        tells = 0 if perception.heads is None else perception.heads.tells
+        if observed_of(dynamics) not in (0, tells):
+            raise BundleError(
+                f"the dynamics is told {observed_of(dynamics)} observed components, the heads tell {tells}"
             )
         if dynamics.action_dim not in (0, scene.action_dim):
             raise BundleError(

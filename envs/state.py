@@ -44,7 +44,8 @@ class WithState:
 
         Returns:
             Copies on the model's device: "context", normalised latents (n, K, C, h, w), and "past", the scaled actions
-            that led there, as far as the dynamics sees them, (n, H, A); "key" and "episode", (n,),
+            that led there, as far as the dynamics sees them, (n, H, A); "observed", what it is told, normalised,
+            (n, D), where it is; "key" and "episode", (n,),
             which all random numbers follow from; "ended" (n,); "bundle" (n,), by which another bundle's state is
             recognised; and what the task remembers, as "task.steps" and "task.goals".
 
@@ -105,6 +106,7 @@ class WithState:
         """What a step changes, a row for each dream; all but context and bundle are the very tensors it writes into."""
         bundle = torch.full_like(self._keys, self._bundle)
         own = {"context": self.engine.context, "past": self.engine.past, "key": self._keys}
+        own |= {"observed": self.engine.observed} if self.engine.observed.shape[1] else {}
         own |= {"episode": self._episodes, "ended": self._done}
         return {**own, "bundle": bundle, **{_OF_TASK + name: value for name, value in self.task.remembered.items()}}
 

@@ -74,7 +74,8 @@ class FitDynamics:
         grow: What of a ResNet-Rollout's shape to enlarge first, with `init`: `blocks`, `history` or `context_length`.
             It predicts the same at first.
         model: Which dynamics model, where a new one is made (without `init`).
-        dynamics: Shape of a new "resnet_rollout". `action_dim` (if above 0) and `channels` follow the data.
+        dynamics: Shape of a new "resnet_rollout". `action_dim` and `observed` (if above 0) and `channels` follow the
+            data.
         probabilistic_plus: Shape of a new "probabilistic_plus".
         unet: Shape of a new "unet".
         fit: The training recipe.
@@ -205,6 +206,9 @@ class FitDynamics:
         """An untrained model for what `sight` sees; a shape with actions takes as many as the scene has."""
         actions = sight.scene.action_dim if self.shape.action_dim else 0
         shape = dataclasses.replace(self.shape, channels=sight.tokenizer.channels, action_dim=actions)
+        if isinstance(shape, ResNetRolloutConfig):
+            tells = 0 if sight.heads is None else sight.heads.tells
+            shape = dataclasses.replace(shape, observed=tells if shape.observed else 0)
         must_be_buildable(shape, lambda: DYNAMICS[self.model][0](shape))
         return DYNAMICS[self.model][0](shape)
 

@@ -24,6 +24,7 @@ class DynamicsNetwork(nn.Module):
         channels: Latent channels, C.
         action_dim: Action dimensions, A; 0 for one that ignores actions.
         history: Earlier actions that it sees beside the current one, H, less than K.
+        observed: Components of an environment's observation that it is told before every step, D; 0 for none.
         noise_dim: Dimensions of the noise that a stochastic one takes, Z; 0 for any other.
         in_projection: Its first layer.
     """
@@ -33,6 +34,7 @@ class DynamicsNetwork(nn.Module):
     channels: int
     action_dim: int
     history: int = 0
+    observed: int = 0
     noise_dim: int = 0
     in_projection: nn.Conv2d
     __call__: Callable[..., Prediction]
@@ -53,6 +55,23 @@ def history_of(dynamics: nn.Module) -> int:
     return int(getattr(dynamics, "history", 0))
 
 
+def observed_of(dynamics: nn.Module) -> int:
+    """D of a network, which may know of none."""
+    return int(getattr(dynamics, "observed", 0))
+
+
+def inputs_along(dynamics: nn.Module, actions: Tensor, told: Tensor | None = None) -> Tensor:
+    """What a dynamics is shown beside latents at each of T steps, (B, T, (H + 1) A + D).
+
+    Args:
+        dynamics: The network.
+        actions: Scaled, of the steps and of the H before them, (B, H + T, A).
+        told: Normalised observations before each step, (B, T, D), for a network that is told any.
+    """
+    steps = with_history(actions, history_of(dynamics))
+    return steps if told is None else torch.cat([steps, told], dim=2)
+
+
 def input_planes(
     model: DynamicsNetwork, context: Tensor, action: Tensor, patch: int = 1, coordinates: bool = False
 ) -> Tensor:
@@ -61,7 +80,7 @@ def input_planes(
     Args:
         model: The network, for its `context_length`, `channels`, `action_dim` and the type of its `in_projection`.
         context: (B, K, C, h, w).
-        action: (B, (H + 1) A); ignored when the model's A is 0.
+        action: What else it sees, (B, (H + 1) A + D); ignored when the model's A is 0.
         patch: Cells are gathered in patch x patch blocks.
         coordinates: Add a plane of rows and one of columns, in [-1, 1].
 

@@ -29,6 +29,8 @@ class ResNetRolloutConfig:
         action_dim: Action dimensions, A; 0 ignores actions, as in the report.
         history: Earlier actions that it sees beside the current one, H, less than K. One where an action is to be seen
             a frame later only: in simulators that move things before they push them (explicit Euler), with latency.
+        observed: Components of an observation that it is told before every step, D. Where observations are carried on
+            (`HeadsConfig.carries`), so that pictures follow them.
         width: Feature channels.
         blocks: Residual blocks.
         dropout: Dropout inside the blocks.
@@ -46,6 +48,7 @@ class ResNetRolloutConfig:
     context_length: int = 4
     action_dim: int = 0
     history: int = 0
+    observed: int = 0
     width: int = 64
     blocks: int = 4
     dropout: float = 0.1
@@ -145,11 +148,12 @@ class ResNetRollout(DynamicsNetwork):
         super().__init__()
         self.config: ResNetRolloutConfig = config
         self.channels, self.action_dim = config.channels, config.action_dim
-        self.context_length, self.history = config.context_length, config.history
+        self.context_length, self.history, self.observed = config.context_length, config.history, config.observed
         if not 0 <= config.history < config.context_length:
             raise ValueError(f"history must be at least 0 and less than context_length, got {config.history}")
         cell = config.channels * config.patch**2
-        inputs = config.context_length * cell + (config.history + 1) * config.action_dim + 2 * config.coordinates
+        inputs = config.context_length * cell + (config.history + 1) * config.action_dim + config.observed
+        inputs += 2 * config.coordinates
         self.in_projection = nn.Conv2d(inputs, config.width, 3, padding=1)
         self.in_norm: nn.Module
         blocks: list[nn.Module]
@@ -172,8 +176,8 @@ class ResNetRollout(DynamicsNetwork):
 
         Args:
             context: The last K normalised latents, oldest first, (B, K, C, h, w).
-            action: The action that leads to the next frame, after the H before it, scaled to [-1, 1], (B, (H + 1) A);
-                ignored when A is 0.
+            action: The action that leads to the next frame, after the H before it, scaled to [-1, 1], and what is
+                observed before it, normalised, (B, (H + 1) A + D); ignored when A is 0.
         """
         patch, channels = self.config.patch, self.channels
         x = input_planes(self, context, action, patch, self.config.coordinates)
@@ -271,10 +275,12 @@ def to_seed_state_dict(model: ResNetRollout) -> dict[str, Tensor]:
         ValueError: If the model uses an option that the report's network does not have.
     """
     config = model.config
-    if config != replace(config, action_dim=0, history=0, norm="group", blend=False, coordinates=False, patch=1):
+    if config != replace(
+        config, action_dim=0, history=0, observed=0, norm="group", blend=False, coordinates=False, patch=1
+    ):
         raise ValueError(
-            "only action_dim=0, history=0, norm='group', blend=False, coordinates=False, patch=1 exist in the report's "
-            "network"
+            "only action_dim=0, history=0, observed=0, norm='group', blend=False, coordinates=False, patch=1 exist in "
+            "the report's network"
         )
     unfolded = {}
     for name, tensor in model.state_dict().items():

@@ -81,6 +81,7 @@ class Heads(nn.Module):
     Attributes:
         remembered: Numbers that are remembered of a frame, E': its embedding, the action that led there, and what is
             carried on from there.
+        tells: Components of an observation that are carried on, and that a dynamics may be told: D or 0.
     """
 
     mean: Tensor
@@ -113,7 +114,8 @@ class Heads(nn.Module):
         self.convolutions = nn.Sequential(*layers)
         self.to_embedding = nn.Linear(config.width * rows * columns, config.embedding)
         self._shown = config.embedding + config.acts * config.actions
-        self.remembered = self._shown + config.carries * config.observed
+        self.tells = config.carries * config.observed
+        self.remembered = self._shown + self.tells
         wide = config.frames * self._shown
         self.observation = _mlp(wide, config.hidden, config.observed) if config.observed else None
         wide = config.observed + config.actions
@@ -183,6 +185,19 @@ class Heads(nn.Module):
         assert self.carry is not None
         change: Tensor = self.carry(torch.cat([before, actions.to(before)], dim=1))
         return (before + change).clamp(-_FARTHEST, _FARTHEST)
+
+    def told(self, contexts: Tensor, past: Tensor | None, actions: Tensor) -> Tensor:
+        """Normalised observations before each of T steps, (B, T, D): read at first, then carried on.
+
+        Args:
+            contexts: Before the first step, as of `remember`, and so is the next.
+            past: See there.
+            actions: Scaled actions of the steps, (B, T, A).
+        """
+        found = [self.read(self.remember(contexts, past))]
+        for step in range(actions.shape[1] - 1):
+            found.append(self.carried(found[-1], actions[:, step]))
+        return torch.stack(found, dim=1)
 
     def read(self, memory: Tensor) -> Tensor:
         """What the pictures of the newest frames (B, F, E') alone tell, as normalised observations (B, D)."""

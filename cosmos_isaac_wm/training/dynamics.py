@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..borders import training_mode
 from ..data.windows import EncodedEpisodes
-from ..dynamics.network import history_of, with_history
+from ..dynamics.network import history_of, inputs_along, observed_of
 from ..perception import Perception
 from ..precision import autocast, why
 from ..storage.checkpoint import Stateful
@@ -141,7 +141,7 @@ class _Trainer:
     def _compiled(self) -> nn.Module:
         """The network as updates call it."""
         context, network = self._dreams.context, self._dynamics
-        wide = (self._dreams.history + 1) * self._perception.action_low.numel()
+        wide = (self._dreams.history + 1) * self._perception.action_low.numel() + observed_of(network)
         action = context.new_zeros(len(context), wide)
         example = (context, action, context[:, -1]) if takes_truth(network) else (context, action)
         return compiled(network, example, self._config.precision)
@@ -238,7 +238,10 @@ def self_fed_loss(
     device = processes.device
     truth, context = dreams.targets(steps), dreams.context
     scaled = perception.scale_actions(truth.actions) * truth.known.unsqueeze(2)
-    actions = with_history(scaled, dreams.history)
+    told = None
+    if observed_of(model) and perception.heads is not None:  # the truth: pictures learn to follow it
+        told = perception.heads.normalised(truth.observed[:, :-1])
+    actions = inputs_along(model, scaled, told)
     judge: Judge | None = None
     with autocast(config.precision, device):
         if perception.readout is not None and truth.positions.shape[2]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..borders import ours, training_mode
 from ..data.windows import EncodedEpisodes
-from ..dynamics.network import history_of, with_history
+from ..dynamics.network import history_of, inputs_along, observed_of
 from ..error_bound import LEVEL, ErrorBound, ErrorBoundConfig, enough, read_of
 from ..perception import Perception
 from .optimizer import descend
@@ -185,9 +185,12 @@ def _follow(
     length, history = int(dynamics.context_length), history_of(dynamics)  # type: ignore[arg-type]
     context = part.latents[:, :length].to(device).float()
     scaled = scaled_actions(perception, part)
-    followed = with_history(scaled[:, length - 1 - history : length - 1 + steps], history)
     heads = perception.heads if unit_of(perception, part) == "std" else None
     memory = None if heads is None else heads.remember(context, scaled[:, : length - 1])
+    told = None
+    if observed_of(dynamics) and heads is not None:
+        told = heads.told(context, scaled[:, : length - 1], scaled[:, length - 1 : length - 1 + steps])
+    followed = inputs_along(dynamics, scaled[:, length - 1 - history : length - 1 + steps], told)
     seen = [read_of(perception.locate(context[:, -1])) if memory is None else heads.observe(memory)]  # type: ignore[union-attr]
     errors = []
     for step in range(steps):

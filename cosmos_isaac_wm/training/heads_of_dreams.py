@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..borders import ours
 from ..data.windows import EncodedEpisodes, join
-from ..dynamics.network import history_of, with_history
+from ..dynamics.network import history_of, inputs_along, observed_of
 from ..perception import Perception
 from .heads import HeadsFitConfig, about_as_good, fit_heads, judge_heads
 from .validation import scaled_actions, validate
@@ -110,8 +110,10 @@ def _dreamed(
     latents = part(episodes.latents, frames)
     context = latents[:, :length].float().to(perception.device)
     scaled = scaled_actions(perception, episodes)[rows[:, None], steps]
-    history = history_of(dynamics)
-    actions = with_history(scaled[:, length - 1 - history :], history)
+    told, heads = None, perception.heads
+    if observed_of(dynamics) and heads is not None:
+        told = heads.told(context, scaled[:, : length - 1], scaled[:, length - 1 :])
+    actions = inputs_along(dynamics, scaled[:, length - 1 - history_of(dynamics) :], told)
     for step in range(_HORIZON):
         latent = dynamics(context, actions[:, step]).latent.float()
         context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)

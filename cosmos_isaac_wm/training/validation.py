@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..borders import ours
 from ..data.windows import EncodedEpisodes
-from ..dynamics.network import history_of, with_history
+from ..dynamics.network import history_of, inputs_along, observed_of
 from ..perception import Perception
 from ..perception.tracking import REFERENCE_WIDTH
 
@@ -108,12 +108,14 @@ def _dream(
     """The episodes dreamed from their first frames under scaled actions (E, L - 1, A)."""
     length, device = int(dynamics.context_length), perception.device  # type: ignore[arg-type]
     context = episodes.latents[:, :length].to(device).float()
-    history = history_of(dynamics)
-    followed = with_history(actions[:, length - 1 - history : length - 1 + steps], history)
-    sees, heads = unit_of(perception, episodes) in ("px", "mm"), perception.heads
+    sees, heads, told = unit_of(perception, episodes) in ("px", "mm"), perception.heads, None
+    past, ahead = actions[:, : length - 1], actions[:, length - 1 : length - 1 + steps]
+    if observed_of(dynamics) and heads is not None:
+        told = heads.told(context, past, ahead)
+    followed = inputs_along(dynamics, actions[:, length - 1 - history_of(dynamics) : length - 1 + steps], told)
     memory = None
     if heads is not None and unit_of(perception, episodes) == "std":
-        memory = heads.remember(context, actions[:, : length - 1])
+        memory = heads.remember(context, past)
     positions, off, size = [], [], []  # they stay on the device: a GPU is waited for once, at the end
     for step in range(steps):
         latent = dynamics(context, followed[:, step]).latent.float()

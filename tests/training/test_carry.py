@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from cosmos_isaac_wm.envs import DreamEnv
+from cosmos_isaac_wm.dynamics import ResNetRollout
+from cosmos_isaac_wm.dynamics.network import inputs_along
+from cosmos_isaac_wm.envs import DreamEnv, DreamVectorEnv
+from cosmos_isaac_wm.perception import BundleError
 from cosmos_isaac_wm.perception.heads import HeadsConfig
+from cosmos_isaac_wm.rollout import DreamEngine
 from cosmos_isaac_wm.training import carry
 from cosmos_isaac_wm.training.carry import fit_carry
 from cosmos_isaac_wm.training.heads import HeadsFitConfig, new_heads
+from cosmos_isaac_wm.world_model import WorldModel
 from tests.dots import dot_twin, encoded_dots
 
 CPU, RECIPE = torch.device("cpu"), HeadsFitConfig(updates=3000, batch_size=128)
@@ -92,3 +97,73 @@ def test_a_twin_that_carries_on_observes_what_follows_and_can_be_forked_and_save
     again.reset(seed=0)
     again.set_state(state)
     np.testing.assert_array_equal(again.step(env.action_space.sample() * 0)[0], second)
+
+
+def told_twin():
+    """The dot's twin whose heads carry on and whose dynamics is told, both untrained but alive."""
+    model = dot_twin()
+    model.perception.heads = carrying = model.perception.heads.carrying().requires_grad_(False)
+    torch.manual_seed(2)
+    shape = replace(model.dynamics.config, observed=2)
+    dynamics = ResNetRollout(shape).eval().requires_grad_(False)
+    with torch.no_grad():
+        carrying.carry[-1].bias.copy_(torch.tensor([0.25, -0.25]))
+        dynamics.out_projection.weight.normal_(std=0.1)
+        carrying.outcome[-1].bias[1] = -50.0  # nothing ends
+    return WorldModel(model.perception, dynamics, model.contexts)
+
+
+def test_pictures_follow_what_is_carried_on():
+    model = told_twin()
+    engine, actions = DreamEngine(model, 3, starts=model.contexts.latents.float()), torch.zeros(3, 2)
+    context = model.contexts.latents[:3].float()
+    engine.reset(context)
+    heads = model.perception.heads
+    assert torch.allclose(engine.observed, heads.read(heads.remember(context)), atol=1e-5)
+    first, before = engine.step(actions).latent, engine.observed.clone()
+    engine.reset(context)
+    engine.observed += 1.0
+    assert not torch.allclose(engine.step(actions).latent, first, atol=1e-3)
+    assert torch.allclose(engine.observed, before + 1.0, atol=1e-5)
+    engine.restart(torch.tensor([True, False, False]), torch.tensor([1, 0, 0]))
+    assert torch.allclose(engine.observed[0], heads.read(heads.remember(context))[1], atol=1e-5)
+    assert torch.allclose(engine.observed[1:], before[1:] + 1.0, atol=1e-5)
+
+
+def test_what_is_told_along_is_what_an_engine_tells_its_dynamics():
+    model = told_twin()
+    actions = torch.rand(2, 6, 2, generator=torch.Generator().manual_seed(0))
+    context, heads = model.contexts.latents[:2].float(), model.perception.heads
+    scaled = model.perception.scale_actions(actions)
+    shown = inputs_along(
+        model.dynamics, torch.cat([torch.zeros(2, 1, 2), scaled], dim=1), heads.told(context, None, scaled)
+    )
+    engine, along = DreamEngine(model, 2), context
+    dreamed = engine.open_loop(context, actions)
+    for step in range(6):
+        along = torch.cat([along[:, 1:], model.dynamics(along, shown[:, step]).latent[:, None]], dim=1)
+        assert torch.allclose(dreamed[:, step], along[:, -1], atol=1e-5)
+
+
+def test_a_told_dream_is_forked_and_a_batch_is_its_single_dreams():
+    model = told_twin()
+    env, batch = DreamEnv(model, obs_type="latent"), DreamVectorEnv(2, model, obs_type="latent")
+    env.reset(seed=5)
+    seen = batch.reset(seed=[4, 5])[0]
+    action = np.array([0.5, -1], np.float32)
+    for _ in range(3):
+        one, many = env.step(action)[0], batch.step(np.stack([action, action]))[0]
+        np.testing.assert_allclose(one, many[1], atol=1e-4)
+    state = env.get_state()
+    assert state["observed"].shape == (1, 2)
+    after = env.step(action)[0]
+    env.step(action)
+    env.set_state(state)
+    np.testing.assert_array_equal(env.step(action)[0], after)
+    assert not np.allclose(seen[1], after)
+
+
+def test_a_told_dynamics_needs_heads_that_tell():
+    model = dot_twin()
+    with pytest.raises(BundleError, match="is told 2 observed components, the heads tell 0"):
+        WorldModel(model.perception, ResNetRollout(replace(model.dynamics.config, observed=2)), model.contexts)

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cosmos_isaac_wm.contexts import Contexts
 from cosmos_isaac_wm.dynamics import ResNetRollout, to_seed_state_dict
-from cosmos_isaac_wm.dynamics.network import history_of
+from cosmos_isaac_wm.dynamics.network import history_of, observed_of
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.precision import FastModule
 from cosmos_isaac_wm.protocols import Prediction
@@ -97,7 +97,7 @@ def draw_actions(model: WorldModel, batch: int, seed: int) -> NDArray[np.float32
 def bare_forward(network: FastModule, model: WorldModel, context: Tensor, actions: NDArray[np.float32]) -> Subject:
     """A call of nothing but a dynamics network, on contexts (B, K, C, h, w) and actions (B, A)."""
     scaled = model.perception.scale_actions(torch.from_numpy(actions).to(context.device))
-    scaled = scaled.repeat(1, history_of(model.dynamics) + 1)
+    scaled = _shown(model, scaled)
 
     @torch.no_grad()
     def call() -> None:
@@ -106,12 +106,18 @@ def bare_forward(network: FastModule, model: WorldModel, context: Tensor, action
     return call
 
 
+def _shown(model: WorldModel, actions: Tensor) -> Tensor:
+    """Actions (B, A) as if nothing else had been done before, and an average observed, (B, (H + 1) A + D)."""
+    steps = actions.repeat(1, history_of(model.dynamics) + 1)
+    return torch.cat([steps, steps.new_zeros(len(steps), observed_of(model.dynamics))], dim=1)
+
+
 def count_flops(model: WorldModel, actions: NDArray[np.float32]) -> int:
     """Floating point operations of one forward pass."""
     latents = model.contexts.latents[:1].float().to(model.device)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         led = torch.from_numpy(actions[:1]).to(model.device)
-        model.dynamics(latents, led.repeat(1, history_of(model.dynamics) + 1))
+        model.dynamics(latents, _shown(model, led))
     return int(counter.get_total_flops()) * len(actions)
 
 
