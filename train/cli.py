@@ -31,6 +31,7 @@ COMMANDS = {
     "collect": "collect episodes from the real simulator",
     "import-isaac": "turn a recording of Isaac Lab's RecorderManager into a dataset",
     "import-lerobot": "turn a LeRobotDataset v3 into a dataset",
+    "import-seed": "make a bundle of the report's checkpoint and a Cosmos tokenizer",
     "export-lerobot": "write a dataset as a LeRobotDataset v3",
     "fit-tokenizer": "train the embedded tokenizer and the readout on datasets",
     "fit-dynamics": "train or refresh the dynamics and write a world model bundle",
