@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from .storage.bundle import BundleError
@@ -63,3 +65,34 @@ class Contexts:
                 f"{folder / name} holds no start contexts as they should be; copy or fit the bundle again"
             )
         return contexts
+
+
+def windows(
+    clips: Sequence[Tensor], length: int, count: int, kind: str, positions: Sequence[Tensor] | None = None
+) -> Contexts:
+    """Contexts that lie evenly over clips of latents.
+
+    Args:
+        clips: Normalised latents, oldest first, (T, C, h, w) each.
+        length: Of a context, K.
+        count: How many at most.
+        kind: Of them all.
+        positions: Of N markers in every clip, (T, N, 2); there are no markers when not given.
+
+    Raises:
+        ValueError: If no clip is long enough.
+    """
+    every = [(row, first) for row, clip in enumerate(clips) for first in range(len(clip) - length + 1)]
+    if not every:
+        longest = max(map(len, clips), default=0)
+        raise ValueError(f"a dream starts from {length} frames in a row, and the longest clip has {longest}")
+    chosen = [every[index] for index in torch.linspace(0, len(every) - 1, min(count, len(every))).long().tolist()]
+    known = [torch.zeros(len(clip), 0, 2) for clip in clips] if positions is None else positions
+    return Contexts(
+        latents=torch.stack([clips[row][first : first + length] for row, first in chosen]).half(),
+        positions=torch.stack([known[row][first : first + length] for row, first in chosen]),
+        states=torch.zeros(len(chosen), 0, dtype=torch.float64),
+        episodes=torch.tensor([row for row, _ in chosen]),
+        starts=torch.tensor([first for _, first in chosen]),
+        kinds=[kind] * len(chosen),
+    )

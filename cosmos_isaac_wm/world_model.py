@@ -206,7 +206,7 @@ class WorldModel(nn.Module):
 
         Args:
             name: A shipped bundle ("default", of MuJoCo's pictures, "isaac", of Isaac Lab's, or "pendulum", a twin), a
-                folder, or "hf://owner/repository" on the Hugging Face hub.
+                folder, or "hf://owner/repository" on the Hugging Face hub, "hf://owner/repository@revision" to pin one.
             device: "auto" takes a GPU if there is one.
 
         Raises:
@@ -268,8 +268,8 @@ def _dynamics(described: _Network, folder: Path) -> DynamicsNetwork:
     return dynamics
 
 
-def model_card(model: WorldModel) -> str:
-    """The README of a bundle, from its real figures."""
+def model_card(model: WorldModel, name: str = "this/folder") -> str:
+    """The README of a bundle that loads by a name, from its real figures."""
     parameters = sum(p.numel() for p in model.dynamics.parameters())
     lines = [
         f"# World model of {model.scene.name}",
@@ -278,7 +278,7 @@ def model_card(model: WorldModel) -> str:
         f"{model.dynamics.context_length} latents of shape {model.perception.latent_shape}, "
         f"{model.scene.action_dim} action dimensions at {model.scene.control_hz:g} Hz.",
         "",
-        '```python\nmodel = WorldModel.load("this/folder")\ngym.make("CosmosDream-v0", world_model="this/folder")\n```',
+        f'```python\nmodel = WorldModel.load("{name}")\ngym.make("CosmosDream-v0", world_model="{name}")\n```',
         "",
         "## How it was made",
         "",
@@ -293,5 +293,5 @@ def model_card(model: WorldModel) -> str:
         lines += ["Pixels are at 512 scale.", "", "| figure | value |", "|---|---|"]
         lines += [f"| {key} | {value:.4g} |" for key, value in model.metrics.items()]
     else:
-        lines += ["Not evaluated yet: `cosmos-wm evaluate --world-model this/folder --data DIR`."]
+        lines += [f"Not evaluated yet: `cosmos-wm evaluate --world-model {name} --data DIR`."]
     return "\n".join(lines) + "\n"

@@ -31,6 +31,7 @@ COMMANDS = {
     "collect": "collect episodes from the real simulator",
     "import-isaac": "turn a recording of Isaac Lab's RecorderManager into a dataset",
     "import-lerobot": "turn a LeRobotDataset v3 into a dataset",
+    "import-seed": "make a bundle of the report's checkpoint and a Cosmos tokenizer",
     "export-lerobot": "write a dataset as a LeRobotDataset v3",
     "fit-tokenizer": "train the embedded tokenizer and the readout on datasets",
     "fit-dynamics": "train or refresh the dynamics and write a world model bundle",
@@ -42,6 +43,7 @@ COMMANDS = {
     "improve": "collect with an agent, refresh the model, train again; in rounds",
     "benchmark": "measure the speed of the dream",
     "info": "show what a bundle contains",
+    "push": "publish a bundle on the Hugging Face hub",
 }
 
 
@@ -214,10 +216,14 @@ def going_on(where: str) -> None:
     print(f"going on from {where}", file=sys.stderr, flush=True)
 
 
-def first_as(option: str, argv: Sequence[str] | None) -> list[str]:
-    """Arguments, of which the first may stand without its option."""
+def first_as(options: str | Sequence[str], argv: Sequence[str] | None) -> list[str]:
+    """Arguments, of which the first, or the first few, may stand without their options."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return [option, *arguments] if arguments and not arguments[0].startswith("-") else arguments
+    named: list[str] = []
+    for option in [options] if isinstance(options, str) else options:
+        if arguments and not arguments[0].startswith("-"):
+            named += [option, arguments.pop(0)]
+    return named + arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from .atomic import write
-from .hub import HUB, downloaded
+from .hub import HUB, KEPT, downloaded
 from .paths import user_path
 from .structured import content_of
 
@@ -118,16 +118,16 @@ def _digest(path: Path) -> str:
 
 
 def find_bundle(name: str | os.PathLike[str]) -> Path:
-    """The folder of a bundle, by shipped name, path, or "hf://owner/repository".
+    """The folder of a bundle, by shipped name, path, or "hf://owner/repository" ("...@revision" pins one).
 
     Raises:
-        BundleError: If there is none; names the shipped ones.
+        BundleError: If there is none; names the shipped ones, or says what the hub lacks.
     """
     if not isinstance(name, str | os.PathLike):
         raise BundleError(f"a world model is a shipped name, a folder or hf://owner/repository, not {name!r}")
     text = os.fspath(name)
     if text.startswith(HUB):
-        return downloaded(text, error=BundleError)
+        return downloaded(text, error=BundleError, kept=KEPT, holds="config.yaml")
     try:
         if (user_path(text) / "config.yaml").is_file():
             return user_path(text)

@@ -55,8 +55,11 @@ def test_what_lerobot_wrote_is_read(tmp_path):
 
 def test_a_dataset_on_the_hub_is_downloaded(tmp_path, monkeypatch):
     asked = []
+    listed = [path.relative_to(OFFICIAL).as_posix() for path in OFFICIAL.rglob("*")]
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", lambda self, name, **more: listed)
     monkeypatch.setattr(
-        "huggingface_hub.snapshot_download", lambda name, repo_type: asked.append((name, repo_type)) or str(OFFICIAL)
+        "huggingface_hub.snapshot_download",
+        lambda name, repo_type, **more: asked.append((name, repo_type)) or str(OFFICIAL),
     )
     argv = ["hf://me/mine", "--out", str(tmp_path / "data"), "--cameras", "wrist", "--size", "16"]
     assert import_lerobot.main(argv) == 0
