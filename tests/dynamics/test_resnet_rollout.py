@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cosmos_isaac_wm.dynamics import ResNetRollout, ResNetRolloutConfig, load_seed_checkpoint, to_seed_state_dict
+from cosmos_isaac_wm.dynamics import (
+    ResNetRollout,
+    ResNetRolloutConfig,
+    grown,
+    load_seed_checkpoint,
+    to_seed_state_dict,
+)
 from cosmos_isaac_wm.protocols import Dynamics
 
 
@@ -200,3 +206,32 @@ def test_dropout_drops_its_share_evenly_and_keeps_the_mean(memory_format):
     torch.manual_seed(0)
     assert torch.equal(dropout(x), dropped)
     assert torch.equal(dropout.eval()(x), x)
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_a_grown_network_predicts_the_same_and_can_learn_more(patch):
+    torch.manual_seed(0)
+    shape = ResNetRolloutConfig(action_dim=2, observed=3, width=16, blocks=2, dropout=0.0, norm="layer", patch=patch)
+    small = ResNetRollout(shape)
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.normal_(std=0.1)
+    large = grown(small, {"blocks": 3, "history": 1, "context_length": 6})
+    context, shown = torch.randn(2, 6, 16, 8, 8), torch.randn(2, 7)  # an action, the newest, three that are observed
+    predicted = large(context, shown).latent
+    assert torch.allclose(predicted, small(context[:, 2:], shown[:, 2:]).latent, atol=1e-5)
+    predicted.square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in large.blocks[2].second.parameters())
+
+
+@pytest.mark.parametrize(
+    ("config", "larger", "words"),
+    [
+        (ResNetRolloutConfig(norm="layer"), {"width": 96}, "grows in .*, not in 'width'"),
+        (ResNetRolloutConfig(norm="layer"), {"blocks": 2}, "grows only: blocks is 4 already, got 2"),
+        (ResNetRolloutConfig(), {"blocks": 6}, "not in 'blocks'"),
+    ],
+)
+def test_what_cannot_grow_is_said(config, larger, words):
+    with pytest.raises(ValueError, match=words):
+        grown(ResNetRollout(config), larger)
