@@ -3,7 +3,8 @@
 The dreams give the rate, and the starts that were played in both worlds say how far that is off (PPI++, Angelopoulos,
 Duchi, Zrnic, arXiv 2311.01453; how much the dreams count is chosen by how well they agree). Its interval is a normal
 approximation, which holds far too rarely where few episodes nearly all succeed: of ten at a rate of 0.98 in one of
-seven cases instead of nine in ten. So a pair of each of the four outcomes is added, as Agresti and Coull do.
+seven cases instead of nine in ten. So a pair of each of the four outcomes is added, as Agresti and Coull do, once with
+and once without as many in proportion to the other dreams; both intervals joined hold often enough where one does not.
 """
 
 from __future__ import annotations
@@ -65,7 +66,13 @@ def real_interval(real: Sequence[bool], dream: Sequence[bool], level: float = 0.
         )
     true, dreamed = np.asarray(real, float), np.asarray(dream, float)
     paired = np.concatenate([np.column_stack([true, dreamed[: len(true)]]), _ADDED])
-    low, high = ppi_mean_ci(paired[:, 0], paired[:, 1], dreamed[len(true) :], alpha=1 - level)
-    low, high = (float(np.clip(np.ravel(end)[0], 0.0, 1.0)) for end in (low, high))
-    alone = stats.binomtest(int(true.sum()), len(true)).proportion_ci(level, method="wilson")
-    return RealInterval(low, high, (high - low) / float(alone.high - alone.low))
+    alone, share = dreamed[len(true) :], len(_ADDED) / len(true)
+    added = np.repeat([0.0, 1.0], round(share * len(alone) / 2))  # as many in proportion
+    ends = [
+        float(np.ravel(end)[0])
+        for others in (alone, np.concatenate([alone, added]))
+        for end in ppi_mean_ci(paired[:, 0], paired[:, 1], others, alpha=1 - level)
+    ]
+    low, high = max(0.0, min(ends)), min(1.0, max(ends))
+    plain = stats.binomtest(int(true.sum()), len(true)).proportion_ci(level, method="wilson")
+    return RealInterval(low, high, (high - low) / float(plain.high - plain.low))
