@@ -117,7 +117,18 @@ def record_episodes(
     """
     tables = _tables(sim, jobs[0].kind, count, (size, size))
     driver = load_agent(world_model, agent) if isinstance(agent, str) else agent
-    takes = [_Take(job, explore, driver) for job in jobs]
+    return record_on(tables, jobs, explore, driver, count)
+
+
+def record_on(
+    tables: Tables,
+    jobs: Sequence[Job],
+    explore: float = 0.0,
+    agent: tuple[WorldModel, Agent] | None = None,
+    count: int = 1,
+) -> list[Episode]:
+    """`record_episodes` on tables of the caller's, for example of another world."""
+    takes = [_Take(job, explore, agent) for job in jobs]
     steps = jobs[0].steps
 
     def look() -> None:

@@ -21,6 +21,7 @@ from cosmos_isaac_wm.policies.env_recording import new_predict
 from cosmos_isaac_wm.policies.recording import check_drawing
 from cosmos_isaac_wm.policies.transfer import (
     BothWorlds,
+    Played,
     Source,
     Start,
     Worlds,
@@ -31,6 +32,7 @@ from cosmos_isaac_wm.policies.transfer import (
     table,
     transfer_figures,
 )
+from cosmos_isaac_wm.policies.transfer.prediction_powered import FEWEST, must_be_installed
 from cosmos_isaac_wm.policies.transfer.sources import identity, known_goal
 from cosmos_isaac_wm.policies.transfer.twins import TWINS, Twins, new_world, play_twin, twin_figures, twin_table
 from cosmos_isaac_wm.sims.tables import new_tables
@@ -59,6 +61,11 @@ class Transfer:
             bundle's data came from when not given. Of the twin of a foreign environment its name, "module:Name-v0",
             where Gymnasium does not know it by itself.
         episodes: Of each policy in each world.
+        real_episodes: Of each policy in the real simulator, from the first of the starts; as many as dreamed when not
+            given. Few real and many dreamed episodes make one interval of the real success rate (prediction-powered
+            inference, extra `ppi`); with 0 the dream alone speaks, and says where it is not to be believed.
+        max_error: Metres that the object may be off where a dreamed success is believed without a real episode; two
+            radii of the goal when not given.
         filmed: The policy in the video; the first agent when not given.
         seed: Of starts and goals, random actions and planners.
         ray: Play on the processors of a Ray cluster instead of here: "auto" for the one that this machine is a node
@@ -70,6 +77,8 @@ class Transfer:
     world_model: str = "default"
     real: str | None = None
     episodes: int = 100
+    real_episodes: int | None = None
+    max_error: float | None = None
     filmed: str | None = None
     seed: int = 0
     ray: str | None = None
@@ -77,6 +86,7 @@ class Transfer:
     def run(self) -> dict[str, float]:
         """Play every policy that was not played before, and show how they do; its figures."""
         model = WorldModel.load(self.world_model, "auto" if self.ray is None else "cpu")
+        self._check_real_episodes(model)
         if model.scene.environment is not None:
             return self._twins(model)
         worlds = Worlds(model, self.real or own_simulator(model))
@@ -88,13 +98,26 @@ class Transfer:
             holding(self.out),
         ):
             settings = {"world_model": model.fingerprint(), "episodes": self.episodes, "seed": self.seed}
-            apart = {"real": worlds.simulator} if worlds.simulator != "mujoco" else {}
+            apart: dict[str, object] = {"real": worlds.simulator} if worlds.simulator != "mujoco" else {}
+            apart |= {} if self.real_episodes is None else {"real_episodes": self.real_episodes}
             claim(self.out / "transfer.json", settings | apart)
             env = RealEnv(model, simulator=worlds.simulator)
             starts = draw_starts(env, self.episodes, self.seed)
             env.close()
             rows = self._played(sources, worlds, starts, executor)
             return self._shown(rows, sources, worlds, starts)
+
+    def _check_real_episodes(self, model: WorldModel) -> None:
+        """Refuse now what no interval can be made of."""
+        count = self.real_episodes
+        if count is None:
+            return
+        if model.scene.environment is not None:
+            raise ValueError("--real_episodes needs the same starts in both worlds, which a twin does not have")
+        if count and not FEWEST <= count < self.episodes:
+            raise ValueError(f"--real_episodes is 0, or from {FEWEST} to below --episodes {self.episodes}, not {count}")
+        if count:
+            must_be_installed()
 
     def _twins(self, model: WorldModel) -> dict[str, float]:
         """Play every policy in the twin of a foreign environment, and in that, and show how they do."""
@@ -130,12 +153,14 @@ class Transfer:
     ) -> dict[str, float]:
         """Table, drawing and film; the figures."""
         figures = transfer_figures(rows, sources)
-        text = table(rows, figures)
+        most = 2 * worlds.model.scene.goal_radius if self.max_error is None else self.max_error
+        text = table(rows, figures, most)
         write(self.out / "transfer.md", text + "\n")
         print(text)
-        draw(self.out / "transfer.png", rows)
-        self._film(sources, worlds, starts)
-        print(f"\ntransfer.md, transfer.png and the episodes in {self.out.resolve()}")
+        if self.real_episodes != 0:
+            draw(self.out / "transfer.png", rows)
+            self._film(sources, worlds, starts)
+        print(f"\ntransfer.md and everything else in {self.out.resolve()}")
         return figures
 
     def _names(self, model: WorldModel) -> list[str]:
@@ -157,11 +182,13 @@ class Transfer:
         missing = {name: source for name, source in sources.items() if not files[name].exists()}
         if len(missing) < len(sources):
             cli.going_on(f"{len(sources) - len(missing)} of {len(sources)} policies, played before, in {self.out}")
-        play_all(missing, worlds, starts, self.seed, executor, keep)
+        play_all(missing, worlds, starts, self.seed, executor, keep, self.real_episodes)
         rows = {name: read(file, _Stored) for name, file in files.items()}
         for name, row in rows.items():
-            counts = {len(values) for played in (row.dream, row.real) for values in vars(played).values()}
-            if len(counts) != 1 or 0 in counts:
+            counts = _counts(row.dream)
+            if self.real_episodes is None:
+                counts |= _counts(row.real)
+            if len(counts) != 1 or 0 in counts or len(_counts(row.real)) != 1:
                 raise ValueError(f"{files[name]} is damaged: its lists are of lengths {sorted(counts)}; delete it")
         return {name: BothWorlds(row.dream, row.real, row.steps_per_s) for name, row in rows.items()}
 
@@ -183,6 +210,11 @@ class _Stored(BothWorlds):
     """What the file of a policy's episodes holds."""
 
     policy: str = ""
+
+
+def _counts(played: Played) -> set[int]:
+    """How long the lists of episodes are; that of bounds may be empty."""
+    return {len(values) for part, values in vars(played).items() if part != "bound" or values}
 
 
 def _check(worlds: Worlds) -> Callable[[], object]:

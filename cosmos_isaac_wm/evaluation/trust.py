@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,14 +46,18 @@ class Doubted:
 @ours
 def doubted(world_model: WorldModel, dataset: EpisodeDataset, indices: Sequence[int]) -> list[Doubted]:
     """Dream held-out episodes, and compare what is said of the error with it; nothing without an error bound."""
+    if world_model.error_bound is None:
+        return []
+    return doubted_each(world_model, (dataset[i] for i in tqdm(indices, desc="doubt and compare", unit="episode")))
+
+
+@ours
+def doubted_each(world_model: WorldModel, episodes: Iterable[Episode]) -> list[Doubted]:
+    """The same of episodes from anywhere; of those that are long enough and of which the truth is known."""
     bound, first = world_model.error_bound, first_dreamed(world_model)
     if bound is None:
         return []
-    rows = []
-    for index in tqdm(indices, desc="doubt and compare", unit="episode"):
-        episode = dataset[index]
-        if len(episode) >= first:
-            rows.append(_compared(world_model, bound, episode, first))
+    rows = [_compared(world_model, bound, episode, first) for episode in episodes if len(episode) >= first]
     return [row for row in rows if np.isfinite(row.errors).any()]
 
 

@@ -50,10 +50,11 @@ class MujocoTables:
     Args:
         kind: "push" or "slide".
         image_size: Height and width of the pictures.
+        table: Of that kind, for example one of another world; a new one as it is recorded when None.
     """
 
-    def __init__(self, kind: str, image_size: tuple[int, int]):
-        self._table = MujocoTable(kind, image_size)
+    def __init__(self, kind: str, image_size: tuple[int, int], table: MujocoTable | None = None):
+        self._table = table or MujocoTable(kind, image_size)
         self.scene = self._table.scene
 
     def reset(self, seeds: Sequence[int]) -> None:

@@ -67,10 +67,20 @@ def play_both(name: str, source: Source, worlds: Worlds, starts: Sequence[Start]
 
 
 def play_in(
-    world: World, name: str, source: Source, worlds: Worlds, starts: Sequence[Start], seed: int
+    world: World,
+    name: str,
+    source: Source,
+    worlds: Worlds,
+    starts: Sequence[Start],
+    seed: int,
+    real_episodes: int | None = None,
 ) -> PlayedInWorld:
-    """Play a policy in one of both worlds, as `play_both` does."""
+    """Play a policy in one of both worlds, as `play_both` does; in the real one from the first so many starts only."""
     starts = known_goal(source, starts)
+    if world == "real" and real_episodes is not None:
+        starts = starts[:real_episodes]
+    if not starts:
+        return PlayedInWorld(Played())
     env_id, count = ("CosmosDream-v0", len(starts)) if world == "dream" else ("CosmosReal-v0", 1)
     env = worlds.new_env(source, env_id, count)
     policy = new_policy(source, env, seed)

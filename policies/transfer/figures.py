@@ -13,6 +13,7 @@ from ..agent import Agent
 from ..evaluations import EvaluationRow, first_good, read_evaluations
 from .both_worlds import BothWorlds
 from .correlation import correlate, rank_violation
+from .prediction_powered import real_interval
 from .sources import PLANNERS, Source
 
 
@@ -20,12 +21,25 @@ def transfer_figures(rows: Mapping[str, BothWorlds], sources: Mapping[str, Sourc
     """Success rates of every policy, and the headline figures.
 
     Args:
-        rows: The episodes of each policy, by name.
+        rows: The episodes of each policy, by name. Where fewer are real than dreamed, the rate's interval is of both
+            together; where none is real, there are figures of the dream only.
         sources: What each policy is made of, by the same names.
     """
     figures: dict[str, float] = {}
     for name, row in rows.items():
-        figures |= {f"{name}_dream_success": row.dream.rate, f"{name}_real_success": row.real.rate}
+        figures[f"{name}_dream_success"] = row.dream.rate
+        if np.isfinite(row.dream.successful_bound):
+            figures[f"{name}_dream_bound"] = row.dream.successful_bound
+        if row.real.success:
+            figures[f"{name}_real_success"] = row.real.rate
+        if 0 < len(row.real.success) < len(row.dream.success):
+            found = real_interval(row.real.success, row.dream.success)
+            figures |= {f"{name}_real_interval_{end}": getattr(found, end) for end in ("low", "high", "ratio")}
+    ratios = [value for name, value in figures.items() if name.endswith("_real_interval_ratio")]
+    if ratios:
+        figures["real_interval_ratio"] = float(np.mean(ratios))
+    if not all(row.real.success for row in rows.values()):
+        return figures
     figures |= _of_agents(rows, sources)
     planned = [row.real.rate for name, row in rows.items() if sources[name] in PLANNERS]
     if planned:

@@ -29,6 +29,7 @@ def play_all(
     seed: int,
     executor: Executor,
     keep: Callable[[str, BothWorlds], object],
+    real_episodes: int | None = None,
 ) -> None:
     """Play policies from the same starts in both worlds.
 
@@ -39,6 +40,7 @@ def play_all(
         seed: Of the policies' draws.
         executor: What runs the games. The figures are the same whatever it is.
         keep: Takes the episodes of a policy as soon as those of both worlds are there.
+        real_episodes: How many of the starts, the first, are played in reality; all when None.
     """
     games = [Game(name, world) for name in sources for world in WORLDS]
     found: dict[str, dict[World, PlayedInWorld]] = {name: {} for name in sources}
@@ -52,10 +54,18 @@ def play_all(
 
     # Games that are played here show bars of their own.
     with tqdm(total=len(games), desc="transfer", unit="game", disable=isinstance(executor, Here)) as bar:
-        executor.run(partial(_play, sources=dict(sources), worlds=worlds, starts=starts, seed=seed), games, note)
+        play = partial(
+            _play, sources=dict(sources), worlds=worlds, starts=starts, seed=seed, real_episodes=real_episodes
+        )
+        executor.run(play, games, note)
 
 
 def _play(
-    game: Game, sources: Mapping[str, Source], worlds: Worlds, starts: Sequence[Start], seed: int
+    game: Game,
+    sources: Mapping[str, Source],
+    worlds: Worlds,
+    starts: Sequence[Start],
+    seed: int,
+    real_episodes: int | None,
 ) -> PlayedInWorld:
-    return play_in(game.world, game.name, sources[game.name], worlds, starts, seed)
+    return play_in(game.world, game.name, sources[game.name], worlds, starts, seed, real_episodes)

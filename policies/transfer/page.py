@@ -27,12 +27,13 @@ BARS = {
 EXPLOITED = 0.10  # dream success above real success by more than this is exploitation of the model
 
 
-def table(rows: Mapping[str, BothWorlds], figures: Mapping[str, float]) -> str:
+def table(rows: Mapping[str, BothWorlds], figures: Mapping[str, float], most: float = np.inf) -> str:
     """The results as Markdown.
 
     Args:
         rows: The episodes of each policy, by name.
         figures: What follows from them.
+        most: Metres that the object may be off where a dreamed success still counts as one.
     """
     lines = [
         "| policy | success, dream | success, real | return, dream | return, real | final distance, cm | steps |",
@@ -43,9 +44,7 @@ def table(rows: Mapping[str, BothWorlds], figures: Mapping[str, float]) -> str:
         "",
     ]
     for name, row in rows.items():
-        gap = row.dream.rate - row.real.rate
-        if gap > EXPLOITED:
-            lines.append(f"**Exploitation:** {name} succeeds more often in the dream than in reality, by {gap:.2f}.")
+        lines += _words(name, row, figures, most)
         if row.steps_per_s is not None:
             lines.append(f"{name} thinks of {row.steps_per_s:.2f} actions a second.")
     for name, (bar, aim) in BARS.items():
@@ -54,16 +53,35 @@ def table(rows: Mapping[str, BothWorlds], figures: Mapping[str, float]) -> str:
     return "\n".join(lines)
 
 
+def _words(name: str, row: BothWorlds, figures: Mapping[str, float], most: float) -> Iterator[str]:
+    """What has to be said of a policy: its interval, whether it exploits the dream, or may do so."""
+    gap, (low, high) = row.dream.rate - row.real.rate, row.real.rate_interval()
+    if f"{name}_real_interval_low" in figures:
+        low, high, ratio = (figures[f"{name}_real_interval_{end}"] for end in ("low", "high", "ratio"))
+        yield (
+            f"{name}: real success is {low:.2f} to {high:.2f} by {len(row.real.success)} real and "
+            f"{len(row.dream.success)} dreamed episodes, {ratio:.2f} times as wide as by the real ones alone."
+        )
+    if gap > EXPLOITED and row.dream.rate > high:
+        yield f"**Exploitation:** {name} succeeds more often in the dream than in reality, by {gap:.2f}."
+    if not row.real.success and row.dream.successful_bound > most:
+        yield (
+            f"**Doubt:** where {name} succeeds, the dream may be off by {row.dream.successful_bound:.3f} m, more than "
+            f"{most:.3f}; nobody has seen it succeed in reality (--real_episodes)."
+        )
+
+
 def _cells(row: BothWorlds) -> Iterator[str]:
     """A policy's line of the table, without its name."""
     both = (row.dream, row.real)
     for played in both:
         low, high = played.rate_interval()
-        yield f"{played.rate:.2f} ({low:.2f} to {high:.2f})"
+        yield f"{played.rate:.2f} ({low:.2f} to {high:.2f})" if played.success else "not played"
     for played in both:
-        yield _mean_with_interval(played.episode_return)
-    yield " / ".join(f"{100.0 * np.nanmean(played.distance):.1f}" for played in both)
-    yield " / ".join(f"{np.nanmean(played.length):.0f}" for played in both)
+        yield _mean_with_interval(played.episode_return) if played.success else "not played"
+    shown = [played for played in both if played.success]
+    yield " / ".join(f"{100.0 * np.nanmean(played.distance):.1f}" for played in shown)
+    yield " / ".join(f"{np.nanmean(played.length):.0f}" for played in shown)
 
 
 def _mean_with_interval(values: Sequence[float]) -> str:
@@ -77,6 +95,8 @@ def draw(path: str | os.PathLike[str], rows: Mapping[str, BothWorlds]) -> None:
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.8", zorder=0)
     for name, row in rows.items():
+        if not row.real.success:
+            continue
         x, y = row.dream.rate, row.real.rate
         across, along = (np.abs(np.subtract(played.rate_interval(), played.rate)) for played in (row.dream, row.real))
         axes.errorbar(x, y, xerr=across[:, None], yerr=along[:, None], marker="o", capsize=2, label=name)

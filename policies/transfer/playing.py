@@ -33,20 +33,30 @@ class Played:
         episode_return: Sum of rewards.
         distance: Metres from object to goal at the end: true ones in the real simulator, as seen in the dream.
         length: Steps.
+        bound: Metres that the object may be off at the end, as the dream says; none without an error bound.
     """
 
     success: list[bool] = field(default_factory=list)
     episode_return: list[float] = field(default_factory=list)
     distance: list[float] = field(default_factory=list)
     length: list[int] = field(default_factory=list)
+    bound: list[float] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
-        """Share of successes."""
-        return float(np.mean(self.success))
+        """Share of successes; NaN where nothing was played."""
+        return float(np.mean(self.success)) if self.success else np.nan
+
+    @property
+    def successful_bound(self) -> float:
+        """Mean bound of the episodes that succeeded; NaN where none did, or there is no bound."""
+        bounds = [bound for bound, success in zip(self.bound, self.success, strict=False) if success]
+        return float(np.mean(bounds)) if bounds else np.nan
 
     def rate_interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Wilson's confidence interval of the success rate."""
+        """Wilson's confidence interval of the success rate; all rates where nothing was played."""
+        if not self.success:
+            return 0.0, 1.0
         result = stats.binomtest(sum(self.success), len(self.success))
         low, high = result.proportion_ci(level, method="wilson")
         return float(low), float(high)
@@ -90,6 +100,8 @@ def play(
             place = ends[slot].get(key, np.full(2, np.nan))  # nothing where the object was lost
             distance = float(np.linalg.norm(place - start.goal))
             played.note(bool(ends[slot]["is_success"]), float(returns[slot]), distance, int(lengths[slot]))
+            if dream and "error_bound" in ends[slot]:
+                played.bound.append(float(ends[slot]["error_bound"]))
     return played
 
 

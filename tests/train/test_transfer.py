@@ -54,6 +54,27 @@ def test_policies_are_played_in_both_worlds_once(bundle, tmp_path, capsys):
     assert "holds another transfer (episodes 2 instead of 3)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("count", ["3", "30"])
+def test_no_interval_can_be_made_of_too_few_or_too_many_real_episodes(count, bundle, tmp_path, capsys):
+    argv = ["--world_model", str(bundle), "--out", str(tmp_path), "--episodes", "20", "--real_episodes", count]
+    assert transfer.main(argv) == 1
+    assert "--real_episodes is 0, or from 10 to below --episodes 20" in capsys.readouterr().err
+
+
+@pytest.mark.opengl
+def test_few_real_episodes_and_many_dreamed_ones_make_one_interval(bundle, tmp_path):
+    argv = ["--world_model", str(bundle), "--policies", '["random"]', "--episodes", "12"]
+    for count in (10, 0):
+        own = ["--real_episodes", str(count), "--out", str(tmp_path / str(count)), "--json", str(tmp_path / "figures")]
+        for _ in range(2):  # the second reads what is there
+            assert transfer.main([*argv, *own]) == 0
+            found = json.loads((tmp_path / "figures").read_text())
+            assert ("random_real_success" in found) == ("real_interval_ratio" in found) == bool(count)
+        (file,) = (tmp_path / str(count)).glob("episodes_*.json")
+        row = json.loads(file.read_text())
+        assert (len(row["dream"]["success"]), len(row["real"]["success"])) == (12, count)
+
+
 @pytest.mark.opengl
 def test_a_ray_cluster_plays_the_same_games(bundle, tmp_path, ray_cluster, one_thread):
     argv = ["--policies", '["random", "scripted"]', "--world_model", str(bundle), "--episodes", "3"]
