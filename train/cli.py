@@ -37,6 +37,7 @@ COMMANDS = {
     "fit-dynamics": "train or refresh the dynamics and write a world model bundle",
     "evaluate": "measure a bundle on held-out episodes",
     "record": "log the dreamed positions of one episode against its ground truth",
+    "view": "look at a dataset, a bundle's dreams or a recording in Rerun",
     "compare": "train the report's systems beside ours and judge them alike",
     "train-agent": "train a Stable-Baselines3 agent in the dream",
     "transfer": "play policies in the dream and in the real simulator, and compare",
