@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.logger import Logger, make_output_format
+from stable_baselines3.common.logger import KVWriter, Logger, make_output_format
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv
 
+from ..telemetry import track
 from .agent import ALGORITHMS, sb3_policy_kwargs
 
 
@@ -71,4 +73,14 @@ def new_logger(out: Path, done: int) -> Logger:
     """
     formats = ["csv", *(["tensorboard"] if find_spec("tensorboard") else [])]
     suffix = f"_from_{done}" if done else ""  # Stable-Baselines3 begins such files anew
-    return Logger(str(out), [make_output_format(name, str(out), suffix) for name in formats])
+    return Logger(str(out), [*(make_output_format(name, str(out), suffix) for name in formats), _Tracked()])
+
+
+class _Tracked(KVWriter):
+    """Hands numbers on to whoever tracks them."""
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        track({key: float(value) for key, value in key_values.items() if isinstance(value, Real)}, step)
+
+    def close(self) -> None:
+        """Nothing of its own is open."""

@@ -25,6 +25,7 @@ FLOORS = [
         "resizing",
         "storage",
         "executors",
+        "telemetry",
     },
     {"scene"},
     {"perception", "dynamics", "data", "sims", "contexts"},
@@ -53,6 +54,7 @@ ONLY = {
     "borders": set(),
     "executors": set(),
     "spaces": set(),
+    "telemetry": set(),
     "resizing": set(),
 }
 HEAVY_ON_DEMAND = {"minari", "mujoco", "torch"}  # never imported by protocols.py and scene.py

@@ -10,10 +10,12 @@ import errno
 import importlib
 import io
 import itertools
+import json
 import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.resources import files
 from inspect import getdoc
 from pathlib import Path
@@ -25,6 +27,7 @@ from tqdm import tqdm
 from cosmos_isaac_wm.storage.atomic import write_json
 from cosmos_isaac_wm.storage.paths import expanded, user_path
 from cosmos_isaac_wm.storage.structured import check_recipe
+from cosmos_isaac_wm.telemetry import Package, track, tracking
 
 COMMANDS = {
     "demo": "replay held-out episodes in the dream and show the report",
@@ -37,6 +40,7 @@ COMMANDS = {
     "fit-dynamics": "train or refresh the dynamics and write a world model bundle",
     "evaluate": "measure a bundle on held-out episodes",
     "record": "log the dreamed positions of one episode against its ground truth",
+    "view": "look at a dataset, a bundle's dreams or a recording in Rerun",
     "compare": "train the report's systems beside ours and judge them alike",
     "train-agent": "train a Stable-Baselines3 agent in the dream",
     "transfer": "play policies in the dream and in the real simulator, and compare",
@@ -45,6 +49,8 @@ COMMANDS = {
     "info": "show what a bundle contains",
     "push": "publish a bundle on the Hugging Face hub",
 }
+
+TRACKED = ("fit-tokenizer", "fit-dynamics", "evaluate", "train-agent")
 
 
 class Command(Protocol):
@@ -55,6 +61,9 @@ class Command(Protocol):
 
 
 AnyCommand = TypeVar("AnyCommand", bound=Command)
+
+
+_BESIDE = ("config", "json", "track")  # options that are no fields of a command
 
 
 class _Parser(ArgumentParser):
@@ -69,7 +78,7 @@ class _Parser(ArgumentParser):
         return super().parse_args(args, *more, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> Any:  # type: ignore[override]
-        known = sorted({*self.get_defaults(skip_validation=True).keys()} - {"config", "json"})
+        known = sorted({*self.get_defaults(skip_validation=True).keys()} - {*_BESIDE})
         suggestions = [
             f"did you mean {near[0]!r} instead of {wrong!r}{self._file_with(wrong)}?"
             for wrong in re.findall(r"[\"'`]?(?:--)?([A-Za-z_][\w.]*)[\"'`]?", message)
@@ -105,6 +114,10 @@ def parser_for(command: type[Command], name: str, defaults: str | None = None) -
     )
     parser.add_argument("--config", action="config", help="YAML file with any of the options below, or a shipped one")
     parser.add_argument("--json", type=str | None, default=None, help="write the results to this file as flat JSON")
+    if name in TRACKED:
+        told = "hand figures to trackio or Weights & Biases as well; alone: to the one that is installed"
+        option = parser.add_argument("--track", type=Package | None, default=None, help=told)
+        option.nargs, option.const = "?", "auto"
     parser.add_class_arguments(command, as_group=False, sub_configs=False)
     for action in parser._actions:
         if getattr(action, "_typehint", None) is bool:  # `--flag` alone says yes
@@ -124,7 +137,7 @@ def recipe(command: type[AnyCommand], name: str, config: str) -> AnyCommand:
 def _made(command: type[AnyCommand], parser: ArgumentParser, arguments: Namespace) -> AnyCommand:
     """The command of parsed arguments."""
     options = parser.instantiate(arguments).as_dict()
-    return command(**{key: _meant(value) for key, value in options.items() if key not in ("config", "json")})
+    return command(**{key: _meant(value) for key, value in options.items() if key not in _BESIDE})
 
 
 def _meant(value: Any) -> Any:
@@ -188,7 +201,9 @@ def run(command: type[Command], name: str, argv: Sequence[str] | None, defaults:
         print(f"cosmos-wm {name}: {_in_words(error)}{parser.where}", file=sys.stderr)
         return 1
     try:
-        results = made.run()
+        with _tracked(name, arguments):
+            results = made.run()
+            track({f"result/{key}": value for key, value in results.items()})
         if arguments.json is not None and os.environ.get("RANK", "0") == "0":  # of several processes the main one
             write_json(arguments.json, results)
     except KeyboardInterrupt:
@@ -200,6 +215,15 @@ def run(command: type[Command], name: str, argv: Sequence[str] | None, defaults:
         tqdm.write(f"cosmos-wm {name}: {_in_words(error)}", file=sys.stderr)  # clear of any bar
         return 1
     return 0
+
+
+def _tracked(name: str, arguments: Namespace) -> AbstractContextManager[None]:
+    """Where figures go on the way, if that was asked for."""
+    options = {key: value for key, value in arguments.as_dict().items() if key not in _BESIDE}
+    if (package := arguments.as_dict().get("track")) is None:
+        return nullcontext()
+    plain = json.loads(json.dumps(options, default=str))
+    return tracking(package, name, plain, user_path(options["out"]) if options.get("out") else None)
 
 
 def _in_words(error: Exception) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..storage.checkpoint import SAVED_EVERY, Checkpoint, Stateful
+from ..telemetry import track
 from .clock import Budget, Updates
 from .processes import Processes
 
@@ -134,6 +135,7 @@ class Logbook:
         if self._writer is not None:
             for key, value in entry.items():
                 self._writer.add_scalar(f"fit/{key}", value, done)
+        track({f"fit/{key}": value for key, value in entry.items()}, done)
         self.updates.show(loss=f"{loss:.4f}", val=f"{entry['error']:.2f}")
 
     def _look(self) -> None:

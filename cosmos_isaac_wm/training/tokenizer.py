@@ -25,6 +25,7 @@ from ..perception.pictures import to_images
 from ..perception.tokenizers.tiny import TinyTokenizer
 from ..precision import autocast
 from ..storage.checkpoint import SAVED_EVERY, Checkpoint
+from ..telemetry import track
 from .clock import Budget, Updates
 from .logbook import Losses, going_on
 from .optimizer import one_cycle
@@ -182,6 +183,7 @@ class _Trainer:
         total, count = self.losses.read()
         self._curve.append((self.updates.done, total / count))
         self.updates.show(loss=f"{self._curve[-1][1]:.4f}")
+        track({"tokenizer/loss": self._curve[-1][1]}, self.updates.done)
         self.losses.begin()
 
     def save(self) -> None:

@@ -1,0 +1,1 @@
+../../cosmos_isaac_wm/telemetry.py
