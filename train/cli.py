@@ -36,6 +36,7 @@ COMMANDS = {
     "fit-dynamics": "train or refresh the dynamics and write a world model bundle",
     "evaluate": "measure a bundle on held-out episodes",
     "record": "log the dreamed positions of one episode against its ground truth",
+    "play": "play the dream in the browser, live, and record demonstrations",
     "compare": "train the report's systems beside ours and judge them alike",
     "train-agent": "train a Stable-Baselines3 agent in the dream",
     "transfer": "play policies in the dream and in the real simulator, and compare",
