@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,8 @@ from .visitor import Visitor, Visitors
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the recorded rate
 _FLUENT = 20.0  # pictures a second that a dream shows at least, unless it is slowed down
-_SOON = 0.5  # of a control step after the last one, a new action is taken up at once: nobody waits for the clock
+_SOON = 0.5  # of a control step after the last one, a new action begins the next, which was not due: nobody waits long
+_LATE = 3.0  # control steps that are made up for; after a longer delay the clock begins anew
 _MOST_QUEUED = 256  # messages
 _Result = TypeVar("_Result")
 
@@ -53,7 +53,7 @@ class Stage:
         self._running, self._speed = False, own_speed(self.session.model.scene.control_hz)
         self._action: NDArray[Any] = self.session.controls.rest()
         self._asked = self._acted = 0  # numbers of the driver's newest action, and of that which led to the picture
-        self._last = -math.inf  # when the dream went on
+        self._last = 0.0  # when the dream went on, by the clock
         self._pictures: list[bytes] = []
         self._clock: asyncio.Task[None] | None = None
 
@@ -104,6 +104,8 @@ class Stage:
                     if visitor.drives:
                         await self._safely(self._do(message))
                 if self._wait() == 0:
+                    late = time.perf_counter() - self._last - self._period
+                    self._last += self._period + (late if late > _LATE * self._period else 0.0)
                     await self._safely(self._step())
         finally:
             asked.cancel()
@@ -134,7 +136,7 @@ class Stage:
         if what == "act":
             await self._act(message)
         elif what == "run":
-            self._running = on
+            self._run(on)
         elif what == "step":
             self._running = False
             await self._step()
@@ -153,11 +155,17 @@ class Stage:
         elif what == "wheel":
             self.session.set_wheel(on)
         elif what == "record":
-            self._running = on
+            self._run(on)
             await self._change(lambda: self.session.record(on))
         else:
             raise ValueError(f"nothing is known that is called {what[:40]!r}")
         self._show()
+
+    def _run(self, on: bool) -> None:
+        """Let the dream go on, at once, or let it stand."""
+        if on and not self._running:
+            self._last = time.perf_counter() - self._period
+        self._running = on
 
     async def _act(self, message: dict[str, Any]) -> None:
         """Take up the driver's action, soon; a hand on the wheel takes it from the policy."""
@@ -165,12 +173,11 @@ class Stage:
         self._asked = _whole(message.get("number"), "number")
         self.session.set_wheel(False)
         if self._running and time.perf_counter() >= self._last + _SOON * self._period:
+            self._last += self._period  # it is the step that was due next: the dream runs no faster
             await self._step()
 
     async def _step(self) -> None:
         """Let the dream go on, and stop at an end; there a recording is kept."""
-        now, due = time.perf_counter(), self._last + self._period
-        self._last = due if 0 <= now - due < self._period else now  # a late step does not delay the next one
         went_on = self.session.now.ended  # whoever plays on after an end does not stop at every step
         acted = self._asked
         moment = await self._there(lambda: self.session.step(self._action))

@@ -131,7 +131,7 @@ function show(state) {
   $("run-name").textContent = state.running ? "Pause" : "Play";
   $("run").setAttribute("aria-label", state.running ? "Pause" : "Play");
   page.controls?.show(state.action);
-  if (!state.running) page.waiting = [];
+  if (!state.running) { page.waiting = []; page.times = []; }
   if (!before || before.step !== state.step || before.running !== state.running || before.ended !== state.ended || before.drives !== state.drives) overlay(state);
 }
 
