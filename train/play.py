@@ -81,7 +81,7 @@ class Play:
                 finally:
                     signal.signal(signal.SIGTERM, ended)
             count = 0 if demonstrations is None else len(demonstrations)
-        print("the play is over" + (f"; {count} demonstrations in {self.out}" if count else ""))
+        print("the play is over" + (f"; demonstrations in {self.out}: {count}" if count else ""))
         return {"demonstrations": count}
 
     def _announce(self, at: socket.socket) -> None:

@@ -56,6 +56,10 @@ class Controls:
         """What happens while nobody touches anything: no deflection, or the first choice."""
         return self.action(0 if isinstance(self.space, spaces.Discrete) else [0.0] * self.count)
 
+    def at_rest(self, action: NDArray[Any]) -> bool:
+        """Whether an action is that of nobody's touch; no choice is, as each was chosen."""
+        return isinstance(self.space, spaces.Box) and bool(np.array_equal(action, self.rest()))
+
     def action(self, asked: Any) -> NDArray[Any]:
         """An action of the environment's own.
 

@@ -69,6 +69,7 @@ class Session:
         self._seeds = np.random.default_rng(self.options.seed)
         self._real: Beside | None = None
         self.wheel = self.recording = False
+        self._kept = False  # whether this dream is a demonstration already
         self._moments: list[Moment] = []
         self.seed = 0
         if self.options.pictures == "real":
@@ -114,7 +115,7 @@ class Session:
         self.seed = int(self._seeds.integers(2**31)) if seed is None else seed
         start = {} if self._real is None else self._real.begin(self.seed)
         observation, info = self.env.reset(seed=self.seed, options=start)
-        self._moments = [self._seen(observation, info)]
+        self._moments, self._kept = [self._seen(observation, info)], False
 
     def step(self, action: NDArray[Any]) -> Moment:
         """Go on by the player's action, or the policy's where that is at the wheel; keep a demonstration at its end.
@@ -142,6 +143,7 @@ class Session:
         """Go back so many steps, at most to the start; the real one too. A recording forgets them."""
         kept = max(1, len(self._moments) - max(0, steps))
         del self._moments[kept:]
+        self._kept = False  # what comes is another one
         self.env.set_state(self.now.state)
         if self._real is not None:
             self._real.rewind(kept - 1)
@@ -193,7 +195,8 @@ class Session:
             self.reset()
         elif not on and self.recording:
             self.recording = False
-            self.keep()
+            if not self._kept and len(self._moments) > 1:
+                self.keep()
 
     def keep(self) -> int:
         """Keep what was played since the start of this dream as a demonstration; how many there are now.
@@ -208,7 +211,9 @@ class Session:
             raise ValueError(f"a demonstration has {least} steps at least; this one was not kept")
         source = self.source()
         real = self.options.pictures == "real"
-        return self._demonstrations.add(episode_of(self._moments, source.scene, source.kind, self.seed, real))
+        count = self._demonstrations.add(episode_of(self._moments, source.scene, source.kind, self.seed, real))
+        self._kept = True
+        return count
 
     def pictures(self) -> Pictures:
         """The dream with its goal marked, and the real one if it is there, uint8 (H, W, 3) each."""

@@ -168,10 +168,11 @@ class Stage:
         self._running = on
 
     async def _act(self, message: dict[str, Any]) -> None:
-        """Take up the driver's action, soon; a hand on the wheel takes it from the policy."""
+        """Take up the driver's action, soon; a touch takes the wheel from the policy, letting go does not."""
         self._action = self.session.controls.action(message.get("action"))
         self._asked = _whole(message.get("number"), "number")
-        self.session.set_wheel(False)
+        if not self.session.controls.at_rest(self._action):
+            self.session.set_wheel(False)
         if self._running and time.perf_counter() >= self._last + _SOON * self._period:
             self._last += self._period  # it is the step that was due next: the dream runs no faster
             await self._step()

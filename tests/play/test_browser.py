@@ -171,6 +171,34 @@ def test_a_drag_on_the_picture_drives_and_takes_the_wheel_from_the_policy(player
     player.until(lambda state: state["action"] == [0.0, 0.0])
 
 
+ASKED = """async ([described, code]) => {
+  const { Controls } = await import("/controls.js"), asked = [];
+  const controls = new Controls(described, (action) => asked.push(action));
+  const press = (key) => controls.press({ code: key, shiftKey: false, timeStamp: 0 });
+  if (code === "slide") {
+    const slider = document.querySelectorAll("#sliders input")[1];
+    slider.value = -0.5;
+    slider.dispatchEvent(new Event("input"));
+    press("ArrowRight");
+  } else if (code === "choose") {
+    press("Digit2");
+    document.querySelector("#choices button").click();
+  }
+  return asked;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("described", "code", "asked"),
+    [
+        ({"kind": "box", "count": 4, "names": list("abcd")}, "slide", [[0, 0, 0, -0.5], [1, 0, 0, -0.5]]),
+        ({"kind": "discrete", "count": 3, "names": list("012")}, "choose", [2, 0]),
+    ],
+)
+def test_further_dimensions_have_sliders_and_choices_have_buttons(player, described, code, asked):
+    assert player.page.evaluate(ASKED, [described, code]) == asked
+
+
 def test_a_second_visitor_watches(visit, player):
     second = visit()
     assert second.page.inner_text("#role") == "you watch · 2 here"

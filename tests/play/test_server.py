@@ -172,8 +172,11 @@ def test_the_policy_drives_until_the_visitor_acts(client):
     with enter(client) as line:
         do(line, "wheel", on=True)
         assert heard(line, "state", lambda told: told["wheel"])
-        do(line, "act", action=[0, 1], number=1)
-        assert not heard(line, "state", lambda told: told["visitors"] == 1 and not told["wheel"])["wheel"]
+        do(line, "act", action=[0, 0], number=1)  # a key that was let go
+        do(line, "step")
+        assert heard(line, "state", lambda told: told["acted"] == 1)["wheel"]
+        do(line, "act", action=[0, 1], number=2)
+        heard(line, "state", lambda told: not told["wheel"])
 
 
 def test_a_recording_becomes_a_dataset(model, tmp_path):

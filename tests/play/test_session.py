@@ -133,6 +133,19 @@ def test_a_new_dream_throws_the_recording_away_and_a_short_one_is_not_kept(model
     assert not session.recording
 
 
+def test_a_demonstration_is_kept_once(model, held):
+    session = Session(model, demonstrations=held)
+    session.record(True)
+    session.record(False)  # nothing was played
+    assert session.recorded == 0
+    session.record(True)
+    play(session, 5)
+    assert session.keep() == 1  # as at its end
+    play(session, 2)
+    session.record(False)
+    assert session.recorded == 1
+
+
 def test_more_demonstrations_can_be_played_later_and_none_changes_its_split(model, tmp_path):
     for count in (9, 11):
         with Demonstrations(tmp_path / "played", source_of(model, "dream")) as held:

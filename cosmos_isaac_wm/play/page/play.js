@@ -4,7 +4,7 @@ import { Controls } from "./controls.js";
 
 const $ = (id) => document.getElementById(id);
 const ENDS = {
-  goal: ["Goal reached", "The cube is where it should be."],
+  goal: ["Goal reached", "The object is where it should be."],
   over: ["It is over", "The episode has ended by itself."],
   time: ["Time is up", "The episode has as many steps as it may have."],
   lost: ["Lost", "The dream can no longer be believed."],
