@@ -17,7 +17,7 @@ from .visitor import Visitor, Visitors
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the recorded rate
 _FLUENT = 20.0  # pictures a second that a dream shows at least, unless it is slowed down
 _SOON = 0.5  # of a control step after the last one, a new action begins the next, which was not due: nobody waits long
-_LATE = 3.0  # control steps that are made up for; after a longer delay the clock begins anew
+_LATE = 6.0  # control steps that are made up for; after a longer delay the clock begins anew
 _MOST_QUEUED = 256  # messages
 _Result = TypeVar("_Result")
 

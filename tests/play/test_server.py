@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("starlette", reason="the play extra is not installed: pip install 'cosmos-isaac-wm[play]'")
-pytest.importorskip("httpx", reason="Starlette's test client needs httpx")
+pytest.importorskip("httpx2", reason="Starlette's test client needs httpx2")
 
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
