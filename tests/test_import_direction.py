@@ -39,6 +39,7 @@ FLOORS = [
     {"recorder"},  # where README 0.1 imported the recorders from
     {"envs"},
     {"policies"},
+    {"play"},
     {"train"},
 ]
 # Stricter than their floor: nothing else of this package.

@@ -41,6 +41,7 @@ COMMANDS = {
     "evaluate": "measure a bundle on held-out episodes",
     "record": "log the dreamed positions of one episode against its ground truth",
     "view": "look at a dataset, a bundle's dreams or a recording in Rerun",
+    "play": "play the dream in the browser, live, and record demonstrations",
     "compare": "train the report's systems beside ours and judge them alike",
     "train-agent": "train a Stable-Baselines3 agent in the dream",
     "transfer": "play policies in the dream and in the real simulator, and compare",

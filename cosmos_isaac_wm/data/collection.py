@@ -120,7 +120,7 @@ def collect(
             with _kept(out / _SHARDS) as shards:
                 _record_missing(shards, jobs, record, executor, together)
                 bar = tqdm(jobs, desc="write", unit="episode")
-                write_dataset(out, (_load(_shard(shards, job.index), job) for job in bar), scene, splits, metadata)
+                write_dataset(out, (unpacked(_shard(shards, job.index), job) for job in bar), scene, splits, metadata)
         shutil.rmtree(out / _SHARDS, ignore_errors=True)
         return EpisodeDataset(out)
 
@@ -184,7 +184,7 @@ def _is_whole(shard: Path, job: Job) -> bool:
         return False
     try:
         must_be_whole(shard)
-        _load(shard, job)
+        unpacked(shard, job)
     except Exception as error:  # whatever damage makes NumPy raise
         tqdm.write(f"{shard}: {error}; the episode is recorded again", file=sys.stderr)
         shutil.rmtree(shard) if shard.is_dir() else shard.unlink()
@@ -212,7 +212,7 @@ def _record(jobs: Sequence[Job], record: Record) -> _Recorded:
     recorded = _Recorded()
     try:
         for job, episode in zip(jobs, record(jobs), strict=True):
-            recorded.files[job.index] = _packed(episode)
+            recorded.files[job.index] = packed(episode)
     except Exception as error:
         if not recorded.files:
             raise
@@ -221,7 +221,7 @@ def _record(jobs: Sequence[Job], record: Record) -> _Recorded:
     return recorded
 
 
-def _packed(episode: Episode) -> bytes:
+def packed(episode: Episode) -> bytes:
     """An episode as a compressed file."""
     arrays: dict[str, NDArray[Any]] = {
         # Time last: consecutive bytes then repeat, which deflate shrinks a hundredfold.
@@ -237,7 +237,8 @@ def _packed(episode: Episode) -> bytes:
     return file.getvalue()
 
 
-def _load(path: Path, job: Job) -> Episode:
+def unpacked(path: Path, job: Job) -> Episode:
+    """The episode of a file that `packed` made, of this job."""
     with np.load(path, allow_pickle=False) as arrays:
         groups: dict[str, Any] = {"positions": {}, "infos": {}, "observations": {}}
         for key in arrays.files:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from minari.dataset.minari_storage import MinariStorage
 
 from cosmos_isaac_wm.data import DatasetError, EpisodeDataset
-from cosmos_isaac_wm.data.collection import _is_whole, _load, _packed, collect, plan
+from cosmos_isaac_wm.data.collection import _is_whole, collect, packed, plan, unpacked
 from cosmos_isaac_wm.executors import Here
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
@@ -225,8 +225,8 @@ def test_an_episode_whose_file_was_changed_in_one_place_is_recorded_again_or_sti
 ):
     job, shard = JOBS[0], tmp_path / "episode.npz"
     episode = make_episode(scene, job.seed, job.steps, job.kind)
-    whole = _packed(episode)
+    whole = packed(episode)
     for place in range(len(whole)):
         shard.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
         if _is_whole(shard, job):
-            np.testing.assert_equal(dataclasses.asdict(_load(shard, job)), dataclasses.asdict(episode))
+            np.testing.assert_equal(dataclasses.asdict(unpacked(shard, job)), dataclasses.asdict(episode))
