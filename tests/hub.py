@@ -31,6 +31,7 @@ class Hub(ThreadingHTTPServer):
         self.large: dict[str, bytes] = {}
         self.cards: list[str] = []
         self.asked: list[str] = []
+        self.concealed: set[str] = set()  # what is said to be there only when files are fetched
 
     @property
     def url(self) -> str:
@@ -109,7 +110,13 @@ class _Handler(BaseHTTPRequestHandler):
                     for name, data in files.items()
                 ]
             )
-        return self._json({"id": repository, "sha": commit, "siblings": [{"rfilename": name} for name in files]})
+        return self._json(
+            {
+                "id": repository,
+                "sha": commit,
+                "siblings": [{"rfilename": name} for name in files if name not in self.server.concealed],
+            }
+        )
 
     do_HEAD = do_GET
 

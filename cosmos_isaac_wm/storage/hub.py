@@ -138,11 +138,13 @@ def _listed(repository: str, revision: str | None, kind: str) -> list[str] | Non
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        return list(HfApi().list_repo_files(repository, revision=revision, repo_type=kind))
+        api = HfApi()  # neither of these tries again and again
+        there = (api.model_info if kind == "model" else api.dataset_info)(repository, revision=revision)
     except (RepositoryNotFoundError, RevisionNotFoundError):
         raise
     except (OSError, _no_answer()):
         return None
+    return [file.rfilename for file in there.siblings or []]
 
 
 def _no_answer() -> type[Exception]:
@@ -197,5 +199,9 @@ def _in_words(name: str, kind: str, error: type[Exception]) -> Iterator[None]:
     except HfHubHTTPError as problem:
         advice = f"; {_LOGIN}" if problem.response.status_code in (401, 403) else ""
         raise error(f"{name}: the hub refuses: {' '.join(str(problem).split())[:300]}{advice}") from problem
+    except ValueError as problem:  # the client's own, such as on a name that leaves the folder, or ours
+        if isinstance(problem, error):
+            raise
+        raise error(f"{name}: {problem}") from problem
     except _no_answer() as problem:
         raise error(f"{name}: {constants.ENDPOINT} cannot be reached: {problem}") from problem

@@ -115,6 +115,15 @@ def test_a_name_that_leaves_the_folder_is_refused_before_anything_is_downloaded(
     assert not [each for each in hub.asked if "resolve" in each]
 
 
+def test_a_hub_that_conceals_such_a_name_at_first_gets_nothing_outside(published, hub, bundle, tmp_path):
+    hub.commit("me/toy", {**files_of(bundle), "../../../../outside.yaml": b"x"})
+    hub.concealed.add("../../../../outside.yaml")
+    with pytest.raises(BundleError, match=r"hf://me/toy: .*outside"):
+        find_bundle(published)
+    assert not list(tmp_path.rglob("outside.yaml"))
+    assert not (tmp_path.parent / "outside.yaml").exists()
+
+
 def test_a_link_in_the_cache_that_leads_elsewhere_is_refused(published, tmp_path):
     folder = find_bundle(published)
     (tmp_path / "secret.yaml").write_text("x")

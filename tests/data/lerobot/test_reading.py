@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -55,8 +56,8 @@ def test_what_lerobot_wrote_is_read(tmp_path):
 
 def test_a_dataset_on_the_hub_is_downloaded(tmp_path, monkeypatch):
     asked = []
-    listed = [path.relative_to(OFFICIAL).as_posix() for path in OFFICIAL.rglob("*")]
-    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", lambda self, name, **more: listed)
+    listed = SimpleNamespace(siblings=[SimpleNamespace(rfilename="meta/info.json")])
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda self, name, **more: listed)
     monkeypatch.setattr(
         "huggingface_hub.snapshot_download",
         lambda name, repo_type, **more: asked.append((name, repo_type)) or str(OFFICIAL),
