@@ -1,9 +1,12 @@
+import importlib.util
 import json
 
 import pytest
 
 from cosmos_isaac_wm.train import train_agent, transfer
 from cosmos_isaac_wm.train.transfer import Transfer
+
+needs_ppi = pytest.mark.skipif(importlib.util.find_spec("ppi_py") is None, reason="needs the extra ppi")
 
 
 def test_a_film_of_somebody_else_is_refused(bundle, tmp_path, capsys):
@@ -54,6 +57,7 @@ def test_policies_are_played_in_both_worlds_once(bundle, tmp_path, capsys):
     assert "holds another transfer (episodes 2 instead of 3)" in capsys.readouterr().err
 
 
+@needs_ppi
 @pytest.mark.parametrize("count", ["3", "30"])
 def test_no_interval_can_be_made_of_too_few_or_too_many_real_episodes(count, bundle, tmp_path, capsys):
     argv = ["--world_model", str(bundle), "--out", str(tmp_path), "--episodes", "20", "--real_episodes", count]
@@ -61,6 +65,7 @@ def test_no_interval_can_be_made_of_too_few_or_too_many_real_episodes(count, bun
     assert "--real_episodes is 0, or from 10 to below --episodes 20" in capsys.readouterr().err
 
 
+@needs_ppi
 @pytest.mark.opengl
 def test_few_real_episodes_and_many_dreamed_ones_make_one_interval(bundle, tmp_path):
     argv = ["--world_model", str(bundle), "--policies", '["random"]', "--episodes", "12"]

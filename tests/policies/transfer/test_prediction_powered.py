@@ -1,10 +1,14 @@
 """Do intervals of few real and many dreamed episodes hold the rate as often as they say?"""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
 from cosmos_isaac_wm.policies.transfer import BothWorlds, Played, prediction_powered, transfer_figures
 from cosmos_isaac_wm.policies.transfer.prediction_powered import must_be_installed, real_interval
+
+needs_ppi = pytest.mark.skipif(importlib.util.find_spec("ppi_py") is None, reason="needs the extra ppi")
 
 
 def pairs(rng, real, dream, correlation, count):
@@ -15,6 +19,7 @@ def pairs(rng, real, dream, correlation, count):
     return np.isin(drawn, (0, 1)), np.isin(drawn, (0, 2))
 
 
+@needs_ppi
 @pytest.mark.parametrize("count", [10, 40])
 @pytest.mark.parametrize(
     ("real", "dream", "correlation"),
@@ -38,6 +43,7 @@ def test_nine_in_ten_intervals_hold_the_rate(real, dream, correlation, count):
     assert np.mean(held) >= 0.9 - 3 * np.sqrt(0.9 * 0.1 / 400)
 
 
+@needs_ppi
 def test_dreams_that_agree_make_it_narrower_and_others_do_little_harm():
     rng = np.random.default_rng(1)
     ratios = {}
@@ -48,6 +54,7 @@ def test_dreams_that_agree_make_it_narrower_and_others_do_little_harm():
     assert 0.9 < ratios[0.0] < 1.1
 
 
+@needs_ppi
 def test_it_is_told_for_every_policy_of_which_fewer_episodes_are_real():
     def played(success):
         return Played(list(success), [0.0] * len(success), [0.1] * len(success), [9] * len(success))
@@ -63,6 +70,7 @@ def test_it_is_told_for_every_policy_of_which_fewer_episodes_are_real():
     assert alone == {"none_dream_success": np.mean(dreamed)}
 
 
+@needs_ppi
 def test_too_few_episodes_are_an_error():
     for real, dream in (([True] * 9, [True] * 50), ([True] * 20, [True] * 20)):
         with pytest.raises(ValueError, match="10 real episodes or more, and more dreamed ones"):
