@@ -19,7 +19,7 @@ from playwright.sync_api import Page, sync_playwright
 
 PORT, SIZE, WIDTH = 8731, {"width": 1060, "height": 660}, 640
 BY_HAND, HELD = ("ArrowDown", "ArrowLeft"), 7  # keys, and for how many pictures each
-_FEWEST, _COLOURS, _MILLISECONDS = 3, 64, 110
+_FEWEST, _COLOURS, _MILLISECONDS = 3, 192, 110
 
 
 def picture(page: Page) -> Image.Image:
@@ -74,7 +74,7 @@ def main() -> int:
     finally:
         server.terminate()
         server.wait()
-    first, *rest = [each.quantize(_COLOURS, dither=Image.Dither.NONE) for each in pictures]
+    first, *rest = [each.quantize(_COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE) for each in pictures]
     first.save(options.out, save_all=True, append_images=rest, duration=_MILLISECONDS, loop=0, optimize=True)
     print(f"{len(pictures)} pictures, {options.out.stat().st_size / 1e6:.2f} MB in {options.out}")
     return 0
