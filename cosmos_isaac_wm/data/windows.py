@@ -80,6 +80,13 @@ class EncodedEpisodes:
         }
         return replace(self, **front, lengths=self.lengths + frames, rest=self.rest + frames)
 
+    def unrested(self) -> EncodedEpisodes:
+        """The same without the rest before them."""
+        moved: dict[str, Any] = {
+            name: part.roll(-self.rest, dims=1) for name, part in _tensors(self).items() if name not in _OF_EPISODES
+        }
+        return replace(self, **moved, lengths=self.lengths - self.rest, rest=0)
+
     def led(self, episodes: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """The actions that led to frames (n, m) of episodes (n,), (n, m, A), and where there was one, (n, m)."""
         steps = frames - 1

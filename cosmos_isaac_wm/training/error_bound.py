@@ -166,15 +166,20 @@ def _scores(bound: ErrorBound, judged: Followed, number: int, share: float) -> t
 
 @ours
 def follow_dreams(dynamics: nn.Module, perception: Perception, episodes: EncodedEpisodes) -> Followed:
-    """Dream episodes from their first frames, and compare; at most 800 of them, evenly spread."""
+    """Dream episodes from their first frames, and compare; at most 800 of them, evenly spread.
+
+    Episodes that have rested are dreamed twice, from their rest and from their first K frames: how well a beginning
+    tells what moves differs, and users begin with either.
+    """
     rows = torch.linspace(0, len(episodes) - 1, min(_EPISODES, len(episodes))).long().tolist()
     chosen = episodes.select(rows) if len(rows) < len(episodes) else episodes
     length = int(dynamics.context_length)  # type: ignore[arg-type]
     steps = min(_STEPS, int(chosen.lengths.max()) - length)
     together = torch.arange(len(chosen)).split(_AT_ONCE)
-    parts = [_follow(dynamics, perception, chosen, part.tolist(), steps) for part in together]
+    begun = [chosen, chosen.unrested()] if chosen.rest else [chosen]
+    parts = [_follow(dynamics, perception, each, part.tolist(), steps) for each in begun for part in together]
     seen, actions, errors = (torch.cat(column) for column in zip(*parts, strict=True))
-    return Followed(seen, actions, errors, chosen.kinds)
+    return Followed(seen, actions, errors, chosen.kinds * len(begun))
 
 
 def _follow(

@@ -174,3 +174,16 @@ def test_more_validation_episodes_than_are_dreamed_are_no_trouble(monkeypatch, p
     episodes = walk(30, length=12)
     bound = fit_error_bound(Oracle(0.5), perception, episodes, episodes, ErrorBoundFitConfig(updates=2), 0)
     assert bound.config.counts == (12,)
+
+
+def test_what_rested_is_dreamed_from_its_rest_and_from_its_first_frames(perception):  # noqa: F811
+    episodes = walk(2, length=20)
+    back = episodes.rested(3).unrested()
+    assert (back.rest, back.lengths.tolist()) == (0, episodes.lengths.tolist())
+    assert torch.equal(back.latents[:, :20], episodes.latents)
+    assert torch.equal(back.actions[:, :19], episodes.actions)
+    plain, both = (follow_dreams(Oracle(), perception, each) for each in (episodes, episodes.rested(3)))
+    assert both.kinds == episodes.kinds * 2
+    assert torch.equal(both.seen[2:, : plain.seen.shape[1]], plain.seen)
+    assert torch.equal(both.errors[2:].isfinite().sum(dim=1), plain.errors.isfinite().sum(dim=1))
+    assert (both.errors[:2].isfinite().sum(dim=1) == plain.errors.isfinite().sum(dim=1) + 3).all()
