@@ -40,13 +40,9 @@ WORLDS = {
     "cartpole": f"""
         collect --env CartPole-v1 --episodes 500 --out data
         fit-tokenizer --fit.minutes 4 --data data --out eyes
-        fit-dynamics --fit.minutes 8 --data data --perception eyes --out first
-        {_PPO.replace("model model", "model first")} --timesteps 200000 --out scout
-        collect --env CartPole-v1 --policy scout/agent --episodes 100 --out more
-        fit-tokenizer --heads.updates 2500 --data [data,more] --init eyes --out eyes2
-        fit-dynamics --fit.minutes 5 --data [data,more] --init first --perception eyes2 --out model
+        fit-dynamics --fit.minutes 8 --data data --perception eyes --out model
         {_PPO} --timesteps 200000 --out agent
-        evaluate --world_model model --data more
+        evaluate --world_model model --data data
         {_PPO} --timesteps 200000 --out outside --env CosmosReal-v0
         {_JUDGED}""",
     "reacher": f"""
