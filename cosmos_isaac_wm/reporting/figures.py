@@ -17,19 +17,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 from tqdm import tqdm
 
 from ..data.dataset import EpisodeDataset
+from ..data.episodes import Episode
+from ..error_bound import LEVEL
 from ..evaluation import Evaluation
 from ..evaluation.ground_truth import Floats
 from ..evaluation.open_loop import OpenLoop, dream, first_dreamed
 from ..evaluation.perception_metrics import decode_frames
+from ..evaluation.trust import doubted_each
 from ..perception.tracking import REFERENCE_WIDTH
 from ..storage.atomic import replacing
 from ..world_model import WorldModel
 
 TRUTH, DREAM = "#0c6b58", "#c2188f"
 PANEL_WIDTH, CAPTION_HEIGHT = 384, 32
+_POINTS, _LIGHT = 48, (194, 24, 143, 45)  # of the outline of a bound, and what is inside it
 _BASELINES = {"static": ("#8a8a8a", "nothing moves"), "constant_velocity": ("#b07d2b", "constant velocity")}
 
 
@@ -42,12 +47,15 @@ class Footage:
         title: What to call it in pictures.
         real: Recorded frames, uint8 (T, H, W, 3).
         dreamed: Decoded frames, uint8 (T, H, W, 3).
+        bounds: Outline of where the real object lies, if the dream's error bound holds, in pixels at 512,
+            (T, points, 2); None where the bundle has none.
     """
 
     track: OpenLoop
     title: str
     real: NDArray[np.uint8]
     dreamed: NDArray[np.uint8]
+    bounds: Floats | None = None
 
 
 def typical(evaluation: Evaluation) -> dict[int, str]:
@@ -76,9 +84,23 @@ def film(
     for number, title in titles.items():
         track, episode = tracks[number], dataset[number]
         steps = len(track.dream_px)
-        dreamed = decode_frames(world_model, dream(world_model, [episode], steps, first=length)[0])
-        footage.append(Footage(track, title, episode.frames[length : length + steps], dreamed))
+        latents = dream(world_model, [episode], steps, first=length)[0]
+        dreamed, bounds = decode_frames(world_model, latents), _bounds(world_model, episode, latents)
+        footage.append(Footage(track, title, episode.frames[length : length + steps], dreamed, bounds))
     return footage
+
+
+def _bounds(world_model: WorldModel, episode: Episode, latents: Tensor) -> Floats | None:
+    """See `Footage`, of a dream's latents (T, C, h, w)."""
+    doubts, scene, bound = doubted_each(world_model, [episode]), world_model.scene, world_model.error_bound
+    if not doubts or bound is None or scene.camera is None:
+        return None
+    radius = bound.factor(episode.kind) * doubts[0].estimates[:, 0]
+    places = world_model.locate(latents[: len(radius)]).positions[:, 0].double().cpu().numpy()
+    turn = np.linspace(0, 2 * np.pi, _POINTS)
+    around = np.stack([np.cos(turn), np.sin(turn)], axis=-1)
+    outline = places[:, None] + radius[:, None, None] * around
+    return scene.to_pixels(outline) * (REFERENCE_WIDTH / scene.image_size[1])
 
 
 def write_video(path: str | os.PathLike[str], footage: Sequence[Footage], fps: float) -> None:
@@ -147,6 +169,8 @@ def _video_frame(clip: Footage, step: int) -> NDArray[np.uint8]:
         draw.text((column * size[0] + 10, 7), caption, fill="#e8e8e8", font=font)
     draw.text((2 * size[0] + 10, 7), "ground truth", fill="#3fc9ad", font=font)
     draw.text((2 * size[0] + 110, 7), "dream", fill="#f06ac8", font=font)
+    if clip.bounds is not None:
+        draw.text((2 * size[0] + 165, 7), f"and its {LEVEL:.0%} bound", fill="#f0a0d8", font=font)
     return np.asarray(canvas)
 
 
@@ -154,8 +178,10 @@ def _overlay(clip: Footage, step: int, real: Image.Image) -> Image.Image:
     """Tracks so far over the paled picture, drawn at twice the size for smooth lines."""
     pale = Image.blend(real, Image.new("RGB", real.size, "white"), 0.35)
     large = pale.resize((2 * real.width, 2 * real.height))
-    draw = ImageDraw.Draw(large)
+    draw = ImageDraw.Draw(large, "RGBA")
     scale = large.width / REFERENCE_WIDTH
+    if clip.bounds is not None and step < len(clip.bounds) and np.isfinite(clip.bounds[step]).all():
+        draw.polygon([tuple(point) for point in clip.bounds[step] * scale], fill=_LIGHT, outline=DREAM, width=3)
     if clip.track.dream_px.shape[1]:
         for track, colour in ((clip.track.reference.true_px[:, 0], TRUTH), (clip.track.dream_px[:, 0], DREAM)):
             points = [tuple(point) for point in track[: step + 1] * scale if np.isfinite(point).all()]

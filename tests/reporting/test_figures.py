@@ -3,8 +3,11 @@ import numpy as np
 import pytest
 
 from cosmos_isaac_wm.evaluation.evaluation import evaluate
+from cosmos_isaac_wm.evaluation.open_loop import dream
+from cosmos_isaac_wm.perception.tracking import REFERENCE_WIDTH
 from cosmos_isaac_wm.reporting import figures
 from cosmos_isaac_wm.reporting.figures import draw_error_vs_horizon, draw_trajectories, film, typical, write_video
+from tests.envs.test_trust import bounded
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,21 @@ def test_the_video_has_three_panels_and_a_frame_for_every_dreamed_step(world_mod
         assert video.count_frames() == 26
         assert video.get_meta_data()["fps"] == 10
         assert video.get_data(0).shape == (384 + 32, 3 * 384, 3)
+
+
+def test_a_bound_is_drawn_around_the_dreamed_place(world_model, dataset, evaluation, tmp_path):
+    (without,) = film(world_model, dataset, evaluation, {4: "one"})
+    (clip,) = film(bounded(world_model, 1, 6), dataset, evaluation, {4: "one"})
+    assert without.bounds is None
+    latents = dream(world_model, [dataset[4]], len(clip.bounds), first=4)[0]
+    places = world_model.scene.to_pixels(world_model.locate(latents).positions[:, 0])
+    around = clip.bounds - places[:, None] * (REFERENCE_WIDTH / world_model.scene.image_size[1])
+    assert around.shape == (len(clip.real), 48, 2)
+    assert (around.min(axis=1) < 0).all()
+    assert (around.max(axis=1) > 0).all()
+    frames = [figures._video_frame(each, 3) for each in (without, clip)]
+    assert not np.array_equal(*frames)
+    assert np.array_equal(frames[0][32:, : 2 * 384], frames[1][32:, : 2 * 384])  # on the third panel only
 
 
 def test_plots_are_readable_pictures(world_model, dataset, evaluation, tmp_path):
