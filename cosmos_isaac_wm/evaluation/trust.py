@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from tqdm import tqdm
 
 from ..borders import ours
@@ -18,6 +17,7 @@ from ..data.stored import observed
 from ..error_bound import LEVEL, ErrorBound, read_of
 from ..world_model import WorldModel
 from .open_loop import dream, first_dreamed
+from .surprise import auroc
 from .twins import foretold
 
 Floats = NDArray[np.float64]
@@ -120,6 +120,5 @@ def trust_figures(bound: ErrorBound | None, rows: Sequence[Doubted]) -> dict[str
     known = np.isfinite(errors)
     off = errors[known] > far
     if off.any() and not off.all():
-        larger = stats.mannwhitneyu(estimates[known][off], estimates[known][~off]).statistic
-        found[name] = float(larger / (off.sum() * (~off).sum()))
+        found[name] = auroc(estimates[known][off], estimates[known][~off])
     return found

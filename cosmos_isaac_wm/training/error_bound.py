@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from ..borders import ours, training_mode
 from ..data.windows import EncodedEpisodes
-from ..dynamics.network import history_of, inputs_along, observed_of
 from ..error_bound import LEVEL, ErrorBound, ErrorBoundConfig, enough, read_of
 from ..perception import Perception
 from .optimizer import descend
-from .validation import scaled_actions, unit_of
+from .validation import scaled_actions, shown_along, unit_of
 
 _STEPS = 100  # of an episode at most
 _EPISODES = 800  # that are dreamed at most
@@ -187,15 +186,12 @@ def _follow(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Seen, actions and errors of some episodes, as of `Followed`, on the processor."""
     part, device = episodes.select(list(rows)), perception.device
-    length, history = int(dynamics.context_length), history_of(dynamics)  # type: ignore[arg-type]
+    length = int(dynamics.context_length)  # type: ignore[arg-type]
     context = part.latents[:, :length].to(device).float()
     scaled = scaled_actions(perception, part)
     heads = perception.heads if unit_of(perception, part) == "std" else None
     memory = None if heads is None else heads.remember(context, scaled[:, : length - 1])
-    told = None
-    if observed_of(dynamics) and heads is not None:
-        told = heads.told(context, scaled[:, : length - 1], scaled[:, length - 1 : length - 1 + steps])
-    followed = inputs_along(dynamics, scaled[:, length - 1 - history : length - 1 + steps], told)
+    followed = shown_along(dynamics, perception, context, scaled[:, : length - 1], scaled[:, length - 1 :][:, :steps])
     seen = [read_of(perception.locate(context[:, -1])) if memory is None else heads.observe(memory)]  # type: ignore[union-attr]
     errors = []
     for step in range(steps):

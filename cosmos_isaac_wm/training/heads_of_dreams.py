@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from ..borders import ours
 from ..data.windows import EncodedEpisodes, join
-from ..dynamics.network import history_of, inputs_along, observed_of
 from ..perception import Perception
 from .heads import HeadsFitConfig, about_as_good, fit_heads, judge_heads
-from .validation import scaled_actions, validate
+from .validation import scaled_actions, shown_along, validate
 
 _HORIZON = 25  # dreamed steps
 _WINDOWS = 1000  # that are dreamed at most
@@ -110,10 +109,7 @@ def _dreamed(
     latents = part(episodes.latents, frames)
     context = latents[:, :length].float().to(perception.device)
     scaled = scaled_actions(perception, episodes)[rows[:, None], steps]
-    told, heads = None, perception.heads
-    if observed_of(dynamics) and heads is not None:
-        told = heads.told(context, scaled[:, : length - 1], scaled[:, length - 1 :])
-    actions = inputs_along(dynamics, scaled[:, length - 1 - history_of(dynamics) :], told)
+    actions = shown_along(dynamics, perception, context, scaled[:, : length - 1], scaled[:, length - 1 :])
     for step in range(_HORIZON):
         latent = dynamics(context, actions[:, step]).latent.float()
         context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)

@@ -102,17 +102,31 @@ def scaled_actions(perception: Perception, episodes: EncodedEpisodes) -> Tensor:
     return scaled
 
 
+def shown_along(dynamics: nn.Module, perception: Perception, context: Tensor, past: Tensor, actions: Tensor) -> Tensor:
+    """What a dynamics is shown beside latents at each of T steps of a dream, (B, T, .).
+
+    Args:
+        dynamics: The network.
+        perception: Its heads say what is observed before every step, where the network is told.
+        context: The dream begins there, (B, K, C, h, w).
+        past: Scaled actions that led there, H or more, (B, n, A).
+        actions: Scaled actions of the steps, (B, T, A).
+    """
+    told, heads = None, perception.heads
+    if observed_of(dynamics) and heads is not None:
+        told = heads.told(context, past, actions)
+    return inputs_along(dynamics, torch.cat([past[:, past.shape[1] - history_of(dynamics) :], actions], dim=1), told)
+
+
 def _dream(
     dynamics: nn.Module, perception: Perception, episodes: EncodedEpisodes, actions: Tensor, steps: int
 ) -> _Dreamed:
     """The episodes dreamed from their first frames under scaled actions (E, L - 1, A)."""
     length, device = int(dynamics.context_length), perception.device  # type: ignore[arg-type]
     context = episodes.latents[:, :length].to(device).float()
-    sees, heads, told = unit_of(perception, episodes) in ("px", "mm"), perception.heads, None
+    sees, heads = unit_of(perception, episodes) in ("px", "mm"), perception.heads
     past, ahead = actions[:, : length - 1], actions[:, length - 1 : length - 1 + steps]
-    if observed_of(dynamics) and heads is not None:
-        told = heads.told(context, past, ahead)
-    followed = inputs_along(dynamics, actions[:, length - 1 - history_of(dynamics) : length - 1 + steps], told)
+    followed = shown_along(dynamics, perception, context, past, ahead)
     memory = None
     if heads is not None and unit_of(perception, episodes) == "std":
         memory = heads.remember(context, past)

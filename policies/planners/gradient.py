@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ...borders import own_mode
-from ...dynamics.network import inputs_along
 from ...precision import Compile, Precision
 from ...rollout import DreamEngine
+from ...training.validation import shown_along
 from .cost import Cost, Imagined
 from .planner import Planner
 from .search import CEM
@@ -77,10 +77,7 @@ class GradientPlanner(Planner):
         actions = self._vectors(sequences)
         context = self._context().clone().expand(len(actions), -1, -1, -1, -1)
         past = self._env.past.expand(len(actions), -1, -1)
-        scaled, told = perception.scale_actions(actions), None
-        if self._model.dynamics.observed and perception.heads is not None:
-            told = perception.heads.told(context, past, scaled)
-        followed = inputs_along(self._model.dynamics, torch.cat([past, scaled], dim=1), told)
+        followed = shown_along(self._model.dynamics, perception, context, past, perception.scale_actions(actions))
         latents, positions, presence = [], [], []
         for step in range(actions.shape[1]):
             latent = self._model.dynamics(context, followed[:, step]).latent
