@@ -6,6 +6,7 @@ is drawn for a slot depends on its number only. So N processes with B/N slots ea
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -37,6 +38,8 @@ class Processes:
         accelerator = Accelerator(cpu=device == "cpu", kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)])
         self.device: torch.device = accelerator.device
         self.count, self.rank = int(accelerator.num_processes), int(accelerator.process_index)
+        if self.count > 1:
+            atexit.register(_part)
 
     @property
     def main(self) -> bool:
@@ -132,6 +135,12 @@ class Processes:
                 f"process {self.rank} of {self.count} goes no further, because another one has ended or does not "
                 f"answer ({reason}); what ended it is said above or below. Repeat the command to go on."
             ) from error
+
+
+def _part() -> None:
+    """Leave all groups while the interpreter still runs: threads of theirs that outlive it abort the process."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @cache

@@ -39,6 +39,13 @@ class RelativePushT(PushTEnv):
         target = np.array(self.agent.position) + REACH * np.asarray(action, np.float64)
         return super().step(np.clip(target, 15, 497))
 
+    def _set_state(self, state: Any) -> None:
+        """Agent and block where asked: the angle first, as it turns the block about its mass, away from its place."""
+        self.agent.position = list(state[:2])
+        self.block.angle = state[4]
+        self.block.position = list(state[2:4])
+        self.space.step(self.dt)
+
     def render(self) -> Any:
         """The observed picture."""
         return self._render(visualize=False)
@@ -90,9 +97,8 @@ def main(bundle: str, data: str, count: int, seed: int = 0) -> None:
     env = RealTwinEnv(model, named="pusht_twin:PushTRelative-v0")
     core: Any = env.source.env.unwrapped
     core.reset()
-    core._set_state(np.zeros(5))
-    core.block.position, core.block.angle = (0.0, 0.0), 0.0
-    at_rest = core.get_keypoints(core._block_shapes).flatten()
+    core._set_state([450, 450, 250, 250, 0])
+    at_rest = core.get_keypoints(core._block_shapes).flatten() - 250
     weights = np.array([0.3] * 2 + [1.0] * 16, np.float32)  # agent, block
     rows = []
     test = dataset.indices("test")
