@@ -45,7 +45,7 @@ class DreamEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
 
     ## Observation space
 
-    - `obs_type="pose"` (default): a goal-environment `Dict`, as Stable-Baselines3's `HerReplayBuffer` needs:
+    - `obs_type="pose"` (default where the bundle knows positions, else "latent"): a goal-environment `Dict`, as Stable-Baselines3's `HerReplayBuffer` needs:
       `observation` holds the position in metres of every marker, (x, y), the object first, then their velocities in
       m/s in the same order: `[cube x, cube y, pusher x, pusher y, cube vx, cube vy, pusher vx, pusher vy]`;
       `achieved_goal` is the object's position and `desired_goal` the goal, (x, y) in metres. A marker that is not seen

@@ -6,6 +6,7 @@ neither shows its agent anything that was not seen in a picture, and what is lea
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,14 +38,14 @@ class TableOptions(TrustOptions, total=False):
     """The options of a `TableTask` that environments hand on to it, beside those of `TrustOptions`.
 
     Attributes:
-        obs_type: "pose" (default), "latent", "latent16" (as float16: half the memory in a buffer) or "rgb".
+        obs_type: "pose" (default), "latent" (default without positions), "latent16" (half the memory) or "rgb".
         reward_type: "dense" (default), "sparse" or "progress".
         reward_fn: Replaces the reward, not the ends: from an `Outcome` to B finite numbers.
         goal: (x, y) in metres of every episode's goal; drawn anew for each when None.
         max_episode_steps: Time limit; the scene's when None.
     """
 
-    obs_type: str
+    obs_type: str | None
     reward_type: str
     reward_fn: RewardFunction | None
     goal: ArrayLike | None
@@ -78,7 +79,7 @@ class TableTask:
         self,
         perception: Perception,
         num_envs: int = 1,
-        obs_type: str = "pose",
+        obs_type: str | None = None,
         reward_type: str = "dense",
         reward_fn: RewardFunction | None = None,
         goal: ArrayLike | None = None,
@@ -86,18 +87,21 @@ class TableTask:
         to_torch: bool = False,
     ):
         self.scene = scene = perception.scene
+        self._sight = sight = Sight(perception, num_envs)
+        sees, rewarded = bool(sight.names), reward_fn is not None
+        obs_type = obs_type or ("pose" if sees else "latent")
         for name, value, known in (("obs_type", obs_type, OBS_TYPES), ("reward_type", reward_type, REWARD_TYPES)):
             if value not in known:
                 raise ValueError(f"unknown {name} {value!r}; expected one of {known}")
         if max_episode_steps is not None and integer(max_episode_steps, "max_episode_steps") < 1:
             raise ValueError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
-        self._sight = Sight(perception, num_envs)
-        sees = bool(self._sight.names)
-        if not sees and (obs_type == "pose" or reward_fn is None or goal is not None):
+        if not sees and (obs_type == "pose" or goal is not None or not rewarded and reward_type != "dense"):
             raise ValueError(
                 f"the bundle of scene {scene.name!r} was made from data without positions, so it knows no poses and no "
                 'goals: use obs_type="latent" or "rgb", and pass a reward_fn of latents or frames'
             )
+        if not sees and not rewarded:
+            warnings.warn(f"scene {scene.name!r} has no positions: rewards are 0 without a reward_fn", stacklevel=2)
         self.observes = "memory" if obs_type == "pose" else "latents"
         self.perception, self.obs_type, self.reward_type, self.reward_fn = perception, obs_type, reward_type, reward_fn
         self.max_episode_steps = max_episode_steps or scene.episode_steps
@@ -187,6 +191,8 @@ class TableTask:
         truncated = (self.steps >= self.max_episode_steps) | lost
         if self.reward_fn is not None:
             rewards = checked_rewards(self.reward_fn(self._outcome(latents, actions, before)), lost)
+        elif self._workspace is None:
+            rewards = torch.zeros_like(self.steps, dtype=torch.float64)
         elif self.reward_type == "progress":
             rewards = self._progress(places, succeeded)
         else:
@@ -241,12 +247,10 @@ class TableTask:
         if self.obs_type in SHOWN:
             return space_of(self.obs_type, self.perception)
         low, high = self.workspace.observed
-        count, speed = len(self.scene.markers), np.float32(self.scene.max_speed)
-        velocity = np.full(2 * count, speed)
-        place = spaces.Box(low, high)
-        whole = spaces.Box(
-            np.concatenate([np.tile(low, count), -velocity]), np.concatenate([np.tile(high, count), velocity])
-        )
+        count, place = len(self.scene.markers), spaces.Box(low, high)
+        speeds = np.full(2 * count, np.float32(self.scene.max_speed))
+        ends = [np.concatenate([np.tile(low, count), -speeds]), np.concatenate([np.tile(high, count), speeds])]
+        whole = spaces.Box(*ends)
         return spaces.Dict({"observation": whole, "achieved_goal": place, "desired_goal": place})
 
     def _asked_goals(self, options: Mapping[str, Any]) -> Tensor | None:
@@ -268,9 +272,8 @@ class TableTask:
 
     def _outcome(self, latents: Tensor, actions: Tensor, before: dict[str, Tensor]) -> Outcome:
         """What the user's reward function is shown."""
-        goals = None if self._workspace is None else self.goals.clone()
-        shown = actions, self._sight.by_name(), before, goals
-        actions, now, before, goals = shown if self._to_torch else to_numpy(shown)
+        told = actions, self._sight.by_name(), before, None if self._workspace is None else self.goals.clone()
+        actions, now, before, goals = told if self._to_torch else to_numpy(told)
         return Outcome(latents.clone(), actions, now, before, goals, self.perception.decode)
 
     def _achieved(self) -> Tensor:
@@ -279,11 +282,8 @@ class TableTask:
 
     def _reward(self, achieved: Tensor, desired: Tensor) -> Tensor:
         """See `compute_reward`."""
-        apart = distance(achieved, desired)
-        if self.reward_type == "sparse":
-            reward = (apart < self.scene.goal_radius).double() - 1.0
-        else:
-            reward = -apart / self.workspace.diagonal
+        apart, sparse = distance(achieved, desired), self.reward_type == "sparse"
+        reward = (apart < self.scene.goal_radius).double() - 1.0 if sparse else -apart / self.workspace.diagonal
         return reward - self.scene.episode_steps * self.workspace.left(achieved).double()
 
     def _progress(self, earlier: Tensor, succeeded: Tensor) -> Tensor:

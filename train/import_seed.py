@@ -96,8 +96,8 @@ class ImportSeed:
         shape = "x".join(map(str, model.perception.latent_shape))
         print(
             f"{self.out}: {len(model.contexts)} starts of {dynamics.context_length} latents of {shape}; it knows no "
-            "positions, so step it with\n"
-            f'  gym.make("CosmosDream-v0", world_model="{self.out}", obs_type="latent", reward_fn=...)'
+            "positions, so it is stepped in latents, and rewards are 0 without a reward_fn:\n"
+            f'  gym.make("CosmosDream-v0", world_model="{self.out}")'
         )
         return {
             "contexts": float(len(model.contexts)),

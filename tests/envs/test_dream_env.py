@@ -250,9 +250,9 @@ def test_the_picture_is_the_decoded_latent_with_the_goal_marked(model):
 
 def test_a_bundle_without_positions_dreams_latents_and_frames_with_the_users_reward(blind_model):
     with pytest.raises(ValueError, match=r'without positions.*"latent" or "rgb".*reward_fn'):
-        DreamEnv(blind_model, reward_fn=zero_reward)
+        DreamEnv(blind_model, obs_type="pose", reward_fn=zero_reward)
     with pytest.raises(ValueError, match="pass a reward_fn"):
-        DreamEnv(blind_model, obs_type="latent")
+        DreamEnv(blind_model, reward_type="sparse")
     rewards = {
         "latent": lambda outcome: outcome.latents.mean(dim=(1, 2, 3)),
         "rgb": lambda outcome: outcome.frames.mean(axis=(1, 2, 3)),

@@ -56,10 +56,12 @@ def test_a_bundle_is_made_of_the_reports_files_and_stepped(command, latents, net
     model = WorldModel.load(bundle, "cpu")
     assert model.contexts.starts.tolist() == [0, 4, 8]
     torch.testing.assert_close(model.contexts.latents[1].float(), given[4:8], atol=1e-2, rtol=1e-2)
-    env = gym.make("cosmos_isaac_wm:CosmosDream-v0", world_model=str(bundle), obs_type="latent", reward_fn=zero)
+    with pytest.warns(UserWarning, match="no positions: rewards are 0 without a reward_fn"):
+        env = gym.make("cosmos_isaac_wm:CosmosDream-v0", world_model=str(bundle))
     assert env.action_space == gym.spaces.Box(-1.0, 1.0, (1,))
     env.reset(options={"episode": 0, "start": 4}, seed=0)
-    observation, *_ = env.step(env.action_space.sample())
+    observation, reward, *_ = env.step(env.action_space.sample())
+    assert reward == 0
     expected = network(model.contexts.latents[1:2].float(), torch.zeros(1, 0)).latent
     torch.testing.assert_close(torch.from_numpy(observation), expected[0].detach(), atol=1e-5, rtol=1e-4)
 
