@@ -45,11 +45,12 @@ class DreamEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
 
     ## Observation space
 
-    - `obs_type="pose"` (default where the bundle knows positions, else "latent"): a goal-environment `Dict`, as Stable-Baselines3's `HerReplayBuffer` needs:
-      `observation` holds the position in metres of every marker, (x, y), the object first, then their velocities in
-      m/s in the same order: `[cube x, cube y, pusher x, pusher y, cube vx, cube vy, pusher vx, pusher vy]`;
-      `achieved_goal` is the object's position and `desired_goal` the goal, (x, y) in metres. A marker that is not seen
-      stays where it was last seen; one that never was is at zero.
+    - `obs_type="pose"` (default; "latent" where the bundle knows no positions): a goal-environment `Dict`, as
+      Stable-Baselines3's `HerReplayBuffer` needs: `observation` holds the position in metres of every marker, (x, y),
+      the object first, then their velocities in m/s in the same order:
+      `[cube x, cube y, pusher x, pusher y, cube vx, cube vy, pusher vx, pusher vy]`; `achieved_goal` is the object's
+      position and `desired_goal` the goal, (x, y) in metres. A marker that is not seen stays where it was last seen;
+      one that never was is at zero.
     - `obs_type="latent"`: the newest latent, normalised, `(C, h, w)`, float32; `"latent16"` is the same as float16,
       which halves a replay buffer.
     - `obs_type="rgb"`: the newest frame as the tokenizer draws it, `(H, W, 3)`, uint8.

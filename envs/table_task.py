@@ -95,7 +95,7 @@ class TableTask:
                 raise ValueError(f"unknown {name} {value!r}; expected one of {known}")
         if max_episode_steps is not None and integer(max_episode_steps, "max_episode_steps") < 1:
             raise ValueError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
-        if not sees and (obs_type == "pose" or goal is not None or not rewarded and reward_type != "dense"):
+        if not sees and (obs_type == "pose" or goal is not None or (not rewarded and reward_type != "dense")):
             raise ValueError(
                 f"the bundle of scene {scene.name!r} was made from data without positions, so it knows no poses and no "
                 'goals: use obs_type="latent" or "rgb", and pass a reward_fn of latents or frames'
@@ -250,7 +250,7 @@ class TableTask:
         count, place = len(self.scene.markers), spaces.Box(low, high)
         speeds = np.full(2 * count, np.float32(self.scene.max_speed))
         ends = [np.concatenate([np.tile(low, count), -speeds]), np.concatenate([np.tile(high, count), speeds])]
-        whole = spaces.Box(*ends)
+        whole = spaces.Box(ends[0], ends[1])
         return spaces.Dict({"observation": whole, "achieved_goal": place, "desired_goal": place})
 
     def _asked_goals(self, options: Mapping[str, Any]) -> Tensor | None:
