@@ -14,7 +14,7 @@ from ..data.episodes import Episode
 from ..evaluation.baselines import CONTEXT_FRAMES, NOISE, SENSITIVITY_STEPS, opposite
 from ..scene import TABLE
 from ..sims import SimulatorName
-from ..sims.tables import Tables, new_tables
+from ..sims.tables import Playable, Tables, new_tables
 from ..world_model import WorldModel
 from .agent import Agent
 from .driver import AgentDriver
@@ -117,19 +117,21 @@ def record_episodes(
     """
     tables = _tables(sim, jobs[0].kind, count, (size, size))
     driver = load_agent(world_model, agent) if isinstance(agent, str) else agent
-    return record_on(tables, jobs, explore, driver, count)
+    recorded = record_on(tables, jobs, explore, driver, count)
+    if jobs[0].restarts and jobs[0].steps >= CONTEXT_FRAMES:
+        _add_restarts(tables, jobs, recorded, count)
+    return recorded
 
 
 def record_on(
-    tables: Tables,
+    tables: Playable,
     jobs: Sequence[Job],
     explore: float = 0.0,
     agent: tuple[WorldModel, Agent] | None = None,
     count: int = 1,
 ) -> list[Episode]:
-    """`record_episodes` on tables of the caller's, for example of another world."""
+    """`record_episodes` on what the caller has: tables of another world, or dreams; nothing is restarted there."""
     takes = [_Take(job, explore, agent) for job in jobs]
-    steps = jobs[0].steps
 
     def look() -> None:
         for take, frame, row in zip(takes, tables.render(), tables.observe(), strict=False):
@@ -137,13 +139,10 @@ def record_on(
 
     tables.reset([job.seed for job in jobs])
     look()
-    for _ in range(steps):
+    for _ in range(jobs[0].steps):
         tables.step(_padded(np.stack([take.act() for take in takes]), count))
         look()
-    recorded = [take.episode() for take in takes]
-    if jobs[0].restarts and steps >= CONTEXT_FRAMES:
-        _add_restarts(tables, jobs, recorded, count)
-    return recorded
+    return [take.episode() for take in takes]
 
 
 def _add_restarts(tables: Tables, jobs: Sequence[Job], episodes: Sequence[Episode], count: int) -> None:

@@ -16,16 +16,17 @@ from typing import Any, Literal
 import numpy as np
 
 from cosmos_isaac_wm.data import EpisodeDataset
-from cosmos_isaac_wm.data.collection import Record, collect, plan
+from cosmos_isaac_wm.data.collection import Job, Record, collect, plan
 from cosmos_isaac_wm.data.coverage import coverage
 from cosmos_isaac_wm.evaluation.baselines import FLOOR_DRAWS
 from cosmos_isaac_wm.executors import Processes, executor_for, nothing
 from cosmos_isaac_wm.policies.agent import Agent
+from cosmos_isaac_wm.policies.doubt import least_trusted
 from cosmos_isaac_wm.policies.driver import AgentDriver
 from cosmos_isaac_wm.policies.env_recording import check_environment, environment, new_predict, record_env_episodes
 from cosmos_isaac_wm.policies.recording import check_drawing, load_agent, record_episodes
 from cosmos_isaac_wm.sims import SimulatorName
-from cosmos_isaac_wm.sims.tables import new_tables
+from cosmos_isaac_wm.sims.tables import Tables, new_tables
 from cosmos_isaac_wm.train import cli
 from cosmos_isaac_wm.world_model import WorldModel
 
@@ -52,6 +53,8 @@ class Collect:
         agent: Folder of an agent that pushes instead, from goal to goal; or the name of a shipped one.
         world_model: The bundle that the agent looks through.
         explore: Share of push episodes that stay with the scripted pusher when there is an agent.
+        candidates: Pushes that are planned for each that is recorded. All are dreamed by `world_model`, from the first
+            pictures on; recorded are those whose dreams may be farthest off, by its error bound.
         seed: Seed of everything; the same seed collects the same episodes.
         ray: Collect on a Ray cluster instead of in `workers` processes: "auto" for the one that this machine is a node
             of, or HOST:PORT of its head (docs/scale.md).
@@ -71,6 +74,7 @@ class Collect:
     agent: str | None = None
     world_model: str = "default"
     explore: float = 0.5
+    candidates: int = 1
     seed: int = 0
     ray: str | None = None
 
@@ -79,6 +83,10 @@ class Collect:
         own, apart = (self.env_kwargs, self.policy), (self.agent, self.kind != "both", self.sim != "mujoco")
         if self.env is None and any(value is not None for value in own):
             raise ValueError("env_kwargs and policy are those of another environment: name it with --env")
+        if self.candidates < 1 or (self.candidates > 1 and (self.env is not None or self.kind != "push")):
+            raise ValueError(
+                f"candidates are 1 or more for each push of our table (--kind push), got {self.candidates}"
+            )
         if self.env is not None and any(apart):
             raise ValueError("kind, sim and agent are those of our table; in another --env, --policy names who acts")
 
@@ -110,25 +118,36 @@ class Collect:
         """The dataset of our table, when all of its episodes are there."""
         together = self.sim == "isaac-lab"
         count = self.tables if together else 1
-        steps, size = self.steps or 100, self.size or 128
+        size = self.size or 128
         probe = new_tables(self.sim, "push", count, (size, size))
         about = probe.metadata()
         more = {"tables": count} if together else {}
-        more |= {"steps": steps, "seed": self.seed, **self._about_agent(size)}
+        more |= {"steps": self.steps or 100, "seed": self.seed, **self._about_agent(size)}
+        jobs, chosen = self._planned(probe, count)
         # Isaac Lab takes a minute to start; its first episode shows whether it is there.
         check = nothing if together else partial(check_drawing, size, about)
         with executor_for(self.ray, Processes(self.workers or (1 if together else 2)), check) as executor:
             return collect(
                 self.out,
-                plan(self.episodes, self.kind, self.seed, steps),
+                jobs,
                 self._recorder(count, size),
                 probe.scene,
-                about | more,
+                about | more | chosen,
                 executor,
                 split_seed=self.seed,
                 together=count,
                 restarts=FLOOR_DRAWS if together else 0,  # whoever reads these episodes has seldom Isaac Lab at hand
             )
+
+    def _planned(self, tables: Tables, count: int) -> tuple[list[Job], dict[str, Any]]:
+        """What is recorded, all that is planned or what dreams are least sure of; and what the dataset says of it."""
+        jobs = plan(self.episodes * self.candidates, self.kind, self.seed, self.steps or 100)
+        if self.candidates == 1:
+            return jobs, {}
+        model = WorldModel.load(self.world_model)
+        agent = None if self.agent is None else load_agent(self.world_model, self.agent)
+        chosen = least_trusted(model, tables, jobs, self.episodes, agent, self.explore, count)
+        return chosen, {"candidates": self.candidates, "world_model": model.fingerprint()}
 
     def _recorder(self, count: int, size: int) -> Record:
         """What records episodes. Other machines may not have the agent's folder, so the agent itself goes there."""

@@ -39,6 +39,8 @@ class Improve:
         world_model: The bundle to begin with.
         rounds: How many rounds of collecting and refreshing.
         episodes: Collected per round.
+        candidates: Planned for each of them; recorded are those that the model's dreams are least sure of, as of
+            `cosmos-wm collect`.
         updates: Of the dynamics per round, by `refresh.yaml`.
         algorithm: Of the agents.
         timesteps: Of each agent's training; its YAML's when not given.
@@ -55,6 +57,7 @@ class Improve:
     world_model: str = "default"
     rounds: int = 2
     episodes: int = 150
+    candidates: int = 1
     updates: int = 4000
     algorithm: Literal["ppo", "sac", "td3", "sac_her"] = "ppo"
     timesteps: int | None = None
@@ -95,6 +98,7 @@ class Improve:
             "data": EpisodeDataset(self.data).fingerprint(),
             "world_model": model.fingerprint(),
             "episodes": self.episodes,
+            **({"candidates": self.candidates} if self.candidates > 1 else {}),
             "updates": self.updates,
             "algorithm": self.algorithm,
             "timesteps": self.timesteps,
@@ -121,6 +125,7 @@ class Improve:
             agent=str(agent),
             world_model=bundle,
             explore=explore,
+            candidates=self.candidates,
             seed=seed_apart(known, self.seed + number),
             ray=self.ray,
         ).run()

@@ -13,23 +13,11 @@ from . import SimulatorName
 from .mujoco import MujocoTable
 
 
-class Tables(Protocol):
-    """Simulators of one kind of episode that step together, N of them.
-
-    Attributes:
-        scene: What they simulate.
-    """
-
-    scene: Scene
+class Playable(Protocol):
+    """What episodes are recorded on, N at once."""
 
     def reset(self, seeds: Sequence[int]) -> None:
         """Start an episode on each; where there are fewer seeds, the last tables do not matter."""
-
-    def restart(self, states: NDArray[np.float64]) -> None:
-        """Go back to states (N, S); where there are fewer, the last tables do not matter."""
-
-    def perturb(self, rngs: Sequence[np.random.Generator], position_m: float, angle_rad: float) -> None:
-        """Jitter the poses on the first tables, each with a generator of its own."""
 
     def step(self, actions: NDArray[np.float32]) -> None:
         """Hold actions (N, A) for one control step."""
@@ -38,7 +26,25 @@ class Tables(Protocol):
         """Pictures (N, H, W, 3)."""
 
     def observe(self) -> list[dict[str, Any]]:
-        """What is true of each: `<marker>_position`, `cube_pose` (w, x, y, z), `state`, `contact`."""
+        """What is known of each: `<marker>_position` of all, in metres, and maybe more."""
+
+
+class Tables(Playable, Protocol):
+    """Simulators of one kind of episode that step together, N of them.
+
+    They observe what is true: `<marker>_position`, `cube_pose` (w, x, y, z), `state`, `contact`.
+
+    Attributes:
+        scene: What they simulate.
+    """
+
+    scene: Scene
+
+    def restart(self, states: NDArray[np.float64]) -> None:
+        """Go back to states (N, S); where there are fewer, the last tables do not matter."""
+
+    def perturb(self, rngs: Sequence[np.random.Generator], position_m: float, angle_rad: float) -> None:
+        """Jitter the poses on the first tables, each with a generator of its own."""
 
     def metadata(self) -> dict[str, Any]:
         """Simulator, version, renderer: recorded with every dataset."""

@@ -33,13 +33,13 @@ def commands(monkeypatch):
 def test_every_command_is_run_once_with_the_seed_and_goes_on_where_it_was(commands, tmp_path):
     commands.broken.add("train_agent")
     with pytest.raises(RuntimeError, match=r"train_agent.* ended with 1; its words are in .*3-train-agent\.log"):
-        worlds.run("pendulum", 2, tmp_path)
+        worlds.run(worlds.WORLDS["pendulum"], 2, tmp_path, "pendulum")
     assert len(commands.lines) == 4
     commands.broken.clear()
-    figures = worlds.run("pendulum", 2, tmp_path)
+    figures = worlds.run(worlds.WORLDS["pendulum"], 2, tmp_path, "pendulum")
     assert len(commands.lines) == 4 + 4
     assert all(line[line.index("--seed") + 1] == "2" for line in commands.lines)
-    assert worlds.run("pendulum", 2, tmp_path) == figures
+    assert worlds.run(worlds.WORLDS["pendulum"], 2, tmp_path, "pendulum") == figures
     assert len(commands.lines) == 8
     told = worlds.shown(figures)
     assert (told["outside"], told["trained outside"], told["ratio"]) == (80.0, 100.0, 0.75)

@@ -57,13 +57,14 @@ WORLDS = {
 _SHOWN = ("carry_r2_min", "state_r2_mean", "state_r2_min", "picture_r2_mean_at_25", "reward_r2_at_25", "termination_f1")
 
 
-def run(world: str, seed: int, folder: Path) -> dict[str, float]:
-    """Run what is left of a world's commands in a folder; all figures that they gave.
+def run(commands: str, seed: int, folder: Path, words: str) -> dict[str, float]:
+    """Run what is left of some commands in a folder; all figures that they gave.
 
     Args:
-        world: One of `WORLDS`.
-        seed: Of every command that has one.
+        commands: One a line, such as those of `WORLDS`.
+        seed: Of every command that names no other.
         folder: Of everything; next to what a command makes are its log and its figures.
+        words: Of the progress bar.
 
     Raises:
         RuntimeError: If a command fails.
@@ -71,13 +72,14 @@ def run(world: str, seed: int, folder: Path) -> dict[str, float]:
     folder.mkdir(parents=True, exist_ok=True)
     figures: dict[str, float] = {}
     spent = 0.0
-    lines = [shlex.split(line) for line in WORLDS[world].strip().splitlines()]
-    for number, argv in enumerate(tqdm(lines, desc=f"{world}, seed {seed}", unit="command")):
+    lines = [shlex.split(line) for line in commands.strip().splitlines()]
+    for number, argv in enumerate(tqdm(lines, desc=f"{words}, seed {seed}", unit="command")):
         said = folder / f"{number}-{argv[0]}.json"
         if not said.exists():
             begun = time.monotonic()
-            given = [*argv[1:], "--seed", str(seed), "--json", f"{said.name}.new"]
-            command = [sys.executable, "-m", f"cosmos_isaac_wm.train.{argv[0].replace('-', '_')}", *given]
+            seeded = [] if "--seed" in argv else ["--seed", str(seed)]
+            module = f"cosmos_isaac_wm.train.{argv[0].replace('-', '_')}"
+            command = [sys.executable, "-m", module, *argv[1:], *seeded, "--json", f"{said.name}.new"]
             with said.with_suffix(".log").open("ab") as log:
                 code = subprocess.run(command, cwd=folder, stdout=log, stderr=log, check=False).returncode
             if code:
@@ -138,7 +140,8 @@ def main() -> int:
     options = parser.parse_args()
     for world in options.world:
         folders = [options.out / world / str(seed) for seed in options.seeds]
-        rows = [shown(run(world, seed, folder)) for seed, folder in zip(options.seeds, folders, strict=True)]
+        pairs = zip(options.seeds, folders, strict=True)
+        rows = [shown(run(WORLDS[world], seed, folder, world)) for seed, folder in pairs]
         rows = [row | speed(folder) for row, folder in zip(rows, folders, strict=True)]
         print(f"\n| {world} | " + " | ".join(f"seed {seed}" for seed in options.seeds) + " | median |")
         print("|---" * (len(rows) + 2) + "|")
