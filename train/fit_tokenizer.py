@@ -45,6 +45,7 @@ from cosmos_isaac_wm.training.statistics import latent_statistics
 from cosmos_isaac_wm.training.tokenizer import TokenizerFitConfig, fit_tokenizer
 
 _BOUND, _FIGURES, _CHECKPOINT = "fit.json", "figures.json", "tokenizer-checkpoint.pt"
+_PLACES = 16  # that heads look for
 _MAY_CHANGE = "fit.minutes, the device and the number of processes"
 
 
@@ -213,7 +214,7 @@ class FitTokenizer:
         """Give a perception its heads; their loss at the end, and how well they read episodes that they do not know."""
         encoded = encode_split(datasets, "train", perception, self.out, mirror=False)
         torch.manual_seed(self.seed + 2)  # whatever was drawn before
-        shape, scale = HeadsConfig(frames=self.head_frames, acts=True), perception.scale_actions
+        shape, scale = HeadsConfig(frames=self.head_frames, places=_PLACES, acts=True), perception.scale_actions
         heads = new_heads(encoded, perception.scene.action_dim, shape)
         encoded = encoded.rested(shape.frames - 1)  # first frames are read as well
         beside = [judging_alone(heads)] if heads.config.observed else []

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 _FARTHEST = 100.0  # standard deviations that an observation can be carried off
+_SHARPNESS = 8.0  # of learned maps: flat ones have hardly a gradient, and are learned three times as slowly
 _SMALLEST = 4  # rows or columns of cells at which embedding stops to make pictures smaller
 
 
@@ -35,6 +36,7 @@ class HeadsConfig:
         looks: Whether reward and end are judged from the newest embedding, too, and not from observations alone.
         carries: Whether an observation follows from the one before and the action, and in dreams not from pictures.
         frames: Newest frames that an observation is read from, F.
+        places: Learned maps that look for something in a frame, each for the row and column of one thing.
         embedding: Numbers that a frame becomes, E.
         width: Channels of the convolutions.
         hidden: Width of the layers that read observations, rewards and ends.
@@ -51,6 +53,7 @@ class HeadsConfig:
     looks: bool = True
     carries: bool = False
     frames: int = 3
+    places: int = 0
     embedding: int = 128
     width: int = 64
     hidden: int = 256
@@ -112,7 +115,12 @@ class Heads(nn.Module):
                 break
             rows, columns = -(-rows // 2), -(-columns // 2)
         self.convolutions = nn.Sequential(*layers)
-        self.to_embedding = nn.Linear(config.width * rows * columns, config.embedding)
+        self.maps = None
+        if config.places:
+            narrow = config.width // 2
+            seen = nn.Conv2d(config.channels + 2, narrow, 3, padding=1), nn.SiLU()
+            self.maps = nn.Sequential(*seen, nn.Conv2d(narrow, config.places, 1))
+        self.to_embedding = nn.Linear(config.width * rows * columns + 2 * config.places, config.embedding)
         self._shown = config.embedding + config.acts * config.actions
         self.tells = config.carries * config.observed
         self.remembered = self._shown + self.tells
@@ -134,8 +142,13 @@ class Heads(nn.Module):
         Actions of 0 are unknown ones, or none. What is carried on is no part of it: see `follow`.
         """
         rows, columns = (torch.linspace(-1, 1, size, device=latents.device) for size in latents.shape[-2:])
-        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(len(latents), -1, -1, -1)
-        embedded: Tensor = self.to_embedding(self.convolutions(torch.cat([latents, grid], dim=1)).flatten(1))
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+        seen = torch.cat([latents, grid.expand(len(latents), -1, -1, -1)], dim=1)
+        features = self.convolutions(seen).flatten(1)
+        if self.maps is not None:  # a spatial softmax: a dense layer alone finds small things to half a cell
+            weights = (_SHARPNESS * self.maps(seen)).flatten(2).softmax(dim=2)
+            features = torch.cat([features, (weights @ grid.flatten(1).T).flatten(1)], dim=1)
+        embedded: Tensor = self.to_embedding(features)
         return torch.cat([embedded, actions.to(embedded)], dim=1) if self.config.acts else embedded
 
     def remember(self, contexts: Tensor, actions: Tensor | None = None) -> Tensor:

@@ -228,7 +228,7 @@ def judging_alone(heads: Heads) -> Heads:
     """Untrained heads that judge from observations alone, and share everything else with these."""
     config = replace(heads.config, looks=False)
     alone = Heads(config, heads.mean.clone(), heads.std.clone(), None if heads.goals is None else heads.goals.clone())
-    alone.convolutions, alone.to_embedding = heads.convolutions, heads.to_embedding
+    alone.convolutions, alone.maps, alone.to_embedding = heads.convolutions, heads.maps, heads.to_embedding
     alone.observation = heads.observation
     return alone
 

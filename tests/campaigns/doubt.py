@@ -15,12 +15,12 @@ from pathlib import Path
 from tests.campaigns.worlds import run
 
 ARMS = {"any": 1, "doubted": 4}  # candidates for each episode
-_SMALL = "--perception default --dynamics.width 32 --fit.updates 2000 --fit.validate_every 500"
-_REFRESHED = "--config refresh.yaml --fit.updates 800 --fit.validate_every 400"
+_SMALL = "--perception default --dynamics.width 32 --fit.updates 1000 --fit.validate_every 500"
+_REFRESHED = "--config refresh.yaml --fit.updates 500 --fit.validate_every 250"
 _BEGUN = f"""
     collect --kind push --episodes 90 --out data
     fit-dynamics {_SMALL} --ship_episodes 2 --data data --out model
-    evaluate --world_model model --data ../held_out --split all"""
+    evaluate --world_model model --data ../../held_out --split all"""
 _SHOWN = ("push_cube_rmse_px512", "push_over_floor", "push_cube_rmse_px512_at_32")
 
 

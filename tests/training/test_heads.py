@@ -1,5 +1,7 @@
 """Do heads learn what an environment observes, what it pays, and when it is over? And is how well said truly?"""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,20 @@ def test_they_learn_places_rewards_and_ends(dots):
     assert after["state_mae_0"] < 0.1
     assert after["end_precision"] > 0.5
     assert after["end_recall"] > 0.5
+
+
+def test_learned_maps_find_small_things_sooner(dots):
+    perception, train, val = dots
+    cpu, recipe = torch.device("cpu"), HeadsFitConfig(updates=250, batch_size=64, latent_noise=0.05)
+    off = {}
+    for places in (0, 4):
+        torch.manual_seed(0)
+        heads = new_heads(train, 2, replace(SMALL, places=places))
+        fit_heads(heads, train, perception.scale_actions, recipe, 0, cpu)
+        figures = judge_heads(heads, val, perception.scale_actions, cpu)
+        off[places] = figures["state_mae_0"] + figures["state_mae_1"]
+        assert heads.maps is None if places == 0 else judging_alone(heads).maps is heads.maps
+    assert off[4] < 0.8 * off[0], off
 
 
 def test_the_same_seed_teaches_the_same(dots):
