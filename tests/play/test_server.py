@@ -68,7 +68,7 @@ def test_the_page_is_small_and_asks_nobody_else(client):
 def test_a_visitor_is_told_what_there_is_and_shown_a_picture(client):
     with enter(client) as line:
         scene = heard(line, "scene")
-        assert (scene["scene"], scene["width"], scene["rate"]) == ("toy", 32, 10)
+        assert (scene["scene"], scene["width"], scene["limit"]) == ("toy", 32, 12)
         state = heard(line, "state")
         assert state["drives"]
         assert (state["step"], state["running"]) == (0, False)
