@@ -148,6 +148,12 @@ def test_time_stands_goes_step_by_step_and_back(player):
     player.until(lambda state: state["step"] == stood + 1)
     page.click("#back")
     player.until(lambda state: state["step"] == max(0, stood - 9))
+    assert page.evaluate("document.activeElement.id") == ""  # keys are the dream's again
+    page.focus("#once")
+    page.keyboard.press("Enter")
+    player.until(lambda state: state["step"] == max(0, stood - 9) + 1)
+    assert page.evaluate("document.activeElement.id") == "once"  # where whoever has no mouse was
+    page.evaluate("document.activeElement.blur()")
     page.click("#speeds button[data-times='0.25']")
     player.until(lambda state: state["speed"] == 0.25)
     page.click("#speeds button[data-times='2']")
@@ -174,25 +180,33 @@ def test_a_drag_on_the_picture_drives_and_takes_the_wheel_from_the_policy(player
 ASKED = """async ([described, code]) => {
   const { Controls } = await import("/controls.js"), asked = [];
   const controls = new Controls(described, (action) => asked.push(action));
-  const press = (key) => controls.press({ code: key, shiftKey: false, timeStamp: 0 });
+  const press = (key, shiftKey = false) => controls.press({ code: key, shiftKey, timeStamp: 0 });
   if (code === "slide") {
     const slider = document.querySelectorAll("#sliders input")[1];
     slider.value = -0.5;
     slider.dispatchEvent(new Event("input"));
     press("ArrowRight");
+    press("ShiftLeft", true);
+    controls.rested(); // as for a driver who is new
+    press("ArrowUp");
   } else if (code === "choose") {
     press("Digit2");
     document.querySelector("#choices button").click();
+    document.querySelector("#choices button").click();
+    press("ArrowLeft");
   }
   return asked;
 }"""
 
 
+SLID = [[0, 0, 0, -0.5], [1, 0, 0, -0.5], [0.4, 0, 0, -0.5], [0, 1, 0, 0]]
+
+
 @pytest.mark.parametrize(
     ("described", "code", "asked"),
     [
-        ({"kind": "box", "count": 4, "names": list("abcd")}, "slide", [[0, 0, 0, -0.5], [1, 0, 0, -0.5]]),
-        ({"kind": "discrete", "count": 3, "names": list("012")}, "choose", [2, 0]),
+        ({"kind": "box", "count": 4, "names": list("abcd")}, "slide", SLID),
+        ({"kind": "discrete", "count": 3, "names": list("012")}, "choose", [2, 0, 0, 0]),  # each choice is sent
     ],
 )
 def test_further_dimensions_have_sliders_and_choices_have_buttons(player, described, code, asked):
@@ -254,9 +268,13 @@ def test_a_recorded_demonstration_is_in_the_dataset_when_the_play_is_over(player
     player.page.click("#record")
     kept = player.until(lambda state: state["recorded"] == 1)
     assert "Demonstration 1 is kept" in player.page.inner_text("#toast")
+    player.page.keyboard.press("o")  # and one that is still being recorded at the end
+    player.until(lambda state: state["recording"] and state["step"] > 8)
     player.page.close()
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 0
-    episode = EpisodeDataset(out)[0]
+    dataset = EpisodeDataset(out)
+    assert len(dataset) == 2
+    episode = dataset[0]
     assert len(episode) == kept["step"]
     assert (episode.actions == [0, 1]).all(axis=1).sum() >= 4

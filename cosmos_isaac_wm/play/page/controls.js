@@ -8,8 +8,13 @@ const REACH = 48; // pixels from the middle of a stick to its end
 
 export class Controls {
   constructor(described, changed) {
-    this.described = described;
     this.changed = changed; // called with the action, and the time of the event
+    this.rested(described);
+  }
+
+  // Nobody touches anything, which is what the server takes for granted of a driver who is new.
+  rested(described = this.described) {
+    this.described = described;
     this.held = new Set();
     this.gentle = false;
     this.drag = null; // of a pointer: deflections of the first two dimensions
@@ -47,13 +52,22 @@ export class Controls {
     this.gentle = event.shiftKey;
     if (this.discrete && /^Digit\d$/.test(event.code)) {
       const choice = Number(event.code.slice(5));
-      if (choice < this.described.count) { this.choice = choice; this.tell(event.timeStamp); this.showChoice(choice); }
+      if (choice < this.described.count && !event.repeat) this.choose(choice, event.timeStamp);
       return true;
     }
-    if (!(event.code in KEYS)) return false;
-    this.held.add(event.code);
-    this.tell(event.timeStamp);
-    return true;
+    const ours = event.code in KEYS;
+    if (ours) this.held.add(event.code);
+    if (ours && this.discrete && KEYS[event.code][0] === 0 && !event.repeat) this.sent = null; // as of `choose`
+    this.tell(event.timeStamp); // Shift alone changes what is held
+    return ours;
+  }
+
+  // A choice is sent though it is the last one again: it begins a dream, or takes the wheel back.
+  choose(choice, when) {
+    this.choice = choice;
+    this.sent = null;
+    this.tell(when);
+    this.showChoice(choice);
   }
 
   release(event) {
@@ -104,7 +118,7 @@ export class Controls {
         const button = document.createElement("button");
         button.textContent = name;
         button.setAttribute("aria-label", `Action ${name}`);
-        button.addEventListener("click", (event) => { this.choice = choice; this.tell(event.timeStamp); this.showChoice(choice); });
+        button.addEventListener("click", (event) => this.choose(choice, event.timeStamp));
         choices.append(button);
       });
       this.showChoice(0);
