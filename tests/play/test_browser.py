@@ -213,6 +213,14 @@ def test_further_dimensions_have_sliders_and_choices_have_buttons(player, descri
     assert player.page.evaluate(ASKED, [described, code]) == asked
 
 
+def test_a_finger_on_the_stick_begins_the_dream(visit):
+    player = visit("phone")
+    player.start_anew()
+    box = player.page.locator("#stick").bounding_box()
+    player.page.touchscreen.tap(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)
+    player.until(lambda state: state["running"] and state["step"] > 0)
+
+
 def test_a_second_visitor_watches(visit, player):
     second = visit()
     assert second.page.inner_text("#role") == "you watch · 2 here"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cosmos_isaac_wm.data import DatasetError, EpisodeDataset, write_dataset
+from cosmos_isaac_wm.data.lerobot.writing import write_lerobot
 from cosmos_isaac_wm.play.demonstrations import Demonstrations
 from cosmos_isaac_wm.play.session import Options, Session, source_of
 from cosmos_isaac_wm.play.told import scene_of, state_of
@@ -318,7 +319,9 @@ def test_with_real_pictures_all_that_a_twin_keeps_is_its_environments(tmp_path):
         session.reset(seed=2)  # far from the edge
         play(session, 12)  # to the right edge, where the environment is over, and on
         session.record(False)
-    episode = EpisodeDataset(tmp_path / "played")[0]
+    dataset = EpisodeDataset(tmp_path / "played")
+    assert write_lerobot(tmp_path / "lerobot", dataset, use_videos=False) == dataset.lengths[0]
+    episode = dataset[0]
     places = episode.observations["state"]
     assert places[-1, 0] == 1
     assert (places[:-1, 0] < 1).all()
