@@ -149,9 +149,9 @@ async def _serve(stage: Stage, line: WebSocket) -> None:
     except WebSocketDisconnect:
         pass
     finally:
+        stage.leave(visitor)  # first, as whoever is cancelled gets no further than the next await
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
-        stage.leave(visitor)
 
 
 def listening(host: str, port: int) -> socket.socket:
