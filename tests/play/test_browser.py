@@ -179,12 +179,17 @@ def test_a_drag_on_the_picture_drives_and_takes_the_wheel_from_the_policy(player
 
 ASKED = """async ([described, code]) => {
   const { Controls } = await import("/controls.js"), asked = [];
-  const controls = new Controls(described, (action) => asked.push(action));
+  let ready = true;
+  const controls = new Controls(described, (action) => asked.push(action), () => ready);
   const press = (key, shiftKey = false) => controls.press({ code: key, shiftKey, timeStamp: 0 });
   if (code === "slide") {
     const slider = document.querySelectorAll("#sliders input")[1];
-    slider.value = -0.5;
-    slider.dispatchEvent(new Event("input"));
+    const slide = (value) => { slider.value = value; slider.dispatchEvent(new Event("input")); };
+    ready = false; // nobody has answered yet
+    slide(0.5);
+    slide(0.7);
+    ready = true;
+    slide(-0.5);
     press("ArrowRight");
     press("ShiftLeft", true);
     controls.rested(); // as for a driver who is new

@@ -7,8 +7,9 @@ const KEYS = {
 const REACH = 48; // pixels from the middle of a stick to its end
 
 export class Controls {
-  constructor(described, changed) {
+  constructor(described, changed, ready = () => true) {
     this.changed = changed; // called with the action, and the time of the event
+    this.ready = ready; // whether what was told before has been answered
     this.rested(described);
   }
 
@@ -45,6 +46,11 @@ export class Controls {
     if (text === this.sent) return;
     this.sent = text;
     this.changed(now, when);
+  }
+
+  // Of many small movements the newest is told with the next picture: no more come than can be done.
+  glide(when) {
+    if (this.ready()) this.tell(when);
   }
 
   // Whether the key is one of ours.
@@ -90,14 +96,14 @@ export class Controls {
       const far = Math.hypot(x, y);
       if (far > 1) { x /= far; y /= far; }
       this.drag = [x, y];
-      this.tell(event.timeStamp);
+      this.glide(event.timeStamp);
     };
     element.addEventListener("pointerdown", (event) => {
       if (event.button) return;
       const box = element.getBoundingClientRect();
       origin = fromMiddle ? [box.left + box.width / 2, box.top + box.height / 2] : [event.clientX, event.clientY];
       element.setPointerCapture(event.pointerId);
-      if (fromMiddle) move(event);
+      if (fromMiddle) { move(event); this.tell(event.timeStamp); }
     });
     element.addEventListener("pointermove", (event) => { if (origin) move(event); });
     for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
@@ -129,7 +135,7 @@ export class Controls {
       const label = document.createElement("label"), slider = document.createElement("input");
       Object.assign(slider, { type: "range", min: -1, max: 1, step: 0.01, value: 0 });
       slider.setAttribute("aria-label", `Action ${this.described.names[dimension]}`);
-      slider.addEventListener("input", (event) => { this.slid[dimension] = Number(slider.value); this.tell(event.timeStamp); });
+      slider.addEventListener("input", (event) => { this.slid[dimension] = Number(slider.value); this.glide(event.timeStamp); });
       slider.addEventListener("dblclick", (event) => { this.slid[dimension] = slider.value = 0; this.tell(event.timeStamp); });
       label.append(this.described.names[dimension], slider);
       sliders.append(label);

@@ -59,7 +59,7 @@ function begin(scene) {
     return button;
   }));
   if (page.controls) { page.controls.rested(scene.controls); return; }
-  page.controls = new Controls(scene.controls, act);
+  page.controls = new Controls(scene.controls, act, () => page.answered);
   page.controls.draggable($("stick"), true);
   page.controls.draggable($("dream"), false);
 }
@@ -107,7 +107,8 @@ function show(state) {
   const before = page.state;
   page.state = state;
   page.answered = true;
-  if (state.drives && !before?.drives) page.controls?.rested();
+  if (state.drives && !before?.drives) page.controls.rested();
+  page.controls.tell(performance.now());
   role(state.drives ? "you drive" : "you watch", state.drives ? "drives" : "", state.visitors);
   $("step").textContent = `${state.step} / ${page.scene.limit}`;
   $("reward").textContent = number(state.reward);
@@ -134,7 +135,7 @@ function show(state) {
   $("run-icon").setAttribute("d", ICONS[state.running ? "pause" : "play"]);
   $("run-name").textContent = state.running ? "Pause" : "Play";
   $("run").setAttribute("aria-label", state.running ? "Pause" : "Play");
-  page.controls?.show(state.action);
+  page.controls.show(state.action);
   if (!state.running) { page.waiting = []; page.times = []; }
   if (!before || before.step !== state.step || before.running !== state.running || before.ended !== state.ended || before.drives !== state.drives) overlay(state);
 }
