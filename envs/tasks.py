@@ -66,14 +66,18 @@ def dream_task(world_model: WorldModel, num_envs: int, to_torch: bool, kind: str
     perception, bound = world_model.perception, world_model.error_bound
     task = new_task(perception, num_envs, to_torch, trusted=bound is not None, **options)
     if isinstance(task, Trusting) and bound is not None:
-        twin = perception.heads is not None
-        task.begin_trusting(bound, kind, _STDS if twin else _GOAL_RADII * perception.scene.goal_radius, **asked)
+        task.begin_trusting(bound, kind, most_trusted(perception), **asked)
     elif asked and asked != {"trust": "report"}:
         raise ValueError(
             f"{asked} asked, but the bundle does not know how far its dreams may be off: fit-dynamics "
             "learns that where there are enough validation episodes"
         )
     return task
+
+
+def most_trusted(perception: Perception) -> float:
+    """How far a dream may be off and still says something: metres, or standard deviations of a twin's observation."""
+    return _STDS if perception.heads is not None else _GOAL_RADII * perception.scene.goal_radius
 
 
 def new_task(

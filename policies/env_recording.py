@@ -145,7 +145,7 @@ def record_env_episodes(
             rewards=np.array([each.reward for each in shown[1:]]),
             terminations=terminations,
             truncations=np.array([each.truncated for each in shown[1:]]) | (cut & ~terminations),
-            observations=_stacked([each.rest for each in shown]),
+            observations=stacked([each.rest for each in shown]),
         )
     ]
 
@@ -159,8 +159,8 @@ def _known(shown: Sequence[Shown]) -> dict[str, NDArray[Any]]:
     return infos | ({"state": np.stack(states)} if states else {})
 
 
-def _stacked(rows: Sequence[Any]) -> Any:
+def stacked(rows: Sequence[Any]) -> Any:
     """Nested dicts of values as nested dicts of arrays, with a first axis of so many rows."""
     if isinstance(rows[0], dict):
-        return {key: _stacked([row[key] for row in rows]) for key in rows[0]}
+        return {key: stacked([row[key] for row in rows]) for key in rows[0]}
     return np.stack([np.asarray(row) for row in rows])

@@ -13,20 +13,23 @@ from ..envs.starts import default_kind
 from ..protocols import SupportsClose
 from ..scene import KINDS
 from ..sims import new_simulator
-from ..sims.gymnasium_env import GymnasiumEnv, environment_of
+from ..sims.gymnasium_env import GymnasiumEnv, Shown, environment_of
+from ..spaces import own_actions
 from ..world_model import WorldModel
 
 Places = dict[str, NDArray[np.float64]]
 
 
 class Beside(Protocol):
-    """The real one of a scene, which can also go back.
+    """The real one of a scene, which can also go back."""
 
-    Attributes:
-        frame: Its newest picture, uint8 (H, W, 3).
-    """
+    @property
+    def frame(self) -> NDArray[np.uint8]:
+        """Its newest picture, uint8 (H, W, 3)."""
 
-    frame: NDArray[np.uint8]
+    @property
+    def shown(self) -> Shown | None:
+        """All that a twin's environment showed with it; None of the table, where the dream alone is judged."""
 
     def begin(self, seed: int) -> dict[str, Any]:
         """Start an episode; the reset options by which a dream starts alike."""
@@ -61,7 +64,7 @@ class RealTable:
             raise ValueError("the bundle stores no context with a simulator state, so both cannot start alike")
         self._simulator = new_simulator(own_simulator(model), kind or KINDS[0], model.scene.image_size)
         self._states: list[NDArray[np.float64]] = []
-        self.frame = np.zeros((*model.scene.image_size, 3), np.uint8)
+        self.frame, self.shown = np.zeros((*model.scene.image_size, 3), np.uint8), None
 
     def begin(self, seed: int) -> dict[str, Any]:
         """See `Beside`."""
@@ -118,26 +121,36 @@ class RealEnvironment:
         self._env = GymnasiumEnv(named or str(told.id), told.kwargs, rows)
         self._idle = idle
         self._frames = model.dynamics.context_length
-        self._seed, self._actions = 0, list[NDArray[np.float32]]()
-        self.frame = np.zeros((*model.scene.image_size, 3), np.uint8)
+        self._seed, self._led = 0, list[NDArray[np.float32]]()  # all actions since its reset
+        self.shown: Shown | None = None
+
+    @property
+    def frame(self) -> NDArray[np.uint8]:
+        """See `Beside`."""
+        assert self.shown is not None
+        return self.shown.frame
 
     def begin(self, seed: int) -> dict[str, Any]:
         """See `Beside`."""
-        self._seed, self._actions = seed, []
-        frames = self._start()
-        return {"frames": np.stack(frames), "actions": np.stack([self._idle] * (len(frames) - 1))}
+        self._seed, self._led = seed, [self._idle] * (self._frames - 1)
+        first = [self._env.reset(seed), *map(self._env.step, self._led)]
+        self.shown = first[-1]
+        return {"frames": np.stack([each.frame for each in first]), "actions": np.stack(self._led)}
 
     def step(self, vector: NDArray[np.float32]) -> None:
         """See `Beside`."""
-        self._actions.append(vector)
-        self.frame = self._env.step(vector).frame
+        self._led.append(vector)
+        self.shown = self._env.step(vector)
 
     def rewind(self, steps: int) -> None:
-        """See `Beside`."""
-        again, self._actions = self._actions[:steps], []
-        self._start()
-        for vector in again:
-            self.step(vector)
+        """See `Beside`; on the way nothing is drawn."""
+        del self._led[self._frames - 1 + steps :]
+        self.shown = self._env.reset(self._seed)
+        env = self._env.env
+        for vector in self._led[:-1]:
+            env.step(own_actions(env.action_space, vector[None])[0])
+        for vector in self._led[-1:]:
+            self.shown = self._env.step(vector)
 
     def positions(self) -> Places:
         """See `Beside`."""
@@ -146,13 +159,6 @@ class RealEnvironment:
     def close(self) -> None:
         """See `Beside`."""
         self._env.close()
-
-    def _start(self) -> list[NDArray[np.uint8]]:
-        """The first K frames."""
-        frames = [self._env.reset(self._seed).frame]
-        frames += [self._env.step(self._idle).frame for _ in range(self._frames - 1)]
-        self.frame = frames[-1]
-        return frames
 
 
 def new_beside(model: WorldModel, idle: NDArray[np.float32], named: str | None = None) -> Beside:

@@ -17,7 +17,8 @@ class Controls:
     """Turns what a page asks for into actions of an environment.
 
     A Box is moved by deflections, A numbers in [-1, 1]: 0 is no action, or the middle where 0 is no value inside the
-    bounds; -1 and 1 are the bounds. Where there is no bound, 1 stands for the value 1.
+    bounds; -1 and 1 are the bounds. Where there is no bound, 1 stands for the value 1, or for one more than the other
+    bound if that is farther.
 
     Args:
         space: Of actions, Box or Discrete.
@@ -34,8 +35,8 @@ class Controls:
                 raise ValueError(f"{scene.name} has {space.n} choices of action; at most {_MOST_CHOICES} can be played")
             self.count = int(space.n)
         elif isinstance(space, spaces.Box) and space.shape:
-            low = np.where(np.isfinite(space.low), space.low, -1.0).ravel()
-            high = np.where(np.isfinite(space.high), space.high, 1.0).ravel()
+            low = np.where(np.isfinite(space.low), space.low, np.minimum(-1.0, space.high - 1)).ravel()
+            high = np.where(np.isfinite(space.high), space.high, np.maximum(1.0, space.low + 1)).ravel()
             self._low, self._high = low, high
             self._rest = np.where((low < 0) & (high > 0), 0.0, (low + high) / 2)
             self.count = len(low)
@@ -49,8 +50,7 @@ class Controls:
             return {"kind": "discrete", "count": self.count, "names": [str(choice) for choice in range(self.count)]}
         planar = self._agent is not None and self.count == 2
         names = ["right", "away"] if planar else [str(dimension) for dimension in range(self.count)]
-        bounds = {"low": self._low.tolist(), "high": self._high.tolist()}
-        return {"kind": "box", "count": self.count, "names": names, **bounds}
+        return {"kind": "box", "count": self.count, "names": names}
 
     def rest(self) -> Any:
         """What happens while nobody touches anything: no deflection, or the first choice."""
@@ -82,11 +82,11 @@ class Controls:
         values = (self._rest + by * reach).clip(self._low, self._high)
         return values.astype(self.space.dtype).reshape(self.space.shape)
 
-    def deflections(self, action: NDArray[Any]) -> list[float] | int:
-        """The inverse of `action`, for what is shown of a policy's actions."""
+    def deflections(self, vector: NDArray[Any]) -> list[float] | int:
+        """The inverse of `action`, to show what was done: a vector (A,), as recordings have it."""
         if isinstance(self.space, spaces.Discrete):
-            return int(action) - int(self.space.start)
-        off = np.asarray(action, np.float64).ravel() - self._rest
+            return int(vector.argmax())
+        off = np.asarray(vector, np.float64) - self._rest
         reach = np.where(off < 0, self._rest - self._low, self._high - self._rest)
         shown = np.divide(off, reach, out=np.zeros_like(off), where=reach > 0)
         return [round(float(value), 3) for value in shown.clip(-1, 1)]

@@ -64,7 +64,8 @@ class Demonstrations:
         self.out, self.source = user_path(out), source
         self._folder = self.out / _EPISODES
         self._held = ExitStack()
-        self._written = 0  # episodes in the dataset
+        self._count = 0
+        self._written: list[int] | None = None  # seeds of the dataset's episodes; None where it has to be written
 
     def __enter__(self) -> Demonstrations:
         self._held.enter_context(holding(self.out))
@@ -74,9 +75,10 @@ class Demonstrations:
                 raise FileExistsError(
                     f"{self.out} already holds a dataset, which was not played there; choose another --out"
                 )
-            claim(bound, {"scene": self.source.scene.to_dict(), **self.source.metadata}, error=DatasetError)
+            begun = (self.out / "data").exists() or bool(self._files())  # else nothing is bound to anything yet
+            claim(bound, {"scene": self.source.scene.to_dict(), **self.source.metadata}, begun, error=DatasetError)
             self._folder.mkdir(exist_ok=True)
-            self._written = self._in_dataset()
+            self._count, self._written = len(self._files()), self._in_dataset()
             self._held = self._held.pop_all()
         return self
 
@@ -87,7 +89,7 @@ class Demonstrations:
             self.write()
 
     def __len__(self) -> int:
-        return len(self._files())
+        return self._count
 
     def add(self, episode: Episode) -> int:
         """Keep a demonstration; how many there are now.
@@ -97,7 +99,8 @@ class Demonstrations:
         """
         number = max(map(_number, self._files()), default=-1) + 1
         write(self._folder / f"episode_{number:06d}_{episode.seed}.npz", packed(episode))
-        return len(self)
+        self._count, self._written = len(self._files()), None
+        return self._count
 
     def write(self) -> Path | None:
         """Write all of them as a dataset, in place of the one that there was; None where there is nothing new.
@@ -107,38 +110,36 @@ class Demonstrations:
             OSError: If the disk is full; the demonstrations stay, and the same command writes them.
         """
         files = self._files()
-        if not files or (len(files) == self._written and (self.out / "data").exists()):
+        if not files or list(map(_seed, files)) == self._written:
             return None
         staged = self.out / "unfinished"
         shutil.rmtree(staged, ignore_errors=True)
         try:
-            splits = [_split(_number(path)) for path in files]
-            write_dataset(staged, self._episodes(files), self.source.scene, splits, self.source.metadata)
+            write_dataset(staged, self._episodes(files), self.source.scene, _splits(files), self.source.metadata)
             with replacing_folder(self.out / "data") as fresh:
                 for part in (staged / "data").iterdir():
                     part.rename(fresh / part.name)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
-        self._written = len(files)
+        self._count, self._written = len(files), list(map(_seed, files))
         return self.out
 
-    def _in_dataset(self) -> int:
-        """Episodes of the dataset that is there; none, where it is damaged and has to be written again."""
+    def _in_dataset(self) -> list[int] | None:
+        """Seeds of the dataset that is there; None where there is none, or one that is damaged."""
         try:
-            return len(EpisodeDataset(self.out)) if (self.out / "data").exists() else 0
+            return EpisodeDataset(self.out).seeds if (self.out / "data").exists() else None
         except DatasetError:
-            return 0
+            return None
 
     def _files(self) -> list[Path]:
-        return sorted(self._folder.glob("episode_*.npz"))
+        return sorted(self._folder.glob("episode_[0-9]*_[0-9]*.npz"))
 
     def _episodes(self, files: list[Path]) -> Iterator[Episode]:
         for path in files:
             try:
                 must_be_whole(path)
-                seed = int(path.stem.split("_")[2])
-                yield unpacked(path, Job(_number(path), self.source.kind, seed, 0))
-            except (ValueError, KeyError, IndexError) as error:
+                yield unpacked(path, Job(_number(path), self.source.kind, _seed(path), 0))
+            except (ValueError, KeyError) as error:
                 raise DatasetError(f"{path} is damaged ({error}): delete it and run the same command again") from error
 
 
@@ -146,6 +147,15 @@ def _number(path: Path) -> int:
     return int(path.stem.split("_")[1])
 
 
-def _split(number: int) -> str:
-    """Of a demonstration: nothing is drawn, so that it stays the same when more are played."""
-    return {_EVERY - 2: "val", _EVERY - 1: "test"}.get(number % _EVERY, "train")
+def _seed(path: Path) -> int:
+    return int(path.stem.split("_")[2])
+
+
+def _splits(files: list[Path]) -> list[str]:
+    """Of demonstrations, by number; nothing is drawn, so that they stay the same when more are played.
+
+    Those that start alike, as after a rewind, are in one: whoever is judged there shall not have seen the start.
+    """
+    first: dict[int, int] = {}
+    numbers = [first.setdefault(_seed(path), _number(path)) for path in files]
+    return [{_EVERY - 2: "val", _EVERY - 1: "test"}.get(number % _EVERY, "train") for number in numbers]

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.episodes import Episode
+from ..policies.env_recording import stacked
 from ..scene import Environment, Scene
+from ..sims.gymnasium_env import Shown
 from ..spaces import STATE
 
 
-@dataclass
+@dataclass(eq=False)  # one is another than any that looks the same
 class Moment:
     """A dream after a step, or at its start.
 
@@ -26,6 +28,7 @@ class Moment:
         info: As of the environment.
         true_frame: The real picture beside it, uint8 (H, W, 3); None where nobody simulates.
         true_positions: Where things really are, (x, y) in metres by marker.
+        shown: All that a twin's environment showed beside it; None where there is none.
         action: What led here, a vector (A,); None at the start.
         by_policy: Whether a policy chose it.
         reward: For it.
@@ -39,6 +42,7 @@ class Moment:
     info: dict[str, Any]
     true_frame: NDArray[np.uint8] | None = None
     true_positions: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    shown: Shown | None = None
     action: NDArray[np.float32] | None = None
     by_policy: bool = False
     reward: float = 0.0
@@ -56,38 +60,54 @@ class Moment:
         return 2 * self.frame.nbytes + sum(value.nbytes for value in self.state.values())
 
 
+def until_end(moments: Sequence[Moment], real: bool) -> list[Moment]:
+    """Moments up to the first at which the episode is over; what is played on after that is no part of it.
+
+    It is over where the dream is; with real pictures also where the twin's environment is. That one's own time limit
+    does not count, as it began before the dream did.
+
+    Args:
+        moments: Of a dream, from its start.
+        real: As of `episode_of`.
+    """
+    ended = (number for number, moment in enumerate(moments) if moment.ended or _judged(moment, real).terminated)
+    return list(moments[: next(ended, len(moments)) + 1])
+
+
 def episode_of(moments: Sequence[Moment], scene: Scene, kind: str, seed: int, real: bool) -> Episode:
     """A demonstration as it is stored, from its start to its last moment.
 
-    Rewards and ends are the dream's, as its player met them.
-
     Args:
-        moments: T + 1 of them, T at least 1.
+        moments: T + 1 of them, T at least 1; of `until_end`.
         scene: Of the bundle.
         kind: Of episode.
         seed: That the dream began with.
-        real: Whether pictures and positions are the real ones beside the dream.
+        real: Whether pictures and positions are the real ones beside the dream; so are then what a twin's environment
+            observes, its rewards, and whether it is over. Else all are the dream's, as its player met them.
     """
-    frames = [moment.true_frame if real else moment.frame for moment in moments]
-    led = moments[1:]
-    truncations = np.array([moment.truncated for moment in led])
-    truncations[-1] |= not led[-1].terminated  # the player stopped
+    led = [_judged(moment, real) for moment in moments[1:]]
+    truncations = np.zeros(len(led), bool)
+    truncations[-1] = moments[-1].truncated or not led[-1].terminated  # the player stopped
     observations: dict[str, NDArray[Any]] = {}
     if scene.environment is not None:
-        rows = [_beside_picture(moment.observation, scene.environment) for moment in moments]
-        observations = _stacked(rows)
+        observations = stacked([_beside_picture(moment, scene.environment, real) for moment in moments])
     return Episode(
-        np.stack([frame for frame in frames if frame is not None]),
-        np.stack([moment.action for moment in led if moment.action is not None]),
+        np.array([moment.true_frame if real else moment.frame for moment in moments], np.uint8),
+        np.array([moment.action for moment in moments[1:]], np.float32),
         kind,
         seed,
         positions=_positions(moments, scene, real),
         infos={"by_policy": np.array([moment.by_policy for moment in moments])},
-        rewards=np.array([moment.reward for moment in led]),
-        terminations=np.array([moment.terminated for moment in led]),
+        rewards=np.array([each.reward for each in led]),
+        terminations=np.array([each.terminated for each in led]),
         truncations=truncations,
         observations=observations,
     )
+
+
+def _judged(moment: Moment, real: bool) -> Moment | Shown:
+    """Who says what a step was worth and whether it was the last; the table's own judge looks at the dream alone."""
+    return moment.shown if real and moment.shown is not None else moment
 
 
 def _positions(moments: Sequence[Moment], scene: Scene, real: bool) -> dict[str, NDArray[np.float32]]:
@@ -105,17 +125,13 @@ def _positions(moments: Sequence[Moment], scene: Scene, real: bool) -> dict[str,
     return found
 
 
-def _beside_picture(observation: Any, environment: Environment) -> dict[str, Any]:
+def _beside_picture(moment: Moment, environment: Environment, real: bool) -> dict[str, Any]:
     """What is observed beside the picture, by its key, as recordings of the environment have it."""
+    if real and moment.shown is not None:
+        return moment.shown.rest
+    observation = moment.observation
     if environment.picture is None:
         return dict(observation) if isinstance(observation, dict) else {STATE: observation}
     if not isinstance(observation, dict):
         return {}
     return {key: value for key, value in observation.items() if key != environment.picture}
-
-
-def _stacked(rows: Sequence[Any]) -> Any:
-    """Nested dicts of values as nested dicts of arrays, with a first axis of so many rows."""
-    if isinstance(rows[0], dict):
-        return {key: _stacked([row[key] for row in rows]) for key in rows[0]}
-    return np.stack([np.asarray(row) for row in rows])

@@ -37,6 +37,7 @@ _HEADERS = {
 }
 _MOST_VISITORS = 16
 _MOST_BYTES = 4096  # of a message
+_SILENCE = 5.0  # seconds: whoever does not answer for so long has gone, and holds the wheel no longer
 
 
 class OwnPage:
@@ -107,7 +108,7 @@ def application(stage: Stage, names: Iterable[str] = ()) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await stage.begin()
+        stage.begin()
         try:
             yield
         finally:
@@ -136,21 +137,21 @@ async def _serve(stage: Stage, line: WebSocket) -> None:
         await line.close(1013, "too many look on")
         return
     visitor = Visitor(line)
-    stage.enter(visitor)
     sending = asyncio.create_task(visitor.send())
     try:
+        stage.enter(visitor)
         while True:
             try:
                 message = json.loads(await line.receive_text())
             except (ValueError, TypeError, KeyError, RecursionError):  # no JSON, or bytes
                 message = None
-            await stage.hear(visitor, message)
+            stage.hear(visitor, message)
     except WebSocketDisconnect:
         pass
     finally:
+        stage.leave(visitor)  # first, as whoever is cancelled gets no further than the next await
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
-        stage.leave(visitor)
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -179,6 +180,8 @@ def serve(app: ASGIApp, at: socket.socket) -> None:
         ws="websockets-sansio",
         ws_max_size=_MOST_BYTES,
         ws_per_message_deflate=False,  # JPEG is compressed
+        ws_ping_interval=_SILENCE,
+        ws_ping_timeout=_SILENCE,
         timeout_graceful_shutdown=2,
         server_header=False,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..world_model import WorldModel
 from .beside import Beside, new_beside
 from .controls import Controls
 from .demonstrations import Demonstrations, Source
-from .moment import Moment, episode_of
+from .moment import Moment, episode_of, until_end
 from .wheel import new_wheel
 
 _MOST_STEPS, _MOST_BYTES = 2000, 2**28  # that a dream can be taken back
@@ -60,21 +61,19 @@ class Session:
 
     def __init__(self, model: WorldModel, options: Options | None = None, demonstrations: Demonstrations | None = None):
         self.model, self.options, self._demonstrations = model, options or Options(), demonstrations
-        more: dict[str, Any] = {"max_episode_steps": self.options.max_steps}
-        if model.perception.readout is None and model.perception.heads is None:  # there is nothing to be judged by
-            more |= {"obs_type": "latent", "reward_fn": lambda outcome: np.zeros(len(outcome.latents))}
-        self.env = DreamEnv(model, **more)
+        self.env = DreamEnv(model, max_episode_steps=self.options.max_steps)
         self.controls = Controls(self.env.action_space, model.scene)
         self._policy = new_wheel(self.options.policy, self.env, self.options.seed)
-        self._seeds = np.random.default_rng(self.options.seed)
+        # Others when more is recorded into the same folder: equal starts would be in several splits.
+        self._seeds = np.random.default_rng([self.options.seed, self.recorded])
         self._real: Beside | None = None
         self.wheel = self.recording = False
-        self._kept = False  # whether this dream is a demonstration already
         self._moments: list[Moment] = []
-        self.seed = 0
-        if self.options.pictures == "real":
+        self._kept: list[Moment] = []  # of this dream, as they are a demonstration already
+        if self._keeps_real:
             self.set_real(True)
-        self.reset()
+        else:
+            self.reset()
 
     @property
     def has_policy(self) -> bool:
@@ -102,6 +101,11 @@ class Session:
         return self._moments
 
     @property
+    def over(self) -> bool:
+        """Whether this dream has ended, though it may be played on."""
+        return any(moment.ended for moment in self._moments)
+
+    @property
     def recorded(self) -> int:
         """Demonstrations so far."""
         return 0 if self._demonstrations is None else len(self._demonstrations)
@@ -112,13 +116,15 @@ class Session:
 
     def reset(self, seed: int | None = None) -> None:
         """Start a new dream; one that was being recorded is thrown away, and the new one is recorded."""
-        self.seed = int(self._seeds.integers(2**31)) if seed is None else seed
-        start = {} if self._real is None else self._real.begin(self.seed)
-        observation, info = self.env.reset(seed=self.seed, options=start)
-        self._moments, self._kept = [self._seen(observation, info)], False
+        seed = int(self._seeds.integers(2**31)) if seed is None else seed
+        start = {} if self._real is None else self._real.begin(seed)
+        observation, info = self.env.reset(seed=seed, options=start)
+        self._moments, self._kept, self.seed = [self._seen(observation, info)], [], seed
 
     def step(self, action: NDArray[Any]) -> Moment:
-        """Go on by the player's action, or the policy's where that is at the wheel; keep a demonstration at its end.
+        """Go on by the player's action, or the policy's where that is at the wheel.
+
+        What fails changes nothing: the dream, and the real one, are where they were.
 
         Raises:
             ValueError: If the action is none of the environment's, or the past has become too long to be kept.
@@ -126,27 +132,22 @@ class Session:
         past = len(self._moments)
         if past > min(_MOST_STEPS, max(2, _MOST_BYTES // self.now.nbytes)):
             raise ValueError(f"this dream is {past - 1} steps old: start a new one")
-        by_policy = self.wheel and self._policy is not None
-        if by_policy and self._policy is not None:
-            action = np.asarray(self._policy(self.now.observation))
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        vector = self._vector(action)
-        if self._real is not None:
-            self._real.step(vector)
-        moment = self._seen(observation, info)
-        moment.action, moment.by_policy, moment.reward = vector, by_policy, reward
-        moment.terminated, moment.truncated = terminated, truncated
+        policy = self._policy if self.wheel else None
+        if policy is not None:
+            action = np.asarray(policy(self.now.observation))
+        try:
+            moment = self._after(action)
+        except BaseException:
+            self._return()
+            raise
+        moment.by_policy = policy is not None
         self._moments.append(moment)
         return moment
 
     def rewind(self, steps: int) -> None:
         """Go back so many steps, at most to the start; the real one too. A recording forgets them."""
-        kept = max(1, len(self._moments) - max(0, steps))
-        del self._moments[kept:]
-        self._kept = False  # what comes is another one
-        self.env.set_state(self.now.state)
-        if self._real is not None:
-            self._real.rewind(kept - 1)
+        del self._moments[max(1, len(self._moments) - max(0, steps)) :]
+        self._return()
 
     def set_real(self, on: bool) -> None:
         """Let the real one go beside the dream, or not. Both start anew: only there they are alike.
@@ -156,9 +157,11 @@ class Session:
             ImportError: If the simulator is not installed.
             RuntimeError: If it cannot draw here.
         """
-        if not on and self.options.pictures == "real":
+        if not on and self._keeps_real:
             raise ValueError("the recordings are of real pictures, so the simulator stays")
-        if on and self._real is None:
+        if on == self.real:
+            return
+        if on:
             idle = self._vector(self.controls.rest())
             real = new_beside(self.model, idle, self.options.named)
             try:
@@ -167,7 +170,7 @@ class Session:
                 real.close()
                 raise
             self._real = real
-        elif not on and self._real is not None:
+        elif self._real is not None:
             self._real.close()
             self._real = None
         self.reset()
@@ -187,32 +190,37 @@ class Session:
 
         Raises:
             ValueError: If there is no folder for it, or what was played is too short to be learned from.
+            OSError: If the disk is full; the recording stays, so that it can be ended again.
         """
         if self._demonstrations is None:
             raise ValueError("there is no folder for demonstrations: start with --out DIR")
         if on and not self.recording:
-            self.recording = True
             self.reset()
+            self.recording = True
         elif not on and self.recording:
             self.recording = False
-            if not self._kept and len(self._moments) > 1:
-                self.keep()
+            try:
+                if len(self._moments) > 1 and self._to_keep():
+                    self.keep()
+            except OSError:
+                self.recording = True
+                raise
 
     def keep(self) -> int:
-        """Keep what was played since the start of this dream as a demonstration; how many there are now.
+        """Keep what was played from the start of this dream to its end as a demonstration; how many there are now.
 
         Raises:
             ValueError: If it is too short to be learned from.
             OSError: If the disk is full.
         """
         assert self._demonstrations is not None
-        least = self.model.dynamics.context_length  # and one frame more
-        if len(self._moments) <= least:
-            raise ValueError(f"a demonstration has {least} steps at least; this one was not kept")
+        moments = self._to_keep()
+        if len(moments) <= self._least:
+            raise ValueError(f"a demonstration has {self._least} steps at least; this one was not kept")
         source = self.source()
-        real = self.options.pictures == "real"
-        count = self._demonstrations.add(episode_of(self._moments, source.scene, source.kind, self.seed, real))
-        self._kept = True
+        episode = episode_of(moments, source.scene, source.kind, self.seed, self._keeps_real)
+        count = self._demonstrations.add(episode)
+        self._kept = moments
         return count
 
     def pictures(self) -> Pictures:
@@ -222,10 +230,43 @@ class Session:
         return [self.env.task.annotate(frame[None])[0] for frame in shown]
 
     def close(self) -> None:
-        """Free the simulator and the dream."""
+        """Keep a recording that is long enough; free the simulator and the dream."""
+        with ExitStack() as closing:
+            closing.callback(self.env.close)
+            if self._real is not None:
+                closing.callback(self._real.close)
+            if self.recording and len(self._to_keep()) > self._least:
+                self.keep()
+
+    @property
+    def _least(self) -> int:
+        """Steps of a demonstration; with the start these are one frame more than the dynamics looks at."""
+        return self.model.dynamics.context_length
+
+    @property
+    def _keeps_real(self) -> bool:
+        return self.options.pictures == "real"
+
+    def _to_keep(self) -> list[Moment]:
+        """What a demonstration of this dream has; nothing where one that was kept begins just so."""
+        moments = until_end(self._moments, self._keeps_real)
+        return [] if moments == self._kept[: len(moments)] else moments
+
+    def _after(self, action: NDArray[Any]) -> Moment:
+        """The moment after an action, of the dream and the real one."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        vector = self._vector(action)
         if self._real is not None:
-            self._real.close()
-        self.env.close()
+            self._real.step(vector)
+        moment = self._seen(observation, info)
+        moment.action, moment.reward, moment.terminated, moment.truncated = vector, reward, terminated, truncated
+        return moment
+
+    def _return(self) -> None:
+        """Go on from the newest moment, the real one too."""
+        self.env.set_state(self.now.state)
+        if self._real is not None:
+            self._real.rewind(len(self._moments) - 1)
 
     def _vector(self, action: NDArray[Any]) -> NDArray[np.float32]:
         """An action as networks and datasets have it, (A,)."""
@@ -237,6 +278,7 @@ class Session:
         moment = Moment(self.env.get_state(), frame, observation, info)
         if self._real is not None:
             moment.true_frame, moment.true_positions = self._real.frame.copy(), self._real.positions()
+            moment.shown = self._real.shown
         return moment
 
 

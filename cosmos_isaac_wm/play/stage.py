@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ _FLUENT = 20.0  # pictures a second that a dream shows at least, unless it is sl
 _SOON = 0.5  # of a control step after the last one, a new action begins the next, which was not due: nobody waits long
 _LATE = 6.0  # control steps that are made up for; after a longer delay the clock begins anew
 _MOST_QUEUED = 256  # messages
+_FORESEEN = (ValueError, TypeError, KeyError, OSError, RuntimeError, ImportError)  # errors that say enough
 _Result = TypeVar("_Result")
 
 
@@ -38,13 +40,14 @@ class Stage:
         session: What is played.
 
     Raises:
-        Exception: Whatever `open_session` raises.
+        Exception: Whatever `open_session` raises, or drawing its first picture.
     """
 
     def __init__(self, open_session: Callable[[], Session]):
         self._thread = ThreadPoolExecutor(1, "dream")
         try:
             self.session = self._thread.submit(open_session).result()
+            self._pictures = self._thread.submit(self._drawn).result()
         except BaseException:
             self._thread.shutdown()
             raise
@@ -54,21 +57,21 @@ class Stage:
         self._action: NDArray[Any] = self.session.controls.rest()
         self._asked = self._acted = 0  # numbers of the driver's newest action, and of that which led to the picture
         self._last = 0.0  # when the dream went on, by the clock
-        self._pictures: list[bytes] = []
         self._clock: asyncio.Task[None] | None = None
 
-    async def begin(self) -> None:
-        """Start the clock."""
-        await self._draw()
+    def begin(self) -> None:
+        """Start the clock, in a loop that runs."""
         self._clock = asyncio.create_task(self._go())
 
     async def end(self) -> None:
-        """Stop the clock, close the session and end its thread."""
-        if self._clock is not None:
-            self._clock.cancel()
-            await asyncio.gather(self._clock, return_exceptions=True)
-        await self._there(self.session.close)
-        self._thread.shutdown()
+        """Stop the clock, close the session, which keeps its recording, and end its thread."""
+        try:
+            if self._clock is not None:
+                self._clock.cancel()
+                await asyncio.gather(self._clock, return_exceptions=True)
+            await self._there(self.session.close)
+        finally:
+            self._thread.shutdown()
 
     def enter(self, visitor: Visitor) -> None:
         """Let a visitor in, tell it what there is, and show it where the dream is."""
@@ -83,14 +86,16 @@ class Stage:
             self._asked = self._acted = 0  # another driver counts anew
         self._show()
 
-    async def hear(self, visitor: Visitor, message: Any) -> None:
-        """Take a visitor's message; only the driver's are done."""
+    def hear(self, visitor: Visitor, message: Any) -> None:
+        """Take a visitor's message; only the driver's are done, and none that come faster than they can be done."""
         if not isinstance(message, dict) or not isinstance(message.get("do"), str):
             visitor.say({"type": "error", "text": 'expected a message {"do": ...}'})
         elif not visitor.drives:
             visitor.say({"type": "error", "text": "somebody else drives; you watch"})
+        elif self._queue.full():  # whoever waited here would not see that the visitor has gone
+            visitor.say({"type": "error", "text": "too much is asked at once: wait until it is done, then ask again"})
         else:
-            await self._queue.put((visitor, message))
+            self._queue.put_nowait((visitor, message))
 
     async def _go(self) -> None:
         """Do what is asked, and step when it is time; whoever floods the queue with messages stops no step."""
@@ -122,12 +127,16 @@ class Stage:
         return 1.0 / (self._speed * self.session.model.scene.control_hz)
 
     async def _safely(self, doing: Any) -> None:
-        """Do it; what cannot be done is said, and the dream stands."""
+        """Do it; what cannot be done is said, and the dream stands. Whatever a policy raises, the clock goes on."""
         try:
             await doing
-        except (ValueError, TypeError, KeyError, OSError, RuntimeError, ImportError) as error:
+        except Exception as error:
+            said = " ".join(str(error).split())
+            if not isinstance(error, _FORESEEN):
+                traceback.print_exception(error)
+                said = f"{type(error).__name__}: {said} (where it is from stands in the terminal)"
             self._running = False
-            self.visitors.say({"type": "error", "text": " ".join(str(error).split())[:400]})
+            self.visitors.say({"type": "error", "text": said[:400]})
             self._show()
 
     async def _do(self, message: dict[str, Any]) -> None:
@@ -169,8 +178,8 @@ class Stage:
 
     async def _act(self, message: dict[str, Any]) -> None:
         """Take up the driver's action, soon; a touch takes the wheel from the policy, letting go does not."""
-        self._action = self.session.controls.action(message.get("action"))
-        self._asked = _whole(message.get("number"), "number")
+        action, number = self.session.controls.action(message.get("action")), _whole(message.get("number"), "number")
+        self._action, self._asked = action, number
         if not self.session.controls.at_rest(self._action):
             self.session.set_wheel(False)
         if self._running and time.perf_counter() >= self._last + _SOON * self._period:
@@ -178,9 +187,8 @@ class Stage:
             await self._step()
 
     async def _step(self) -> None:
-        """Let the dream go on, and stop at an end; there a recording is kept."""
-        went_on = self.session.now.ended  # whoever plays on after an end does not stop at every step
-        acted = self._asked
+        """Let the dream go on, and stop at its end; there a recording is kept."""
+        went_on, acted = self.session.over, self._asked  # whoever plays on after the end does not stop again
         moment = await self._there(lambda: self.session.step(self._action))
         await self._draw()
         self._acted = acted
@@ -201,8 +209,12 @@ class Stage:
             self.visitors.say({"type": "kept", "number": self.session.recorded})
 
     async def _draw(self) -> None:
-        """The pictures of now, as they are sent."""
-        self._pictures = await self._there(lambda: [jpeg(frame) for frame in self.session.pictures()])
+        """Take up the pictures of now."""
+        self._pictures = await self._there(self._drawn)
+
+    def _drawn(self) -> list[bytes]:
+        """The pictures of now, as they are sent; on the session's thread."""
+        return [jpeg(frame) for frame in self.session.pictures()]
 
     def _show(self) -> None:
         """Show everybody how it stands."""

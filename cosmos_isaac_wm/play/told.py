@@ -9,23 +9,19 @@ import imageio.v3 as iio
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .moment import Moment
+from ..envs.tasks import most_trusted
 from .session import Session
 
-_GOAL_RADII = 2.0  # a bound beyond so many says no more whether the goal was reached; as `trust="truncate"` has it
-_STDS = 1.0  # of a twin's observation, likewise
 _QUALITY = 92  # of JPEG: some 6 kB for 128 x 128
 
 
 def scene_of(session: Session) -> dict[str, Any]:
-    """What stays the same: bundle, actions, rates, and what there is besides."""
+    """What stays the same: the scene, actions, and what there is besides."""
     scene = session.model.scene
     height, width = scene.image_size
     return {
-        "bundle": session.model.name or "world model",
         "scene": scene.name,
         "controls": session.controls.described(),
-        "rate": scene.control_hz,
         "width": width,
         "height": height,
         "limit": session.env.task.max_episode_steps,
@@ -42,16 +38,16 @@ def state_of(session: Session) -> dict[str, Any]:
     told: dict[str, Any] = {
         "step": len(past) - 1,
         "time": round((len(past) - 1) / session.model.scene.control_hz, 2),
-        "seed": session.seed,
         "reward": _number(now.reward),
         "return": _number(sum(moment.reward for moment in past)),
         "ended": _end(session),
+        "over": session.over,
         "bound": _bound(session),
         "real": session.real,
         "wheel": session.wheel,
         "recording": session.recording,
         "recorded": session.recorded,
-        "action": None if now.action is None else _deflections(session, now),
+        "action": None if now.action is None else session.controls.deflections(now.action),
     }
     return told | _places(session)
 
@@ -64,8 +60,10 @@ def jpeg(frame: NDArray[np.uint8]) -> bytes:
 
 
 def _end(session: Session) -> str | None:
-    """Why the episode is over: "goal", "over", "time" or "lost"; None where it goes on."""
-    now = session.now
+    """Why the episode is over: "goal", "over", "time" or "lost"; None where it goes on, or is played on after that."""
+    now, before = session.now, session.past[:-1]
+    if any(moment.ended for moment in before):
+        return None
     if now.terminated:
         return "goal" if now.info.get("is_success") else "over"
     if now.truncated:
@@ -82,7 +80,7 @@ def _places(session: Session) -> dict[str, Any]:
         return {"observed": flat[:12], "goal": None if goal is None else _numbers(goal)}
     told: dict[str, Any] = {}
     if (goal := now.info.get("goal")) is not None:
-        told = {"goal": _numbers(goal), "radius": scene.goal_radius}
+        told = {"goal": _numbers(goal)}
     if (agent := now.info.get(f"{scene.agent}_position")) is not None:
         told |= {"agent": _numbers(agent)}
     name = next(iter(scene.marker_names), None)
@@ -98,21 +96,13 @@ def _places(session: Session) -> dict[str, Any]:
 
 def _bound(session: Session) -> dict[str, Any] | None:
     """How far the dream may be off: in metres, or in standard deviations of a twin's worst component."""
-    bound, heads = session.now.info.get("error_bound"), session.model.perception.heads
+    bound, perception = session.now.info.get("error_bound"), session.model.perception
     if bound is None:
         return None
-    if heads is None:
-        return {"value": _number(bound), "limit": _GOAL_RADII * session.model.scene.goal_radius, "unit": "m"}
-    worst = np.max(np.ravel(bound) / heads.std[: np.size(bound)].cpu().numpy())
-    return {"value": _number(worst), "limit": _STDS, "unit": "std"}
-
-
-def _deflections(session: Session, now: Moment) -> list[float] | int:
-    """What the player, or the policy, did."""
-    assert now.action is not None
-    if session.controls.described()["kind"] == "discrete":
-        return int(now.action.argmax())
-    return session.controls.deflections(now.action)
+    if perception.heads is not None:
+        bound = np.max(np.ravel(bound) / perception.heads.std[: np.size(bound)].cpu().numpy())
+    unit = "m" if perception.heads is None else "std"
+    return {"value": _number(bound), "limit": most_trusted(perception), "unit": unit}
 
 
 def _leaves(observation: Any) -> list[float]:

@@ -148,6 +148,12 @@ def test_time_stands_goes_step_by_step_and_back(player):
     player.until(lambda state: state["step"] == stood + 1)
     page.click("#back")
     player.until(lambda state: state["step"] == max(0, stood - 9))
+    assert page.evaluate("document.activeElement.id") == ""  # keys are the dream's again
+    page.focus("#once")
+    page.keyboard.press("Enter")
+    player.until(lambda state: state["step"] == max(0, stood - 9) + 1)
+    assert page.evaluate("document.activeElement.id") == "once"  # where whoever has no mouse was
+    page.evaluate("document.activeElement.blur()")
     page.click("#speeds button[data-times='0.25']")
     player.until(lambda state: state["speed"] == 0.25)
     page.click("#speeds button[data-times='2']")
@@ -173,30 +179,51 @@ def test_a_drag_on_the_picture_drives_and_takes_the_wheel_from_the_policy(player
 
 ASKED = """async ([described, code]) => {
   const { Controls } = await import("/controls.js"), asked = [];
-  const controls = new Controls(described, (action) => asked.push(action));
-  const press = (key) => controls.press({ code: key, shiftKey: false, timeStamp: 0 });
+  let ready = true;
+  const controls = new Controls(described, (action) => asked.push(action), () => ready);
+  const press = (key, shiftKey = false) => controls.press({ code: key, shiftKey, timeStamp: 0 });
   if (code === "slide") {
     const slider = document.querySelectorAll("#sliders input")[1];
-    slider.value = -0.5;
-    slider.dispatchEvent(new Event("input"));
+    const slide = (value) => { slider.value = value; slider.dispatchEvent(new Event("input")); };
+    ready = false; // nobody has answered yet
+    slide(0.5);
+    slide(0.7);
+    ready = true;
+    slide(-0.5);
     press("ArrowRight");
+    press("ShiftLeft", true);
+    controls.rested(); // as for a driver who is new
+    press("ArrowUp");
   } else if (code === "choose") {
     press("Digit2");
     document.querySelector("#choices button").click();
+    document.querySelector("#choices button").click();
+    press("ArrowLeft");
   }
   return asked;
 }"""
 
 
+SLID = [[0, 0, 0, -0.5], [1, 0, 0, -0.5], [0.4, 0, 0, -0.5], [0, 1, 0, 0]]
+
+
 @pytest.mark.parametrize(
     ("described", "code", "asked"),
     [
-        ({"kind": "box", "count": 4, "names": list("abcd")}, "slide", [[0, 0, 0, -0.5], [1, 0, 0, -0.5]]),
-        ({"kind": "discrete", "count": 3, "names": list("012")}, "choose", [2, 0]),
+        ({"kind": "box", "count": 4, "names": list("abcd")}, "slide", SLID),
+        ({"kind": "discrete", "count": 3, "names": list("012")}, "choose", [2, 0, 0, 0]),  # each choice is sent
     ],
 )
 def test_further_dimensions_have_sliders_and_choices_have_buttons(player, described, code, asked):
     assert player.page.evaluate(ASKED, [described, code]) == asked
+
+
+def test_a_finger_on_the_stick_begins_the_dream(visit):
+    player = visit("phone")
+    player.start_anew()
+    box = player.page.locator("#stick").bounding_box()
+    player.page.touchscreen.tap(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)
+    player.until(lambda state: state["running"] and state["step"] > 0)
 
 
 def test_a_second_visitor_watches(visit, player):
@@ -254,9 +281,13 @@ def test_a_recorded_demonstration_is_in_the_dataset_when_the_play_is_over(player
     player.page.click("#record")
     kept = player.until(lambda state: state["recorded"] == 1)
     assert "Demonstration 1 is kept" in player.page.inner_text("#toast")
+    player.page.keyboard.press("o")  # and one that is still being recorded at the end
+    player.until(lambda state: state["recording"] and state["step"] > 8)
     player.page.close()
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 0
-    episode = EpisodeDataset(out)[0]
+    dataset = EpisodeDataset(out)
+    assert len(dataset) == 2
+    episode = dataset[0]
     assert len(episode) == kept["step"]
     assert (episode.actions == [0, 1]).all(axis=1).sum() >= 4

@@ -30,11 +30,17 @@ def test_without_bounds_a_deflection_is_the_value():
     assert controls.action([0.5]) == 0.5
 
 
+@pytest.mark.parametrize(("low", "high", "shown"), [(5, np.inf, (5, 6)), (-np.inf, -3, (-4, -3)), (0, np.inf, (0, 1))])
+def test_half_a_bound_leaves_room_beyond_the_other(low, high, shown):
+    controls = Controls(spaces.Box(low, high, (1,), np.float32), OTHER)
+    assert (controls.action([-1]), controls.action([1])) == shown
+
+
 def test_choices_are_counted_from_zero_whatever_the_environment_calls_them():
     controls = Controls(spaces.Discrete(3, start=4), OTHER)
     assert controls.described() == {"kind": "discrete", "count": 3, "names": ["0", "1", "2"]}
     assert controls.action(2) == 6
-    assert controls.deflections(np.array(6)) == 2
+    assert controls.deflections(np.array([0, 0, 1], np.float32)) == 2
 
 
 def test_the_tables_dimensions_have_names():

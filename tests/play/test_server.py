@@ -16,21 +16,26 @@ from starlette.websockets import WebSocketDisconnect
 
 from cosmos_isaac_wm.data import EpisodeDataset
 from cosmos_isaac_wm.play.demonstrations import Demonstrations
-from cosmos_isaac_wm.play.server import application, listening
+from cosmos_isaac_wm.play.server import application, listening, serve
 from cosmos_isaac_wm.play.session import Options, Session, source_of
 from cosmos_isaac_wm.play.stage import Stage, own_speed
+from cosmos_isaac_wm.play.visitor import Visitor
 
 HOST = "127.0.0.1:8642"
 OWN = {"origin": f"http://{HOST}", "host": HOST}
 
 
 @pytest.fixture
-def client(model, tmp_path):
+def stage(model, tmp_path):
     """Of a toy bundle with a policy, whose demonstrations go to `played`."""
     with Demonstrations(tmp_path / "played", source_of(model, "dream")) as held:
-        stage = Stage(lambda: Session(model, Options(policy="scripted"), held))
-        with TestClient(application(stage), base_url=f"http://{HOST}") as client:
-            yield client
+        yield Stage(lambda: Session(model, Options(policy="scripted"), held))
+
+
+@pytest.fixture
+def client(stage):
+    with TestClient(application(stage), base_url=f"http://{HOST}") as client:
+        yield client
 
 
 def enter(client, **headers):
@@ -68,7 +73,7 @@ def test_the_page_is_small_and_asks_nobody_else(client):
 def test_a_visitor_is_told_what_there_is_and_shown_a_picture(client):
     with enter(client) as line:
         scene = heard(line, "scene")
-        assert (scene["scene"], scene["width"], scene["rate"]) == ("toy", 32, 10)
+        assert (scene["scene"], scene["width"], scene["limit"]) == ("toy", 32, 12)
         state = heard(line, "state")
         assert state["drives"]
         assert (state["step"], state["running"]) == (0, False)
@@ -152,6 +157,46 @@ def test_what_makes_no_sense_is_answered_and_ends_nothing(client, message, said)
         assert heard(line, "state", lambda told: told["step"] == 1)
 
 
+def test_a_policy_that_fails_in_any_way_stops_the_dream_and_not_its_clock(client, stage, capfd):
+    stage.session._policy = lambda observation: 1 / 0
+    with enter(client) as line:
+        do(line, "wheel", on=True)
+        do(line, "run", on=True)
+        assert "ZeroDivisionError" in heard(line, "error")["text"]
+        assert not heard(line, "state", lambda told: told["wheel"] and not told["running"])["step"]
+        do(line, "wheel", on=False)
+        do(line, "step")
+        assert heard(line, "state", lambda told: told["step"] == 1)
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_an_action_whose_number_makes_no_sense_is_not_done(client):
+    with enter(client) as line:
+        do(line, "act", action=[1, 0], number=-1)
+        do(line, "step")
+        assert heard(line, "state", lambda told: told["step"] == 1)["action"] == [0, 0]
+
+
+def test_more_than_can_be_done_is_refused_and_nobody_waits(stage):
+    said, visitor = [], Visitor(None)
+    visitor.say = said.append
+    stage.visitors.enter(visitor)
+    for _ in range(300):
+        stage.hear(visitor, {"do": "step"})
+    assert len(said) == 300 - 256
+    assert "too much" in said[0]["text"]
+
+
+def test_who_could_not_be_let_in_is_not_left_at_the_wheel(client, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr("cosmos_isaac_wm.play.stage.scene_of", lambda session: 1 / 0)
+        with pytest.raises(ZeroDivisionError), enter(client) as line:
+            line.receive()
+    with enter(client) as line:
+        state = heard(line, "state")
+        assert (state["drives"], state["visitors"]) == (True, 1)
+
+
 def test_it_runs_by_its_clock_and_an_action_is_in_the_next_pictures(client):
     with enter(client) as line:
         do(line, "speed", times=4.0)
@@ -193,9 +238,40 @@ def test_a_recording_becomes_a_dataset(model, tmp_path):
     np.testing.assert_equal(episode.actions[-1], np.array([0, 1], np.float32))
 
 
-def test_a_session_that_cannot_be_opened_is_an_error_before_anything_is_served(model):
+def test_a_recording_whose_driver_has_gone_stands_and_is_kept_when_the_play_ends(stage, tmp_path):
+    with TestClient(application(stage), base_url=f"http://{HOST}") as client:
+        with enter(client) as line:
+            do(line, "record", on=True)
+            do(line, "speed", times=4.0)
+            heard(line, "state", lambda told: told["step"] >= 5)
+        with enter(client) as line:
+            state = heard(line, "state", lambda told: told["drives"] and not told["running"])
+            assert (state["recording"], state["recorded"]) == (True, 0)
+    (file,) = (tmp_path / "played" / "demonstrations").iterdir()
+    assert file.name.startswith("episode_000000")
+
+
+def test_who_is_silent_for_long_is_taken_to_have_gone(stage, monkeypatch):
+    asked = []
+
+    class Server:
+        def __init__(self, config):
+            asked.append((config.ws_ping_interval, config.ws_ping_timeout))
+
+        def run(self, sockets):
+            pass
+
+    monkeypatch.setattr("uvicorn.Server", Server)
+    serve(application(stage), None)
+    assert asked == [(5, 5)]
+
+
+def test_a_session_that_cannot_be_opened_or_shown_is_an_error_before_anything_is_served(model, monkeypatch):
     with pytest.raises(ValueError, match="no-policy"):
         Stage(lambda: Session(model, Options(policy="no-policy")))
+    monkeypatch.setattr(Session, "pictures", lambda session: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Stage(lambda: Session(model))
 
 
 def test_a_port_that_is_taken_is_named():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cosmos_isaac_wm.data import DatasetError, EpisodeDataset, write_dataset
+from cosmos_isaac_wm.data.lerobot.writing import write_lerobot
 from cosmos_isaac_wm.play.demonstrations import Demonstrations
 from cosmos_isaac_wm.play.session import Options, Session, source_of
 from cosmos_isaac_wm.play.told import scene_of, state_of
@@ -12,6 +13,7 @@ from cosmos_isaac_wm.training.material import Material
 from tests.dots import dot_twin
 
 RIGHT = np.array([1, 0], np.float32)
+DOT = Options(named="tests.dots:Dot-v0", pictures="real")
 
 
 def play(session, steps, action=RIGHT):
@@ -59,9 +61,9 @@ def test_it_says_how_it_stands(model):
     assert play(session, 1).truncated  # one can play on
 
 
-@pytest.mark.parametrize("acts", ["box", "discrete"])
-def test_twins_are_played_with_their_own_actions(acts, tmp_path):
-    model = dot_twin(acts=acts)
+@pytest.mark.parametrize(("acts", "seed"), [("box", 1), ("discrete", 0)])
+def test_twins_are_played_with_their_own_actions(acts, seed, tmp_path):
+    model = dot_twin(seed, acts=acts)  # one that does not believe that it is over
     source = source_of(model, "dream")
     with Demonstrations(tmp_path / "played", source) as demonstrations:
         session = Session(model, demonstrations=demonstrations)
@@ -77,7 +79,9 @@ def test_twins_are_played_with_their_own_actions(acts, tmp_path):
 
 
 def test_a_blind_bundle_is_played_for_its_pictures(blind_model):
-    assert play(Session(blind_model), 2).reward == 0
+    with pytest.warns(UserWarning, match="rewards are 0"):
+        session = Session(blind_model)
+    assert play(session, 2).reward == 0
 
 
 def test_a_policy_takes_the_wheel_and_hands_it_back(model):
@@ -134,16 +138,112 @@ def test_a_new_dream_throws_the_recording_away_and_a_short_one_is_not_kept(model
 
 
 def test_a_demonstration_is_kept_once(model, held):
-    session = Session(model, demonstrations=held)
+    session = Session(model, Options(max_steps=6), held)
     session.record(True)
     session.record(False)  # nothing was played
     assert session.recorded == 0
     session.record(True)
-    play(session, 5)
+    play(session, 6)
     assert session.keep() == 1  # as at its end
     play(session, 2)
+    assert session.over
+    assert state_of(session)["ended"] is None  # it is played on
+    session.rewind(3)
     session.record(False)
     assert session.recorded == 1
+
+
+def test_another_way_from_the_middle_of_a_demonstration_is_another_one_of_the_same_split(model, held):
+    session = Session(model, Options(max_steps=6), held)
+    for _ in range(8):
+        session.reset()
+        play(session, 6)
+        session.keep()
+    session.rewind(2)
+    play(session, 5, -RIGHT)  # beyond its end
+    assert session.keep() == 9
+    held.write()
+    dataset = EpisodeDataset(held.out)
+    first, other = dataset[7], dataset[8]
+    assert first.seed == other.seed
+    assert dataset.splits == ["train"] * 9  # the ninth would validate, but who trained knows its start
+    np.testing.assert_equal(other.actions, np.stack([*[RIGHT] * 4, *[-RIGHT] * 2]))
+    assert other.truncations.tolist() == [False] * 5 + [True]
+
+
+def test_what_fails_leaves_the_dream_where_it_was(model, monkeypatch):
+    session = Session(model)
+    play(session, 2)
+    monkeypatch.setattr(session, "_seen", lambda *seen: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        play(session, 1)
+    monkeypatch.undo()
+    assert int(session.env.task.steps[0]) == 2
+    after = play(session, 1).frame
+    session.rewind(1)
+    np.testing.assert_equal(play(session, 1).frame, after)
+
+
+def test_a_recording_outlives_a_full_disk_and_the_end_of_the_play(model, held, monkeypatch):
+    session = Session(model, demonstrations=held)
+    session.record(True)
+    play(session, 5)
+    with monkeypatch.context() as full:
+        full.setattr(held, "add", lambda episode: (_ for _ in ()).throw(OSError("no space left")))
+        with pytest.raises(OSError, match="no space"):
+            session.record(False)
+    assert session.recording
+    session.close()
+    assert len(held) == 1
+
+
+def test_a_dream_that_cannot_begin_is_not_being_recorded(model, held, monkeypatch):
+    session = Session(model, demonstrations=held)
+    monkeypatch.setattr(session.env, "reset", lambda **asked: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        session.record(True)
+    assert not session.recording
+
+
+def test_dreams_of_another_evening_are_others(model, tmp_path):
+    starts = []
+    for _ in range(2):
+        with Demonstrations(tmp_path / "played", source_of(model, "dream")) as held:
+            session = Session(model, demonstrations=held)
+            starts.append(session.seed)
+            play(session, 4)
+            session.keep()
+    assert starts[0] != starts[1]
+
+
+def test_one_that_takes_the_place_of_a_deleted_one_is_in_the_dataset(model, tmp_path):
+    seeds = []
+    for _ in range(2):
+        with Demonstrations(tmp_path / "played", source_of(model, "dream")) as held:
+            for file in (held.out / "demonstrations").iterdir():
+                file.unlink()
+            session = Session(model, demonstrations=held)
+            session.reset(seed=len(seeds))
+            play(session, 4)
+            session.keep()
+        seeds += EpisodeDataset(tmp_path / "played").seeds
+    assert seeds == [0, 1]
+    (file,) = (tmp_path / "played" / "demonstrations").iterdir()
+    file.rename(file.with_name("episode_000000_5.npz"))  # another one, and the process was killed before the dataset
+    with Demonstrations(tmp_path / "played", held.source):
+        pass
+    assert EpisodeDataset(tmp_path / "played").seeds == [5]
+
+
+def test_a_folder_is_bound_by_its_first_demonstration(model, tmp_path):
+    with Demonstrations(tmp_path / "played", source_of(model, "real")):
+        pass
+    with Demonstrations(tmp_path / "played", source_of(model, "dream")) as held:
+        session = Session(model, demonstrations=held)
+        play(session, 4)
+        session.keep()
+    with pytest.raises(DatasetError, match="another recording"), Demonstrations(held.out, source_of(model, "real")):
+        pass
 
 
 def test_more_demonstrations_can_be_played_later_and_none_changes_its_split(model, tmp_path):
@@ -161,9 +261,11 @@ def test_more_demonstrations_can_be_played_later_and_none_changes_its_split(mode
 def test_a_folder_of_something_else_is_refused(model, make_world_model, dataset, held, scene, make_episode, tmp_path):
     with pytest.raises(InUse), Demonstrations(held.out, held.source):
         pass
-    other = tmp_path / "other"
-    with Demonstrations(other, source_of(make_world_model(seed=1), "dream")):
-        pass
+    other, another = tmp_path / "other", make_world_model(seed=1)
+    with Demonstrations(other, source_of(another, "dream")) as its:
+        session = Session(another, demonstrations=its)
+        play(session, 4)
+        session.keep()
     with pytest.raises(DatasetError, match="holds another recording"), Demonstrations(other, held.source):
         pass
     write_dataset(tmp_path / "foreign", [make_episode(scene, 0)], scene)
@@ -193,17 +295,40 @@ def test_a_table_without_stored_states_has_nothing_real_beside_it(model):
 
 
 def test_the_environment_of_a_twin_goes_beside_it_and_back(tmp_path):
-    model = dot_twin()
-    session = Session(model, Options(named="tests.dots:Dot-v0", pictures="real"))
+    session = Session(dot_twin(), DOT)
     left = np.array([-1, 0.5], np.float32)
     play(session, 2, left)
     there = play(session, 2, left).true_frame
     session.rewind(2)
-    assert (session.now.true_frame != there).any()
+    back = session.now.true_frame
+    assert (back != there).any()
+    np.testing.assert_equal(session.past[2].true_frame, back)
+    np.testing.assert_equal(session.pictures()[1], back)
     np.testing.assert_equal(play(session, 2, left).true_frame, there)
-    assert len(session.pictures()) == 2
     with pytest.raises(ValueError, match="real pictures"):
         session.set_real(False)
+    session.set_real(True)  # it is already
+    assert len(session.past) == 5
+
+
+def test_with_real_pictures_all_that_a_twin_keeps_is_its_environments(tmp_path):
+    model = dot_twin(seed=1)
+    with Demonstrations(tmp_path / "played", source_of(model, "real")) as held:
+        session = Session(model, DOT, held)
+        session.record(True)
+        session.reset(seed=2)  # far from the edge
+        play(session, 12)  # to the right edge, where the environment is over, and on
+        session.record(False)
+    dataset = EpisodeDataset(tmp_path / "played")
+    assert write_lerobot(tmp_path / "lerobot", dataset, use_videos=False) == dataset.lengths[0]
+    episode = dataset[0]
+    places = episode.observations["state"]
+    assert places[-1, 0] == 1
+    assert (places[:-1, 0] < 1).all()
+    np.testing.assert_allclose(episode.rewards, -np.abs(places[1:]).sum(axis=1), rtol=1e-6)
+    assert episode.terminations.tolist() == [*[False] * (len(episode) - 1), True]
+    white = [np.argwhere(frame[..., 0] > 200).mean(axis=0)[1] for frame in episode.frames]
+    np.testing.assert_allclose(white, (places[:, 0] + 1) / 2 * 41 + 3, atol=1)  # where it is seen to be
 
 
 @pytest.mark.opengl

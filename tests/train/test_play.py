@@ -69,6 +69,12 @@ def test_what_cannot_be_is_an_error_of_one_line(bundle, arguments, words, capsys
     assert not served
 
 
+def test_a_start_that_failed_binds_no_folder(bundle, served, tmp_path):
+    out = tmp_path / "played"
+    assert main(["--world-model", str(bundle), "--port=0", f"--out={out}", "--pictures=real"]) == 1  # without states
+    assert main(["--world-model", str(bundle), "--port=0", f"--out={out}"]) == 0
+
+
 def test_a_folder_of_something_else_is_an_error(bundle, dataset, capsys, served):
     assert main(["--world-model", str(bundle), "--port=0", f"--out={dataset.path}"]) == 1
     assert "not played there" in said(capsys)

@@ -7,9 +7,15 @@ const KEYS = {
 const REACH = 48; // pixels from the middle of a stick to its end
 
 export class Controls {
-  constructor(described, changed) {
-    this.described = described;
+  constructor(described, changed, ready = () => true) {
     this.changed = changed; // called with the action, and the time of the event
+    this.ready = ready; // whether what was told before has been answered
+    this.rested(described);
+  }
+
+  // Nobody touches anything, which is what the server takes for granted of a driver who is new.
+  rested(described = this.described) {
+    this.described = described;
     this.held = new Set();
     this.gentle = false;
     this.drag = null; // of a pointer: deflections of the first two dimensions
@@ -42,18 +48,32 @@ export class Controls {
     this.changed(now, when);
   }
 
+  // Of many small movements the newest is told with the next picture: no more come than can be done.
+  glide(when) {
+    if (this.ready()) this.tell(when);
+  }
+
   // Whether the key is one of ours.
   press(event) {
     this.gentle = event.shiftKey;
     if (this.discrete && /^Digit\d$/.test(event.code)) {
       const choice = Number(event.code.slice(5));
-      if (choice < this.described.count) { this.choice = choice; this.tell(event.timeStamp); this.showChoice(choice); }
+      if (choice < this.described.count && !event.repeat) this.choose(choice, event.timeStamp);
       return true;
     }
-    if (!(event.code in KEYS)) return false;
-    this.held.add(event.code);
-    this.tell(event.timeStamp);
-    return true;
+    const ours = event.code in KEYS;
+    if (ours) this.held.add(event.code);
+    if (ours && this.discrete && KEYS[event.code][0] === 0 && !event.repeat) this.sent = null; // as of `choose`
+    this.tell(event.timeStamp); // Shift alone changes what is held
+    return ours;
+  }
+
+  // A choice is sent though it is the last one again: it begins a dream, or takes the wheel back.
+  choose(choice, when) {
+    this.choice = choice;
+    this.sent = null;
+    this.tell(when);
+    this.showChoice(choice);
   }
 
   release(event) {
@@ -76,14 +96,14 @@ export class Controls {
       const far = Math.hypot(x, y);
       if (far > 1) { x /= far; y /= far; }
       this.drag = [x, y];
-      this.tell(event.timeStamp);
+      this.glide(event.timeStamp);
     };
     element.addEventListener("pointerdown", (event) => {
       if (event.button) return;
       const box = element.getBoundingClientRect();
       origin = fromMiddle ? [box.left + box.width / 2, box.top + box.height / 2] : [event.clientX, event.clientY];
       element.setPointerCapture(event.pointerId);
-      if (fromMiddle) move(event);
+      if (fromMiddle) { move(event); this.tell(event.timeStamp); }
     });
     element.addEventListener("pointermove", (event) => { if (origin) move(event); });
     for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
@@ -104,7 +124,7 @@ export class Controls {
         const button = document.createElement("button");
         button.textContent = name;
         button.setAttribute("aria-label", `Action ${name}`);
-        button.addEventListener("click", (event) => { this.choice = choice; this.tell(event.timeStamp); this.showChoice(choice); });
+        button.addEventListener("click", (event) => this.choose(choice, event.timeStamp));
         choices.append(button);
       });
       this.showChoice(0);
@@ -115,7 +135,7 @@ export class Controls {
       const label = document.createElement("label"), slider = document.createElement("input");
       Object.assign(slider, { type: "range", min: -1, max: 1, step: 0.01, value: 0 });
       slider.setAttribute("aria-label", `Action ${this.described.names[dimension]}`);
-      slider.addEventListener("input", (event) => { this.slid[dimension] = Number(slider.value); this.tell(event.timeStamp); });
+      slider.addEventListener("input", (event) => { this.slid[dimension] = Number(slider.value); this.glide(event.timeStamp); });
       slider.addEventListener("dblclick", (event) => { this.slid[dimension] = slider.value = 0; this.tell(event.timeStamp); });
       label.append(this.described.names[dimension], slider);
       sliders.append(label);

@@ -13,7 +13,9 @@ const ICONS = { play: "M7 4v16l13-8z", pause: "M6 4h4v16H6zm8 0h4v16h-4z" };
 const page = { scene: null, state: null, controls: null, socket: null, number: 0, waiting: [], delays: [], times: [], kept: "" };
 
 function send(what, more = {}) {
-  if (page.socket?.readyState === WebSocket.OPEN && page.state?.drives) page.socket.send(JSON.stringify({ do: what, ...more }));
+  if (page.socket?.readyState !== WebSocket.OPEN || !page.state?.drives) return;
+  page.answered = false;
+  page.socket.send(JSON.stringify({ do: what, ...more }));
 }
 
 function connect() {
@@ -36,6 +38,7 @@ function hear(message) {
 
 function begin(scene) {
   page.scene = scene;
+  page.state = null; // of a connection that was lost
   page.number = 0;
   $("scene").textContent = scene.scene.replaceAll("-", " ");
   document.title = `${scene.scene} – play the dream`;
@@ -50,14 +53,13 @@ function begin(scene) {
   $("speeds").replaceChildren(...scene.speeds.map((times) => {
     const button = document.createElement("button");
     button.textContent = { 0.25: "¼×", 0.5: "½×" }[times] ?? `${times}×`;
-    button.setAttribute("role", "radio");
     button.setAttribute("aria-label", `${times} times real time`);
     button.dataset.times = times;
-    button.onclick = () => { send("speed", { times }); button.blur(); };
+    button.onclick = (event) => { send("speed", { times }); letKeysGo(event); };
     return button;
   }));
-  if (page.controls) { page.controls.described = scene.controls; page.controls.build(); return; }
-  page.controls = new Controls(scene.controls, act);
+  if (page.controls) { page.controls.rested(scene.controls); return; }
+  page.controls = new Controls(scene.controls, act, () => page.answered);
   page.controls.draggable($("stick"), true);
   page.controls.draggable($("dream"), false);
 }
@@ -65,7 +67,7 @@ function begin(scene) {
 function act(action, when) {
   if (!page.state?.drives) return;
   send("act", { action, number: ++page.number });
-  const moves = JSON.stringify(action) !== JSON.stringify(page.scene.controls.kind === "box" ? action.map(() => 0) : 0);
+  const moves = page.scene.controls.kind === "discrete" || action.some(Boolean);
   if (!page.state.running && moves && page.state.step === 0) send("run", { on: true });
   else if (page.state.running) page.waiting.push([page.number, when]);
 }
@@ -78,7 +80,7 @@ function see(bytes) {
     $(place ? "real" : "dream").getContext("2d").drawImage(bitmap, 0, 0);
     bitmap.close();
     if (!place) drawn(number);
-  });
+  }).catch(() => {}); // a picture that is damaged is left out, and the next one is drawn
 }
 
 // Counts pictures, and the time from a key to the first picture that its action has led to.
@@ -104,6 +106,9 @@ const number = (value) => (value == null ? "–" : value.toFixed(Math.abs(value)
 function show(state) {
   const before = page.state;
   page.state = state;
+  page.answered = true;
+  if (state.drives && !before?.drives) page.controls.rested();
+  page.controls.tell(performance.now());
   role(state.drives ? "you drive" : "you watch", state.drives ? "drives" : "", state.visitors);
   $("step").textContent = `${state.step} / ${page.scene.limit}`;
   $("reward").textContent = number(state.reward);
@@ -121,16 +126,16 @@ function show(state) {
   if (state.gap != null) $("gap").textContent = `${(100 * state.gap).toFixed(1)} cm apart`;
   for (const [id, on] of [["record", state.recording], ["wheel", state.wheel], ["beside", state.real]]) $(id).setAttribute("aria-pressed", on);
   $("recorded").textContent = state.recorded || "";
-  $("rec").hidden = !state.recording;
+  $("rec").hidden = !state.recording || state.over; // what is played on after the end is not recorded
   $("auto").hidden = !state.wheel;
-  document.querySelectorAll("#speeds button").forEach((button) => button.setAttribute("aria-checked", Number(button.dataset.times) === state.speed));
+  document.querySelectorAll("#speeds button").forEach((button) => button.setAttribute("aria-pressed", Number(button.dataset.times) === state.speed));
   for (const button of document.querySelectorAll("footer button, #beside")) button.disabled = !state.drives;
   $("wheel").disabled = !state.drives || !page.scene.policy;
   $("record").disabled = !state.drives || !page.scene.record;
   $("run-icon").setAttribute("d", ICONS[state.running ? "pause" : "play"]);
   $("run-name").textContent = state.running ? "Pause" : "Play";
   $("run").setAttribute("aria-label", state.running ? "Pause" : "Play");
-  page.controls?.show(state.action);
+  page.controls.show(state.action);
   if (!state.running) { page.waiting = []; page.times = []; }
   if (!before || before.step !== state.step || before.running !== state.running || before.ended !== state.ended || before.drives !== state.drives) overlay(state);
 }
@@ -196,22 +201,29 @@ const actions = {
   theme: () => setTheme(document.documentElement.dataset.theme === "light" ? "dark" : "light"),
 };
 const SHORTCUTS = { Space: "run", Period: "once", Backspace: "back", KeyR: "reset", KeyP: "wheel", KeyB: "beside", KeyO: "record" };
+const REPEATED = ["Period", "Backspace", "Comma"]; // while they are held; each time, what was asked before is awaited
 
 function setTheme(theme, keep = true) {
   document.documentElement.dataset.theme = theme;
   try { if (keep) localStorage.setItem("theme", theme); } catch { /* no storage: the choice lasts as long as the page */ }
 }
 
-for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", (event) => { action(); event.currentTarget.blur(); });
+// A button that was clicked leaves the keys to the dream; one that was pressed by a key stays where the reader is.
+function letKeysGo(event) {
+  if (event.detail > 0) event.currentTarget.blur();
+}
+
+for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", (event) => { action(); letKeysGo(event); });
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open) return;
   if (event.target instanceof HTMLInputElement && event.code.startsWith("Arrow")) return;
   const onButton = event.target instanceof HTMLButtonElement && ["Space", "Enter"].includes(event.code);
   if (onButton) return;
+  if (event.repeat && REPEATED.includes(event.code) && !page.answered) return;
   if (event.key === "?") actions.help();
   else if (event.code === "Comma") send("rewind", { steps: 1 });
   else if (page.controls?.press(event)) event.preventDefault();
-  else if (event.code in SHORTCUTS && (!event.repeat || event.code === "Backspace" || event.code === "Period")) {
+  else if (event.code in SHORTCUTS && (!event.repeat || REPEATED.includes(event.code))) {
     event.preventDefault();
     actions[SHORTCUTS[event.code]]();
   } else if (event.code === "Enter" && !$("overlay").classList.contains("away")) actions["overlay-go"]();
