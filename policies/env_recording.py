@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..data.collection import Job
 from ..data.episodes import Episode
 from ..sims.gymnasium_env import GymnasiumEnv, Shown
-from ..spaces import action_vectors
+from ..spaces import action_vectors, stacked
 from .agent import Agent
 from .named import Predict, is_import, new_named
 
@@ -157,10 +157,3 @@ def _known(shown: Sequence[Shown]) -> dict[str, NDArray[Any]]:
         infos["is_success"] = np.array([bool(each.info.get("is_success")) for each in shown])
     states = [each.state for each in shown if each.state is not None]
     return infos | ({"state": np.stack(states)} if states else {})
-
-
-def stacked(rows: Sequence[Any]) -> Any:
-    """Nested dicts of values as nested dicts of arrays, with a first axis of so many rows."""
-    if isinstance(rows[0], dict):
-        return {key: stacked([row[key] for row in rows]) for key in rows[0]}
-    return np.stack([np.asarray(row) for row in rows])

@@ -19,7 +19,7 @@ from ..data.stored import layout_of, observed
 from ..scene import Scene
 from ..sims.gymnasium_env import environment_of
 from ..sims.mujoco import Simulated, coordinates, displace, restore
-from ..spaces import Layout, own_actions
+from ..spaces import Layout, own_actions, stacked
 from ..training.heads import explained
 from ..world_model import WorldModel
 from .baselines import SENSITIVITY_STEPS, opposite
@@ -56,7 +56,7 @@ class _World:
             displace(self.core, by)
         rows = [self.core.step(own_actions(self.env.action_space, vector[None])[0])[0] for vector in vectors]
         if isinstance(rows[0], dict):
-            return self.layout.vectors(_stacked(rows))
+            return self.layout.vectors(stacked(rows))
         return self.layout.vectors(np.stack(rows))
 
 
@@ -156,11 +156,3 @@ def _r2(read: Sequence[Floats], true: Sequence[Floats]) -> float:
     """Mean R² over components that vary, of rows (T, D) each."""
     r2, varies = explained(*(torch.from_numpy(np.concatenate(part).astype(np.float64)) for part in (read, true)))
     return float(r2[varies].mean()) if varies.any() else 1.0
-
-
-def _stacked(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Observations of T steps as one with a first axis of T."""
-    return {
-        key: _stacked([row[key] for row in rows]) if isinstance(value, dict) else np.stack([row[key] for row in rows])
-        for key, value in rows[0].items()
-    }

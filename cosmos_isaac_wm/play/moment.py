@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.episodes import Episode
-from ..policies.env_recording import stacked
 from ..scene import Environment, Scene
 from ..sims.gymnasium_env import Shown
-from ..spaces import STATE
+from ..spaces import STATE, stacked
 
 
 @dataclass(eq=False)  # one is another than any that looks the same
