@@ -16,7 +16,9 @@ from tests.campaigns.worlds import run
 
 ARMS = {"any": 1, "doubted": 4}  # candidates for each episode
 _SMALL = "--perception default --dynamics.width 32 --fit.updates 1000 --fit.validate_every 500"
-_REFRESHED = "--config refresh.yaml --fit.updates 500 --fit.validate_every 250"
+_REFRESHED = (
+    "--config refresh.yaml --fit.updates 500 --fit.validate_every 250 --ship_episodes 2 --cache ../begun/model.fit"
+)
 _BEGUN = f"""
     collect --kind push --episodes 90 --out data
     fit-dynamics {_SMALL} --ship_episodes 2 --data data --out model
@@ -33,12 +35,9 @@ def _grown(seed: int, candidates: int) -> str:
             f"--seed {1000 * number + seed} --out data{number}"
         )
         data.append(f"data{number}")
-        lines.append(
-            f"fit-dynamics {_REFRESHED} --ship_episodes 2 --init {model} --data [{','.join(data)}] --out model{number}"
-        )
+        lines.append(f"fit-dynamics {_REFRESHED} --init {model} --data [{','.join(data)}] --out model{number}")
         model = f"model{number}"
-        lines.append(f"evaluate --world_model {model} --data ../../held_out --split all")
-    return "\n".join(lines)
+    return "\n".join([*lines, f"evaluate --world_model {model} --data ../../held_out --split all"])
 
 
 def main() -> int:
