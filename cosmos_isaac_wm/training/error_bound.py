@@ -14,7 +14,7 @@ from ..data.windows import EncodedEpisodes
 from ..error_bound import LEVEL, ErrorBound, ErrorBoundConfig, enough, read_of
 from ..perception import Perception
 from .optimizer import descend
-from .validation import scaled_actions, shown_along, unit_of
+from .validation import dreamed, scaled_actions, unit_of
 
 _STEPS = 100  # of an episode at most
 _EPISODES = 800  # that are dreamed at most
@@ -189,16 +189,14 @@ def _follow(
     length = int(dynamics.context_length)  # type: ignore[arg-type]
     context = part.latents[:, :length].to(device).float()
     scaled = scaled_actions(perception, part)
+    past, ahead = scaled[:, : length - 1], scaled[:, length - 1 :][:, :steps]
     heads = perception.heads if unit_of(perception, part) == "std" else None
-    memory = None if heads is None else heads.remember(context, scaled[:, : length - 1])
-    followed = shown_along(dynamics, perception, context, scaled[:, : length - 1], scaled[:, length - 1 :][:, :steps])
+    memory = None if heads is None else heads.remember(context, past)
     seen = [read_of(perception.locate(context[:, -1])) if memory is None else heads.observe(memory)]  # type: ignore[union-attr]
     errors = []
-    for step in range(steps):
-        latent = dynamics(context, followed[:, step]).latent.float()
-        context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
+    for step, latent in enumerate(dreamed(dynamics, perception, context, past, ahead)):
         if heads is not None and memory is not None:
-            memory = heads.follow(memory, latent, scaled[:, length - 1 + step])
+            memory = heads.follow(memory, latent, ahead[:, step])
             seen.append(heads.observe(memory))
             errors.append((seen[-1] - heads.normalised(part.observed[:, length + step].to(device))).abs())
         else:
@@ -207,4 +205,4 @@ def _follow(
             errors.append((located.positions[:, :1] - part.positions[:, length + step, :1].to(device)).norm(dim=-1))
     recorded = (part.lengths - length).unsqueeze(1) > torch.arange(steps)
     off = torch.stack(errors, dim=1).cpu().masked_fill(~recorded.unsqueeze(2), torch.nan)
-    return torch.stack(seen, dim=1).cpu(), scaled[:, length - 1 :][:, :steps].cpu(), off
+    return torch.stack(seen, dim=1).cpu(), ahead.cpu(), off

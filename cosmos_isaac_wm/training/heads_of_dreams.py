@@ -19,7 +19,7 @@ from ..borders import ours
 from ..data.windows import EncodedEpisodes, join
 from ..perception import Perception
 from .heads import HeadsFitConfig, about_as_good, fit_heads, judge_heads
-from .validation import scaled_actions, shown_along, validate
+from .validation import dreamed, scaled_actions, validate
 
 _HORIZON = 25  # dreamed steps
 _WINDOWS = 1000  # that are dreamed at most
@@ -109,10 +109,8 @@ def _dreamed(
     latents = part(episodes.latents, frames)
     context = latents[:, :length].float().to(perception.device)
     scaled = scaled_actions(perception, episodes)[rows[:, None], steps]
-    actions = shown_along(dynamics, perception, context, scaled[:, : length - 1], scaled[:, length - 1 :])
-    for step in range(_HORIZON):
-        latent = dynamics(context, actions[:, step]).latent.float()
-        context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
+    followed = dreamed(dynamics, perception, context, scaled[:, : length - 1], scaled[:, length - 1 :])
+    for step, latent in enumerate(followed):
         latents[:, length + step] = latent.half().cpu()
     kinds = [episodes.kinds[row] for row in rows.tolist()]
     sources = episodes.sources[rows]

@@ -6,6 +6,7 @@ what the actions are worth: the same dreams under the opposite ones.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,8 +103,10 @@ def scaled_actions(perception: Perception, episodes: EncodedEpisodes) -> Tensor:
     return scaled
 
 
-def shown_along(dynamics: nn.Module, perception: Perception, context: Tensor, past: Tensor, actions: Tensor) -> Tensor:
-    """What a dynamics is shown beside latents at each of T steps of a dream, (B, T, .).
+def dreamed(
+    dynamics: nn.Module, perception: Perception, context: Tensor, past: Tensor, actions: Tensor
+) -> Iterator[Tensor]:
+    """The T latents of B dreams, float32 (B, C, h, w), one after the other.
 
     Args:
         dynamics: The network.
@@ -115,7 +118,11 @@ def shown_along(dynamics: nn.Module, perception: Perception, context: Tensor, pa
     told, heads = None, perception.heads
     if observed_of(dynamics) and heads is not None:
         told = heads.told(context, past, actions)
-    return inputs_along(dynamics, torch.cat([past[:, past.shape[1] - history_of(dynamics) :], actions], dim=1), told)
+    led = torch.cat([past[:, past.shape[1] - history_of(dynamics) :], actions], dim=1)
+    for shown in inputs_along(dynamics, led, told).unbind(dim=1):
+        latent = dynamics(context, shown).latent.float()
+        context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
+        yield latent
 
 
 def _dream(
@@ -126,14 +133,11 @@ def _dream(
     context = episodes.latents[:, :length].to(device).float()
     sees, heads = unit_of(perception, episodes) in ("px", "mm"), perception.heads
     past, ahead = actions[:, : length - 1], actions[:, length - 1 : length - 1 + steps]
-    followed = shown_along(dynamics, perception, context, past, ahead)
     memory = None
     if heads is not None and unit_of(perception, episodes) == "std":
         memory = heads.remember(context, past)
     positions, off, size = [], [], []  # they stay on the device: a GPU is waited for once, at the end
-    for step in range(steps):
-        latent = dynamics(context, followed[:, step]).latent.float()
-        context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
+    for step, latent in enumerate(dreamed(dynamics, perception, context, past, ahead)):
         size.append(latent.abs().mean(dim=(1, 2, 3)))
         if sees:
             positions.append(perception.locate(latent).positions)

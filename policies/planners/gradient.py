@@ -11,7 +11,7 @@ from torch import Tensor
 from ...borders import own_mode
 from ...precision import Compile, Precision
 from ...rollout import DreamEngine
-from ...training.validation import shown_along
+from ...training.validation import dreamed
 from .cost import Cost, Imagined
 from .planner import Planner
 from .search import CEM
@@ -77,11 +77,8 @@ class GradientPlanner(Planner):
         actions = self._vectors(sequences)
         context = self._context().clone().expand(len(actions), -1, -1, -1, -1)
         past = self._env.past.expand(len(actions), -1, -1)
-        followed = shown_along(self._model.dynamics, perception, context, past, perception.scale_actions(actions))
         latents, positions, presence = [], [], []
-        for step in range(actions.shape[1]):
-            latent = self._model.dynamics(context, followed[:, step]).latent
-            context = torch.cat([context[:, 1:], latent.unsqueeze(1)], dim=1)
+        for latent in dreamed(self._model.dynamics, perception, context, past, perception.scale_actions(actions)):
             latents.append(latent)
             if perception.readout is not None:
                 located = perception.locate(latent)
