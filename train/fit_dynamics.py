@@ -72,7 +72,6 @@ class FitDynamics:
             which must see the same latents, or those of an encoder that has learned on from it (`cosmos-wm
             fit-tokenizer --init`).
         grow: What of a ResNet-Rollout's shape to enlarge first, with `init`: `blocks`, `history` or `context_length`.
-            It predicts the same at first.
         model: Which dynamics model, where a new one is made (without `init`).
         dynamics: Shape of a new "resnet_rollout". `action_dim` and `observed` (if above 0) and `channels` follow the
             data.
@@ -81,6 +80,8 @@ class FitDynamics:
         fit: The training recipe.
         heads: How the heads of a foreign environment learn to read dreams, afterwards; 0 updates for not at all.
         error_bound: How it is learned, at last, how far dreams may be off; 0 updates for not at all.
+        bound_data: Datasets that the dynamics has not seen, to learn that from: its own are dreamed better than others,
+            and make a bound too sure of itself. Those of `data` when not given.
         contexts: Number of real start contexts to store in the bundle.
         ship_episodes: Held-out episodes to store in the bundle, in equal numbers per kind.
         cache: Folder of encoded episodes; the perception's, where fit-tokenizer has left them, or `OUT.fit`.
@@ -100,6 +101,7 @@ class FitDynamics:
     fit: FitConfig = field(default_factory=FitConfig)
     heads: HeadsFitConfig = field(default_factory=lambda: HeadsFitConfig(updates=1000, lr=5e-4))
     error_bound: ErrorBoundFitConfig = field(default_factory=ErrorBoundFitConfig)
+    bound_data: list[Path] | Path | None = None
     contexts: int = 96
     ship_episodes: int = 0
     cache: Path | None = None
@@ -115,6 +117,8 @@ class FitDynamics:
         processes = self._processes  # what is not there is an error now
         processes.slots(self.fit.batch_size)  # and so is what cannot be shared
         datasets = open_datasets(self.data)
+        for other in self._unseen:
+            other.must_fit(datasets[0].scene, str(datasets[0].path))
         torch.manual_seed(self.seed)
         eyes = find_perception(self.perception) if self.perception is not None else None
         sight, network = self._begun(None if eyes is None else Perception.load(eyes, self._where))
@@ -148,18 +152,18 @@ class FitDynamics:
         self, datasets: Sequence[EpisodeDataset], sight: Perception, network: DynamicsNetwork
     ) -> dict[str, Any]:
         """What a fit that is gone on with must have been begun with."""
-        fit = dataclasses.asdict(self.fit)
         heads = {} if sight.heads is None else {"heads": dataclasses.asdict(self.heads)}
         return {
             "data": [dataset.fingerprint() for dataset in datasets],
             "perception": sight.fingerprint(),
             "init": None if self.init is None else fingerprint(network),
             "dynamics": dataclasses.asdict(network.config),
-            "fit": {key: value for key, value in fit.items() if key not in ("minutes", "compile")},
+            "fit": {k: v for k, v in dataclasses.asdict(self.fit).items() if k not in ("minutes", "compile")},
             "contexts": self.contexts,
             "ship_episodes": self.ship_episodes,
             "seed": self.seed,
             "error_bound": dataclasses.asdict(self.error_bound),
+            **({"bound_data": [other.fingerprint() for other in self._unseen]} if self._unseen else {}),
             **heads,
         }
 
@@ -182,6 +186,10 @@ class FitDynamics:
         assert world_model.verdict is not None
         print(f"on {dataset.path}: {world_model.verdict.words()}")
         return world_model.metrics
+
+    @property
+    def _unseen(self) -> list[EpisodeDataset]:
+        return [] if self.bound_data is None else open_datasets(self.bound_data)
 
     @property
     def _processes(self) -> Processes:
@@ -247,27 +255,23 @@ class FitDynamics:
             material: To learn from; start contexts are drawn from its first dataset.
             work: Folder for checkpoints and curves.
         """
-        sight, datasets = material.sight, material.datasets
-        result = fit_dynamics(network, sight, material.train, material.val, self.fit, work, self.seed, self._where.type)
+        sight, train, val = material.sight, material.train, material.val
+        result = fit_dynamics(network, sight, train, val, self.fit, work, self.seed, self._where.type)
         if self._processes.main:
             draw_curves(work / "curves.png", result)
         best = result.best
         learned = self.fit.updates or self.fit.epochs
         if result.unit == "std" and learned and self.heads.updates and self._processes.main:
-            best = best | fit_heads_on_dreams(
-                network, sight, material.train, material.val, self.heads, self.seed, result.best
-            )
-        bound = self._bound(network, material) if self._processes.main else None
-        contexts = draw_contexts(datasets[0], material.train, network.context_length, self.contexts, self.seed)
+            best = best | fit_heads_on_dreams(network, sight, train, val, self.heads, self.seed, result.best)
+        bound = self._bound(network, material, work) if self._processes.main else None
+        contexts = draw_contexts(material.datasets[0], train, network.context_length, self.contexts, self.seed)
         verdict = Verdict.of(best, result.unit, material.unseen)
         world_model = WorldModel(sight, network, contexts, verdict=verdict, error_bound=bound)
         world_model.eval().requires_grad_(False).to(self._where)
-        simulators = dict.fromkeys(dataset.metadata.get("simulator", "unknown") for dataset in datasets)
         world_model.provenance = {
             "command": "cosmos-wm fit-dynamics",
             "seed": self.seed,
-            "data": [dataset.fingerprint() for dataset in datasets],
-            "simulator": " and ".join(simulators),
+            **material.origin(),
             "init": self.init,
             "fit": {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self.fit).items()},
             "minutes": round(result.seconds / 60, 2),
@@ -277,11 +281,13 @@ class FitDynamics:
         }
         return world_model, result
 
-    def _bound(self, network: DynamicsNetwork, material: Material) -> ErrorBound | None:
+    def _bound(self, network: DynamicsNetwork, material: Material, work: Path) -> ErrorBound | None:
         """How far the dreams may be off; None, and a word, where there are no others to measure that on."""
         if not material.unseen:
             print("no error bound: there are no validation episodes that it could be measured on")
             return None
+        if self._unseen:
+            material = material.learning_from(self._unseen, self.cache or work, network.context_length + 1)
         return fit_error_bound(network, material.sight, material.train, material.val, self.error_bound, self.seed)
 
 

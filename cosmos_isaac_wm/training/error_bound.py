@@ -17,7 +17,7 @@ from .optimizer import descend
 from .validation import dreamed, scaled_actions, unit_of
 
 _STEPS = 100  # of an episode at most
-_EPISODES = 800  # that are dreamed at most
+_EPISODES = 1600  # that are dreamed at most
 _AT_ONCE = 64
 _QUANTILE = 0.9  # of the error that the estimate aims at, at every step
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the usual error in estimates; validation chooses
@@ -165,7 +165,7 @@ def _scores(bound: ErrorBound, judged: Followed, number: int, share: float) -> t
 
 @ours
 def follow_dreams(dynamics: nn.Module, perception: Perception, episodes: EncodedEpisodes) -> Followed:
-    """Dream episodes from their first frames, and compare; at most 800 of them, evenly spread.
+    """Dream episodes from their first frames, and compare; at most 1600 of them, evenly spread.
 
     Episodes that have rested are dreamed twice, from their rest and from their first K frames: how well a beginning
     tells what moves differs, and users begin with either.

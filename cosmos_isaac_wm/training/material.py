@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,6 +69,18 @@ class Material:
             return cls(sight, datasets, train, train, unseen=False)
         val = _long_enough(encode_split(datasets, "val", sight, cache, mirror=False), least).rested(rest)
         return cls(sight, datasets, train, val)
+
+    def learning_from(self, others: Sequence[EpisodeDataset], cache: Path, least: int) -> Material:
+        """The same with training episodes of other datasets; arguments as of `of`."""
+        return replace(self, train=Material.of(others, self.sight, cache, mirror=False, least=least).train)
+
+    def origin(self) -> dict[str, Any]:
+        """Where it comes from, for a bundle to tell."""
+        simulators = dict.fromkeys(dataset.metadata.get("simulator", "unknown") for dataset in self.datasets)
+        return {
+            "data": [dataset.fingerprint() for dataset in self.datasets],
+            "simulator": " and ".join(simulators),
+        }
 
     def fewer(self, val: int, train: int | None = None) -> Material:
         """The first so many episodes of each kind; all training episodes when `train` is None."""

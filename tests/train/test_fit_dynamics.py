@@ -57,6 +57,23 @@ def test_a_refresh_takes_another_perception_of_the_same_latents_only(
     assert "fit-tokenizer --init" in capsys.readouterr().err
 
 
+def test_an_error_bound_is_learned_from_what_the_dynamics_has_not_seen(
+    fitted, dataset, tmp_path, tiny_fit, monkeypatch, capsys
+):
+    shown = []
+    monkeypatch.setattr(fit_dynamics, "fit_error_bound", lambda network, sight, train, val, *rest: shown.append(train))
+    unseen, episode = tmp_path / "unseen", dataset[0]
+    episodes = [dataclasses.replace(episode, seed=seed) for seed in range(20)]
+    write_dataset(unseen, episodes, dataset.scene, ["train"] * 17 + ["val"] * 3)
+    arguments = [f'--data=["{dataset.path}"]', f"--init={fitted}", *tiny_fit]
+    assert fit_dynamics.main([*arguments, f"--bound_data={unseen}", f"--out={tmp_path / 'new'}"]) == 0
+    assert len(shown[0]) == 17
+    write_dataset(tmp_path / "other", episodes, dataclasses.replace(dataset.scene, control_hz=7.0), ["train"] * 20)
+    assert fit_dynamics.main([*arguments, f"--bound_data={tmp_path / 'other'}", f"--out={tmp_path / 'x'}"]) == 1
+    assert "has control_hz 7.0" in capsys.readouterr().err
+    assert not (tmp_path / "x.fit").exists()
+
+
 def test_fitting_never_overwrites_a_bundle(fitted, dataset, capsys, tiny_fit):
     before = {path.name: path.read_bytes() for path in fitted.iterdir() if path.is_file()}
     assert fit_dynamics.main([f'--data=["{dataset.path}"]', f"--init={fitted}", f"--out={fitted}", *tiny_fit]) == 1
