@@ -2,13 +2,14 @@
 
     pip install gym-pusht
     cd docs/experiments
-    cosmos-wm collect --env pusht_twin:PushTRelative-v0 --policy pusht_twin:pusher --size 96 --episodes 500 --out data
-    ... (../twins.md)
-    python pusht_twin.py model data 30
+    cosmos-wm collect --env pusht_twin:PushTRelative-v0 --policy pusht_twin:pusher --size 96 --episodes 1000 --out data
+    cosmos-wm fit-tokenizer --fit.minutes 10 --heads.updates 5000 --data data --out eyes
+    cosmos-wm fit-dynamics --fit.minutes 45 --data data --perception eyes --out model
+    python pusht_twin.py model data 50
 
-`PushTRelative-v0` is `gym_pusht/PushT-v0` but for three things: an action says how far the agent shall move, as a share
+`PushTRelative-v0` is `gym_pusht/PushT-v0` but for four things: an action says how far the agent shall move, as a share
 of 64 of the 512 units, and not where to; pictures are the observed ones, without a mark where the last action led; an
-episode has 100 steps.
+episode has 100 steps; the block is where `reset_to_state` says.
 """
 
 from __future__ import annotations
