@@ -133,7 +133,7 @@ def test_keys_push_the_cube(player):
     for key in held:
         page.keyboard.up(key)
     assert moved(player.state, begun) >= 0.05
-    assert np.abs(player.picture() - before).max() > 80
+    player.until(lambda state: np.abs(player.picture() - before).max() > 80)
     assert player.asked <= {"", "play.css", "play.js", "controls.js", "data:,"}
 
 

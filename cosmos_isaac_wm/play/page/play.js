@@ -10,7 +10,7 @@ const ENDS = {
   lost: ["Lost", "The dream can no longer be believed."],
 };
 const ICONS = { play: "M7 4v16l13-8z", pause: "M6 4h4v16H6zm8 0h4v16h-4z" };
-const page = { scene: null, state: null, controls: null, socket: null, number: 0, waiting: [], delays: [], times: [], kept: "" };
+const page = { scene: null, state: null, controls: null, socket: null, number: 0, waiting: [], delays: [], times: [], pictures: new Map(), drawing: false, kept: "" };
 
 function send(what, more = {}) {
   if (page.socket?.readyState !== WebSocket.OPEN || !page.state?.drives) return;
@@ -73,14 +73,23 @@ function act(action, when) {
 }
 
 function see(bytes) {
-  const place = bytes[0], number = page.state?.acted ?? 0;
-  const picture = new Blob([bytes.subarray(1)], { type: "image/jpeg" });
-  page.drawing = (page.drawing ?? Promise.resolve()).then(async () => {
-    const bitmap = await createImageBitmap(picture);
-    $(place ? "real" : "dream").getContext("2d").drawImage(bitmap, 0, 0);
-    bitmap.close();
-    if (!place) drawn(number);
-  }).catch(() => {}); // a picture that is damaged is left out, and the next one is drawn
+  page.pictures.set(bytes[0], { bytes: bytes.subarray(1), number: page.state?.acted ?? 0 });
+  if (!page.drawing) draw();
+}
+
+// Of each view only the newest picture is drawn: a slow machine shows fewer, and none late.
+async function draw() {
+  page.drawing = true;
+  for (const [place, { bytes, number }] of page.pictures) { // those too that come meanwhile
+    page.pictures.delete(place);
+    try {
+      const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/jpeg" }));
+      $(place ? "real" : "dream").getContext("2d").drawImage(bitmap, 0, 0);
+      bitmap.close();
+      if (!place) drawn(number);
+    } catch { /* a picture that is damaged is left out */ }
+  }
+  page.drawing = false;
 }
 
 // Counts pictures, and the time from a key to the first picture that its action has led to.
