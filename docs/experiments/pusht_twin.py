@@ -4,7 +4,9 @@
     cd docs/experiments
     cosmos-wm collect --env pusht_twin:PushTRelative-v0 --policy pusht_twin:pusher --size 96 --episodes 1000 --out data
     cosmos-wm fit-tokenizer --fit.minutes 10 --heads.updates 5000 --data data --out eyes
-    cosmos-wm fit-dynamics --fit.minutes 45 --data data --perception eyes --out model
+    cosmos-wm fit-dynamics --fit.minutes 25 --data data --perception eyes --out first
+    cosmos-wm fit-dynamics --config refresh.yaml --fit.updates 1000000 --fit.minutes 20 --fit.mirror false \\
+        --data data --init first --out model
     python pusht_twin.py model data 50
 
 `PushTRelative-v0` is `gym_pusht/PushT-v0` but for four things: an action says how far the agent shall move, as a share
