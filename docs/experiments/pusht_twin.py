@@ -1,11 +1,11 @@
-"""How is PushT recorded, and how well is it planned in? gym-pusht's environment, who pushes, and the measurement.
+r"""How is PushT recorded, and how well is it planned in? gym-pusht's environment, who pushes, and the measurement.
 
     pip install gym-pusht
     cd docs/experiments
     cosmos-wm collect --env pusht_twin:PushTRelative-v0 --policy pusht_twin:pusher --size 96 --episodes 1000 --out data
     cosmos-wm fit-tokenizer --fit.minutes 10 --heads.updates 5000 --data data --out eyes
     cosmos-wm fit-dynamics --fit.minutes 25 --data data --perception eyes --out first
-    cosmos-wm fit-dynamics --config refresh.yaml --fit.updates 1000000 --fit.minutes 20 --fit.mirror false \\
+    cosmos-wm fit-dynamics --config refresh.yaml --fit.updates 1000000 --fit.minutes 20 --fit.mirror false \
         --data data --init first --out model
     python pusht_twin.py model data 50
 
