@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from ..borders import ours
 from ..data.collection import Job
+from ..envs.sight import Sight
 from ..error_bound import ErrorBound, read_of
-from ..perception.readout import PRESENT, Located
 from ..rollout import DreamEngine
 from ..sims.tables import Playable
 from ..world_model import WorldModel
@@ -38,7 +38,6 @@ class DreamedTables:
     def __init__(self, world_model: WorldModel, bound: ErrorBound, tables: Playable, count: int, pictures: bool):
         self._model, self._bound, self._tables, self._count = world_model, bound, tables, count
         self._shown = pictures
-        self._engine = DreamEngine(world_model, 1)
         self._seen, self._actions = list[torch.Tensor](), list[torch.Tensor]()
 
     def reset(self, seeds: Sequence[int]) -> None:
@@ -50,18 +49,20 @@ class DreamedTables:
             frames.append(self._tables.render()[: len(some)])
         latents = self._model.encode(np.concatenate(frames))
         self._engine = DreamEngine(self._model, len(seeds), look=True)
+        self._sight = Sight(self._model.perception, len(seeds))
         length = self._model.dynamics.context_length
         self._engine.reset(latents.unsqueeze(1).expand(-1, length, -1, -1, -1))
-        self._places = torch.zeros(len(seeds), len(self._model.scene.markers), 2, device=latents.device)
-        self._seen, self._actions = [], []
-        self._look(self._model.perception.locate(latents))
+        every = torch.ones(len(seeds), dtype=torch.bool, device=latents.device)
+        self._sight.start(every, self._sight.glimpse(latents.unsqueeze(1)))
+        self._seen, self._actions = [read_of(self._model.perception.locate(latents))], []
 
     def step(self, actions: NDArray[np.float32]) -> None:
         """See `Playable`."""
         given = torch.from_numpy(actions).to(self._model.device)
         dreamed = self._engine.step(given)
         assert dreamed.located is not None
-        self._look(dreamed.located)
+        self._sight.look(dreamed.latent, dreamed.located)
+        self._seen.append(read_of(dreamed.located))
         self._actions.append(self._model.perception.scale_actions(given))
 
     def render(self) -> NDArray[np.uint8]:
@@ -75,13 +76,8 @@ class DreamedTables:
         names = self._model.scene.marker_names
         return [
             {f"{name}_position": place for name, place in zip(names, places, strict=True)}
-            for places in self._places.double().cpu().numpy()
+            for places in self._sight.positions.double().cpu().numpy()
         ]
-
-    def _look(self, located: Located) -> None:
-        there = (located.presence > PRESENT).unsqueeze(2)
-        self._places = torch.where(there, located.positions, self._places)
-        self._seen.append(read_of(located))
 
     def doubts(self, kind: str) -> NDArray[np.float32]:
         """How far each dream may be off on average over its steps so far, by its estimate, in metres, (N,)."""

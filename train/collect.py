@@ -144,8 +144,8 @@ class Collect:
         jobs = plan(self.episodes * self.candidates, self.kind, self.seed, self.steps or 100)
         if self.candidates == 1:
             return jobs, {}
-        model = WorldModel.load(self.world_model)
         agent = None if self.agent is None else load_agent(self.world_model, self.agent)
+        model = WorldModel.load(self.world_model) if agent is None else agent[0]
         chosen = least_trusted(model, tables, jobs, self.episodes, agent, self.explore, count)
         return chosen, {"candidates": self.candidates, "world_model": model.fingerprint()}
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -187,7 +187,7 @@ class FitDynamics:
         print(f"on {dataset.path}: {world_model.verdict.words()}")
         return world_model.metrics
 
-    @property
+    @cached_property
     def _unseen(self) -> list[EpisodeDataset]:
         return [] if self.bound_data is None else open_datasets(self.bound_data)
 
