@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,6 +33,7 @@ from cosmos_isaac_wm.policies.transfer import (
     table,
     transfer_figures,
 )
+from cosmos_isaac_wm.policies.transfer.claims import FEWEST_KNOWN
 from cosmos_isaac_wm.policies.transfer.prediction_powered import FEWEST, must_be_installed
 from cosmos_isaac_wm.policies.transfer.sources import identity, known_goal
 from cosmos_isaac_wm.policies.transfer.twins import TWINS, Twins, new_world, play_twin, twin_figures, twin_table
@@ -64,6 +66,8 @@ class Transfer:
         real_episodes: Of each policy in the real simulator, from the first of the starts; as many as dreamed when not
             given. Few real and many dreamed episodes make one interval of the real success rate (prediction-powered
             inference, extra `ppi`); with 0 the dream alone speaks, and says where it is not to be believed.
+        known: Folder (`out`) of an earlier transfer with the same bundle. By how much its policies, nine or more, were
+            off in reality tells what the dream claims of these; when not given, the others here tell it.
         max_error: Metres that the object may be off where a dreamed success is believed without a real episode; two
             radii of the goal when not given.
         filmed: The policy in the video; the first agent when not given.
@@ -78,6 +82,7 @@ class Transfer:
     real: str | None = None
     episodes: int = 100
     real_episodes: int | None = None
+    known: Path | None = None
     max_error: float | None = None
     filmed: str | None = None
     seed: int = 0
@@ -90,6 +95,7 @@ class Transfer:
         if model.scene.environment is not None:
             return self._twins(model)
         worlds = Worlds(model, self.real or own_simulator(model))
+        known = self._known(worlds)
         sources = {name: worlds.find(name) for name in self._names(model)}  # a wrong name is an error now
         if self.filmed is not None and self.filmed not in sources:
             raise ValueError(f"--filmed {self.filmed} is none of the policies {[*sources]}")
@@ -105,7 +111,7 @@ class Transfer:
             starts = draw_starts(env, self.episodes, self.seed)
             env.close()
             rows = self._played(sources, worlds, starts, executor)
-            return self._shown(rows, sources, worlds, starts)
+            return self._shown(rows, sources, known, worlds, starts)
 
     def _check_real_episodes(self, model: WorldModel) -> None:
         """Refuse now what no interval can be made of."""
@@ -148,11 +154,12 @@ class Transfer:
         self,
         rows: Mapping[str, BothWorlds],
         sources: Mapping[str, Source],
+        known: Mapping[str, BothWorlds],
         worlds: Worlds,
         starts: Sequence[Start],
     ) -> dict[str, float]:
         """Table, drawing and film; the figures."""
-        figures = transfer_figures(rows, sources)
+        figures = transfer_figures(rows, sources, known)
         most = 2 * worlds.model.scene.goal_radius if self.max_error is None else self.max_error
         text = table(rows, figures, most)
         write(self.out / "transfer.md", text + "\n")
@@ -162,6 +169,24 @@ class Transfer:
             self._film(sources, worlds, starts)
         print(f"\ntransfer.md and everything else in {self.out.resolve()}")
         return figures
+
+    def _known(self, worlds: Worlds) -> dict[str, BothWorlds]:
+        """The policies of the earlier transfer that were played in reality as well, by what they are known by."""
+        if self.known is None:
+            return {}
+        made = read(self.known / "transfer.json", dict[str, Any])
+        if (made.get("world_model"), made.get("real", "mujoco")) != (worlds.model.fingerprint(), worlds.simulator):
+            raise ValueError(
+                f"--known {self.known} is of another world model or simulator; pass --out of a transfer with "
+                f"{self.world_model} and {worlds.simulator}"
+            )
+        stored = [read(file, _Stored) for file in sorted(self.known.glob("episodes_*.json"))]
+        rows = {row.policy: row.both for row in stored if row.real.success}
+        if len(rows) < FEWEST_KNOWN:
+            raise ValueError(
+                f"--known {self.known}: {FEWEST_KNOWN} policies or more have to be played in both worlds, not {len(rows)}"
+            )
+        return rows
 
     def _names(self, model: WorldModel) -> list[str]:
         """Of the policies, each once."""
@@ -190,7 +215,7 @@ class Transfer:
                 counts |= _counts(row.real)
             if len(counts) != 1 or 0 in counts or len(_counts(row.real)) != 1:
                 raise ValueError(f"{files[name]} is damaged: its lists are of lengths {sorted(counts)}; delete it")
-        return {name: BothWorlds(row.dream, row.real, row.steps_per_s) for name, row in rows.items()}
+        return {name: row.both for name, row in rows.items()}
 
     def _file(self, name: str, source: Source) -> Path:
         """Where a policy's episodes are kept."""
@@ -210,6 +235,11 @@ class _Stored(BothWorlds):
     """What the file of a policy's episodes holds."""
 
     policy: str = ""
+
+    @property
+    def both(self) -> BothWorlds:
+        """The episodes alone."""
+        return BothWorlds(self.dream, self.real, self.steps_per_s)
 
 
 def _counts(played: Played) -> set[int]:

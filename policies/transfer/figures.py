@@ -12,18 +12,22 @@ import numpy as np
 from ..agent import Agent
 from ..evaluations import EvaluationRow, first_good, read_evaluations
 from .both_worlds import BothWorlds
+from .claims import claims
 from .correlation import correlate, rank_violation
 from .prediction_powered import real_interval
-from .sources import PLANNERS, Source
+from .sources import PLANNERS, Source, identity
 
 
-def transfer_figures(rows: Mapping[str, BothWorlds], sources: Mapping[str, Source]) -> dict[str, float]:
+def transfer_figures(
+    rows: Mapping[str, BothWorlds], sources: Mapping[str, Source], known: Mapping[str, BothWorlds] | None = None
+) -> dict[str, float]:
     """Success rates of every policy, and the headline figures.
 
     Args:
         rows: The episodes of each policy, by name. Where fewer are real than dreamed, the rate's interval is of both
             together; where none is real, there are figures of the dream only.
         sources: What each policy is made of, by the same names.
+        known: By which policies claims are made, as of `claims`.
     """
     figures: dict[str, float] = {}
     for name, row in rows.items():
@@ -38,6 +42,7 @@ def transfer_figures(rows: Mapping[str, BothWorlds], sources: Mapping[str, Sourc
     ratios = [value for name, value in figures.items() if name.endswith("_real_interval_ratio")]
     if ratios:
         figures["real_interval_ratio"] = float(np.mean(ratios))
+    figures |= _of_claims(rows, sources, known or {})
     if not all(row.real.success for row in rows.values()):
         return figures
     figures |= _of_agents(rows, sources)
@@ -47,6 +52,19 @@ def transfer_figures(rows: Mapping[str, BothWorlds], sources: Mapping[str, Sourc
     if "scripted" in rows:
         figures["scripted_real_success"] = rows["scripted"].real.rate
     return figures | _of_correlation(rows)
+
+
+def _of_claims(
+    rows: Mapping[str, BothWorlds], sources: Mapping[str, Source], known: Mapping[str, BothWorlds]
+) -> dict[str, float]:
+    """What the dream claims of each policy, and how many of those claims that reality has judged were right."""
+    found = claims({identity(sources[name]): row for name, row in rows.items()}, known)
+    figures: dict[str, float] = {}
+    for name in rows:
+        claim = found.get(identity(sources[name]))
+        figures |= {} if claim is None else {f"{name}_claim_low": claim.low, f"{name}_claim_high": claim.high}
+    judged = [claim.held for claim in found.values() if claim.held is not None]
+    return figures | ({"claims_judged": float(len(judged)), "claims_held": float(sum(judged))} if judged else {})
 
 
 def _of_agents(rows: Mapping[str, BothWorlds], sources: Mapping[str, Source]) -> dict[str, float]:

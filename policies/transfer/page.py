@@ -47,6 +47,8 @@ def table(rows: Mapping[str, BothWorlds], figures: Mapping[str, float], most: fl
         lines += _words(name, row, figures, most)
         if row.steps_per_s is not None:
             lines.append(f"{name} thinks of {row.steps_per_s:.2f} actions a second.")
+    if "claims_held" in figures:
+        lines.append(f"{figures['claims_held']:.0f} of {figures['claims_judged']:.0f} claims hold in reality.")
     for name, (bar, aim) in BARS.items():
         if name in figures:
             lines.append(f"{name}: {figures[name]:.3f} ({judge(figures[name], bar, aim)})")
@@ -55,6 +57,9 @@ def table(rows: Mapping[str, BothWorlds], figures: Mapping[str, float], most: fl
 
 def _words(name: str, row: BothWorlds, figures: Mapping[str, float], most: float) -> Iterator[str]:
     """What has to be said of a policy: its interval, whether it exploits the dream, or may do so."""
+    if f"{name}_claim_low" in figures:
+        low, high = figures[f"{name}_claim_low"], figures[f"{name}_claim_high"]
+        yield f"{name}: the dream claims a real success of {low:.2f} to {high:.2f}."
     gap, (low, high) = row.dream.rate - row.real.rate, row.real.rate_interval()
     if f"{name}_real_interval_low" in figures:
         low, high, ratio = (figures[f"{name}_real_interval_{end}"] for end in ("low", "high", "ratio"))

@@ -81,6 +81,21 @@ def test_few_real_episodes_and_many_dreamed_ones_make_one_interval(bundle, tmp_p
 
 
 @pytest.mark.opengl
+def test_what_is_known_of_too_few_policies_or_of_another_dream_makes_no_claim(bundle, tmp_path, capsys):
+    argv = ["--world_model", str(bundle), "--policies", '["random"]', "--episodes", "2"]
+    assert transfer.main([*argv, "--out", str(tmp_path / "earlier")]) == 0
+    known = [*argv, "--out", str(tmp_path / "now"), "--known", str(tmp_path / "earlier")]
+    assert transfer.main(known) == 1
+    assert "9 policies or more have to be played in both worlds, not 1" in capsys.readouterr().err
+    (tmp_path / "earlier" / "transfer.json").write_text('{"world_model": "another"}')
+    assert transfer.main(known) == 1
+    assert "is of another world model or simulator" in capsys.readouterr().err
+    assert transfer.main([*known[:-1], str(tmp_path / "nowhere")]) == 1
+    assert "nowhere" in capsys.readouterr().err
+    assert not (tmp_path / "now").exists()
+
+
+@pytest.mark.opengl
 def test_a_ray_cluster_plays_the_same_games(bundle, tmp_path, ray_cluster, one_thread):
     argv = ["--policies", '["random", "scripted"]', "--world_model", str(bundle), "--episodes", "3"]
     assert transfer.main([*argv, "--out", str(tmp_path / "here")]) == 0

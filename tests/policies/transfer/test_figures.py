@@ -15,6 +15,9 @@ class Trained(Agent):
         trained = {"env": env, "budget": budget, "chosen": chosen}
         super().__init__(None, "ppo", "MultiInputPolicy", env_kwargs=env_kwargs, trained=trained, path=path)
 
+    def fingerprint(self):
+        return f"agent {id(self)}"
+
 
 def test_seeds_of_one_agent_count_as_one_and_its_rival_is_the_one_trained_as_long():
     sources = {
