@@ -184,7 +184,8 @@ class Transfer:
         rows = {row.policy: row.both for row in stored if row.real.success}
         if len(rows) < FEWEST_KNOWN:
             raise ValueError(
-                f"--known {self.known}: {FEWEST_KNOWN} policies or more have to be played in both worlds, not {len(rows)}"
+                f"--known {self.known}: {FEWEST_KNOWN} policies or more have to be played in both worlds, "
+                f"not {len(rows)}"
             )
         return rows
 

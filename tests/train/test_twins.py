@@ -22,6 +22,7 @@ from cosmos_isaac_wm.train import (
     fit_dynamics,
     fit_tokenizer,
     import_lerobot,
+    improve,
     record,
     train_agent,
     transfer,
@@ -223,3 +224,22 @@ def test_what_cannot_be_compared_is_one_line(commands, tmp_path, capsys, more, t
     error = capsys.readouterr().err
     assert told in error
     assert "Traceback" not in error
+
+
+def test_a_twin_and_its_agent_improve_together(commands, tmp_path, capsys):
+    argv = [f"--data={commands / 'data'}", f"--world_model={commands / 'bundle'}", f"--out={tmp_path / 'out'}"]
+    argv += ["--rounds=1", "--episodes=8", "--updates=8", "--timesteps=64", "--measured=2", "--workers=1"]
+    argv += [f"--hyperparameters={PPO}", "--despite_verdict", f"--json={tmp_path / 'numbers.json'}"]
+    assert improve.main([*argv, "--real=Pendulum-v1"]) == 1
+    assert "the recordings are of Dot-v0, not of Pendulum-v1" in capsys.readouterr().err
+    assert improve.main([*argv, f"--real={DOT}", "--candidates=2"]) == 1
+    assert "candidates are planned on our table only" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert improve.main([*argv, f"--real={DOT}"]) == 0
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert {"round_0_real_return", "round_1_dream_return", "round_1_state_r2_mean"} <= numbers.keys()
+    assert "| gained in reality |" in (tmp_path / "out" / "improvement.md").read_text()
+    by_agent, smooth = (EpisodeDataset(tmp_path / "out" / "round_1" / name) for name in ("data", "explored"))
+    assert (len(by_agent), len(smooth)) == (4, 4)
+    assert not set(by_agent.seeds) & set(smooth.seeds)
+    assert by_agent.metadata["policy"].endswith("agent")
