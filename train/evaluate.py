@@ -70,8 +70,9 @@ class Evaluate:
         told = trust_figures(model.error_bound, doubted(model, dataset, chosen))
         if told:
             print(f"\n{twin_lines(told)}")
+        told |= self._strange(model, dataset, chosen)
         if model.perception.heads is None:
-            told |= self._strange(model, dataset, chosen) | self._shifted(model)
+            told |= self._shifted(model)
             return evaluation.numbers() | told | self._played(model)
         horizon = self.horizon or HORIZON
         figures = twin_figures(model, dataset, chosen, horizon)
@@ -83,7 +84,7 @@ class Evaluate:
     def _strange(self, model: WorldModel, dataset: EpisodeDataset, chosen: Sequence[int]) -> dict[str, float]:
         """How many of the user's episodes surprise more than nearly all shipped ones; nothing where there are none."""
         shipped = model.path is not None and (model.path / "episodes").is_dir()
-        if self.data is None or model.perception.readout is None or not shipped:
+        if self.data is None or not shipped:
             return {}
         known = model.held_out()
         found = strange(model, known.episodes(range(len(known))), dataset.episodes(chosen))

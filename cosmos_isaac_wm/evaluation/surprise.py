@@ -2,6 +2,7 @@
 
 A network errs to all sides. Where friction or mass are others, it errs to one: what moves goes less far than dreamed,
 or farther, again and again. So beside the size of the errors their mean along the way counts, which noise touches less.
+Of a table this is told by where things are, of a foreign environment's twin by its observations.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from scipy import stats
 
 from ..borders import ours
 from ..data.episodes import Episode
+from ..data.stored import observed
 from ..rollout import DreamEngine
 from ..world_model import WorldModel
 from .ground_truth import Floats
@@ -32,28 +34,45 @@ def signs(world_model: WorldModel, episode: Episode) -> Floats:
     """How the next frame differs from what is dreamed of it, (F,), NaN where an episode cannot tell.
 
     Args:
-        world_model: With a readout; its dynamics dreams one step after every real frame.
+        world_model: With a readout or heads; its dynamics dreams one step after every real frame.
         episode: Of its scene.
 
     Returns:
         Of object and agent the logarithm of their mean error in metres while they move; their mean error along their
         way, which is negative where they go farther than dreamed, while the object moves; that of the agent once more
-        near the object.
+        near the object. Of a twin, of every component of its observation in standard deviations, the logarithm of the
+        mean error, and the mean error along its way and at all.
     """
     latents, length = world_model.encode(episode.frames), int(world_model.dynamics.context_length)
     perception, last = world_model.perception, range(length - 1, len(episode))
-    if not last or perception.readout is None:
-        return np.full(5 if world_model.scene.agent else 2, np.nan)
+    if not last or (perception.readout is None and perception.heads is None):
+        return np.full(_count(world_model), np.nan)
     actions = torch.from_numpy(episode.actions).to(world_model.device)
-    past = torch.stack([actions[t - length + 1 : t] for t in last])
+    past = perception.scale_actions(torch.stack([actions[t - length + 1 : t] for t in last]))
     contexts = torch.stack([latents[t - length + 1 : t + 1] for t in last])
     engine = DreamEngine(world_model, len(contexts))
-    after = engine.open_loop(contexts, actions[length - 1 :, None], past=perception.scale_actions(past))[:, 0]
+    after = engine.open_loop(contexts, actions[length - 1 :, None], past=past)[:, 0]
+    if (heads := perception.heads) is not None:
+        memory = heads.follow(heads.remember(contexts, past), after, perception.scale_actions(actions[length - 1 :]))
+        truth = heads.normalised(torch.from_numpy(observed(episode, world_model.scene)[length - 1 :]).to(after.device))
+        return _signs_of_twin(*(part.double().cpu().numpy() for part in (heads.observe(memory), truth)))
     dreamed, seen = (
         world_model.locate(part).positions.double().cpu().numpy() for part in (after, latents[length - 1 :])
     )
     there = [name in episode.positions or not episode.positions for name in world_model.scene.marker_names]
     return _signs(dreamed, seen, there, world_model.scene.agent_index, NEAR * world_model.scene.goal_radius)
+
+
+def _count(world_model: WorldModel) -> int:
+    """How many signs there are."""
+    heads = world_model.perception.heads
+    return 3 * heads.config.observed if heads is not None else 5 if world_model.scene.agent else 2
+
+
+def _signs_of_twin(dreamed: Floats, seen: Floats) -> Floats:
+    """See `signs`: of dreamed observations (T, D) and those of the environment, (T + 1, D)."""
+    off, way = dreamed - seen[1:], np.sign(np.diff(seen, axis=0))
+    return np.concatenate([np.log(np.abs(off).mean(axis=0) + 1e-9), (off * way).mean(axis=0), off.mean(axis=0)])
 
 
 def _signs(dreamed: Floats, seen: Floats, there: Sequence[bool], agent: int | None, near: float) -> Floats:
@@ -128,7 +147,7 @@ def strange(world_model: WorldModel, known: Iterable[Episode], others: Iterable[
     """Whether episodes are of another world than known ones, per kind that both have enough of.
 
     Args:
-        world_model: With a readout.
+        world_model: With a readout or heads.
         known: Held-out episodes of its own world, `FEWEST` of a kind or more; of each the others tell what is usual.
         others: Episodes that nobody knows anything about.
     """

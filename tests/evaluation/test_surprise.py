@@ -4,9 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
+from cosmos_isaac_wm.data.stored import observed
 from cosmos_isaac_wm.evaluation import surprise
 from cosmos_isaac_wm.evaluation.surprise import auroc, signs, strange, surprises
+from tests.dots import dot_twin, recorded_dots
 
 
 def walked(rng, slip=0.0, noise=1e-3, steps=60):
@@ -52,8 +55,6 @@ def test_one_step_is_dreamed_after_every_frame(model, scene, make_episode):
     found = signs(model, episode)
     latents = model.encode(episode.frames)
     seen = model.locate(latents).positions.double().numpy()
-    import torch
-
     dreamed = [
         model.locate(
             model.dynamics(
@@ -68,6 +69,26 @@ def test_one_step_is_dreamed_after_every_frame(model, scene, make_episode):
     ]
     expected = surprise._signs(np.array(dreamed), seen[3:], [True, True], 1, 3 * scene.goal_radius)
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-6, nan_ok=True)
+
+
+def test_a_twins_observations_are_dreamed_one_step_after_every_frame():
+    twin, (_, (episode, *_)) = dot_twin(), recorded_dots()
+    latents, acted = twin.encode(episode.frames), twin.perception.scale_actions(torch.from_numpy(episode.actions))
+    heads, dreamed = twin.perception.heads, []
+    for t in range(3, len(episode)):
+        context, past, action = latents[None, t - 3 : t + 1], acted[None, t - 3 : t], acted[t : t + 1]
+        after = twin.dynamics(context, torch.cat([past[:, -1], action], dim=1)).latent  # it is told both
+        dreamed.append(heads.observe(heads.follow(heads.remember(context, past), after, action))[0].double().numpy())
+    truth = heads.normalised(torch.from_numpy(observed(episode, twin.scene)[3:])).double().numpy()
+    expected = surprise._signs_of_twin(np.array(dreamed), truth)
+    assert signs(twin, episode) == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    assert len(expected) == 6
+
+
+def test_a_twin_that_goes_farther_than_dreamed_has_a_negative_sign():
+    seen = np.array([[0.0, 0.0], [1.0, -1.0], [2.0, -2.0], [1.0, -1.0]])
+    found = surprise._signs_of_twin(0.9 * np.diff(seen, axis=0) + seen[:-1], seen)
+    assert found == pytest.approx([np.log(0.1), np.log(0.1), -0.1, -0.1, -0.1 / 3, 0.1 / 3], abs=1e-6)
 
 
 def test_too_short_an_episode_tells_nothing(model, scene, make_episode):
