@@ -17,6 +17,7 @@ from torch import Tensor
 from .perception.readout import Located
 from .protocols import Simulator
 from .rollout import DreamEngine
+from .sims.gymnasium_env import GymnasiumEnv
 from .world_model import WorldModel
 
 Observation = Tensor | dict[str, Any]  # of B environments; dicts may be nested
@@ -182,3 +183,14 @@ class RealEnvironment(LatentEnvironment, Protocol):
     simulator: Simulator
     kind: str | None
     frame: NDArray[np.uint8]
+
+
+@runtime_checkable
+class RealTwinEnvironment(LatentEnvironment, Protocol):
+    """What `CosmosReal-v0` of a twin offers: it is the foreign environment itself.
+
+    Attributes:
+        source: The environment, which shows a picture at every step.
+    """
+
+    source: GymnasiumEnv

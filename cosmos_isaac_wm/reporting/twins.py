@@ -27,7 +27,7 @@ from .log import STATES_NAME, state_columns, state_row, write_csv
 from .report import made, render
 
 _MOST_SHOWN = 12  # components in a picture
-_FILMED = 3  # episodes
+FILMED = 3  # episodes
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,10 @@ def write_log(out: Path, model: WorldModel, replays: Sequence[Replay]) -> None:
 
 def write_pictures(out: Path, model: WorldModel, replays: Sequence[Replay]) -> None:
     """Write `states.png` and `dream_vs_real.mp4` of the first three."""
-    _draw_states(out / "states.png", _names(model), replays[:_FILMED])
+    _draw_states(out / "states.png", _names(model), replays[:FILMED])
 
     def frames() -> Iterator[NDArray[np.uint8]]:
-        for each in tqdm(replays[:_FILMED], desc="draw video", unit="episode"):
+        for each in tqdm(replays[:FILMED], desc="draw video", unit="episode"):
             for step in range(len(each.real)):
                 told = f"step {step + 1}   reward"
                 yield side_by_side(
@@ -146,7 +146,7 @@ def write_report(
         "twin.html.j2",
         scene=model.scene,
         episodes=len(replays),
-        filmed=min(_FILMED, len(replays)),
+        filmed=min(FILMED, len(replays)),
         context=model.dynamics.context_length,
         cards=[(label, figures[key]) for key, label in _CARDS.items() if key in figures],
         figures=sorted(figures.items()),

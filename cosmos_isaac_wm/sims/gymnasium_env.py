@@ -74,6 +74,7 @@ class GymnasiumEnv:
     Attributes:
         env: The environment as its agents see it.
         scene: What a dataset says of it.
+        shown: What it has shown last; nothing before the first reset.
 
     Raises:
         ValueError: If there is no such environment here, it shows no pictures, or its actions or observations are of a
@@ -110,13 +111,15 @@ class GymnasiumEnv:
 
     def reset(self, seed: int, options: dict[str, Any] | None = None) -> Shown:
         """Start an episode, as the environment's own options ask."""
-        return self._shown(*self._pictured.reset(seed=seed, options=options))
+        self.shown = self._shown(*self._pictured.reset(seed=seed, options=options))
+        return self.shown
 
     def step(self, vector: NDArray[np.float32]) -> Shown:
         """Act by a vector (A,), as networks take it."""
         action = own_actions(self.env.action_space, vector[None])[0]
         observation, reward, terminated, truncated, info = self._pictured.step(action)
-        return self._shown(observation, info, float(reward), bool(terminated), bool(truncated))
+        self.shown = self._shown(observation, info, float(reward), bool(terminated), bool(truncated))
+        return self.shown
 
     def metadata(self) -> dict[str, Any]:
         """What must not differ between recordings that shall be the same."""

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
 
-from cosmos_isaac_wm.envs import DreamEnv, RealEnv
+from cosmos_isaac_wm.envs import DreamEnv, RealEnv, RealTwinEnv
 from cosmos_isaac_wm.policies.scripted import GoalPusher
 from cosmos_isaac_wm.reporting.lockstep import LockstepRecorder
 from cosmos_isaac_wm.reporting.log import CSV_COLUMNS, REWARD_COLUMNS
 from cosmos_isaac_wm.world_model import WorldModel
+from tests.dots import dot_twin
 
 
 def read(folder):
@@ -98,7 +99,7 @@ def test_lockstep_refuses_other_environments_and_other_eyes(world_model, tmp_pat
 def test_no_episodes_end_takes_longer_than_the_last(tmp_path, monkeypatch):
     """Only the best, the worst and the newest episode keep their pictures; the metrics are of all."""
     shown = []
-    monkeypatch.setattr("cosmos_isaac_wm.reporting.lockstep.write_outputs", lambda *args: shown.append(args[1:]))
+    monkeypatch.setattr("cosmos_isaac_wm.reporting.lockstep_table.write_outputs", lambda *args: shown.append(args[1:]))
     model = WorldModel.load()
     recorder = LockstepRecorder(*(make(model, max_episode_steps=2) for make in (DreamEnv, RealEnv)), tmp_path)
     for seed in range(6):
@@ -113,3 +114,62 @@ def test_no_episodes_end_takes_longer_than_the_last(tmp_path, monkeypatch):
         max(errors, key=errors.get),
         5,
     }
+
+
+@pytest.fixture
+def twins(tmp_path):
+    """Recorder of a dot's twin and the dot itself."""
+    model = dot_twin()
+    return LockstepRecorder(DreamEnv(model), RealTwinEnv(model), tmp_path / "out", sees="real")
+
+
+def test_a_twin_and_its_environment_are_logged_together(twins):
+    seen, action = [], np.array([0.5, -1], np.float32)
+    for seed in (0, 1):
+        twins.reset(seed=seed)
+        assert np.array_equal(twins.env.unwrapped.context, twins._dream.unwrapped.context)  # one first picture
+        place = twins.env.unwrapped.source.shown.observation
+        over = False
+        while not over:
+            place = np.clip(place + 0.1 * action + np.array([0.08, 0]), -1, 1)  # as the dot moves
+            _, reward, terminated, truncated, info = twins.step(action)
+            seen.append((place, reward, terminated, info))
+            over = terminated or truncated
+    with (twins.out / "states.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(seen)
+    assert [row["episode"] for row in rows] == sorted(row["episode"] for row in rows)
+    assert {row["episode"] for row in rows} == {"0", "1"}
+    spread = twins.env.unwrapped.world_model.perception.heads.std[:2].numpy()
+    for row, (place, reward, terminated, info) in zip(rows, seen, strict=True):
+        true, dreamed = (np.array([float(row[f"{world}_{n}"]) for n in range(2)]) for world in ("true", "dream"))
+        assert true == pytest.approx(place, abs=1e-4)
+        assert info["gap_std"] == pytest.approx(np.abs((dreamed - true) / spread).mean(), rel=1e-2)
+        assert float(row["true_reward"]) == pytest.approx(reward, rel=1e-4)
+        assert float(row["dream_reward"]) == pytest.approx(info["other_reward"], rel=1e-4, abs=1e-6)
+        assert bool(float(row["true_end"])) == terminated
+    numbers = json.loads((twins.out / "metrics.json").read_text())
+    assert (numbers["episodes"], numbers["steps"]) == (2, len(rows))
+    assert sorted(path.name for path in twins.out.iterdir()) == [
+        "dream_vs_real.mp4",
+        "metrics.json",
+        "states.csv",
+        "states.png",
+    ]
+    with pytest.raises(ResetNeeded):
+        twins.step(np.zeros(2, np.float32))
+
+
+def test_a_twin_keeps_the_goal_of_its_environment(tmp_path):
+    model = dot_twin(name="DotGoal-v0")
+    twins = LockstepRecorder(DreamEnv(model), RealTwinEnv(model), tmp_path)
+    observation, _ = twins.reset(seed=0)
+    assert observation["desired_goal"] == pytest.approx(twins._real.unwrapped.task.goals[0].numpy())
+    assert {"other_reward", "gap_std"} <= twins.step(np.zeros(2, np.float32))[4].keys()
+
+
+def test_a_twin_that_observes_pictures_only_has_nothing_to_log(tmp_path):
+    model = dot_twin(observes="picture")
+    real = RealTwinEnv(model, named="tests.dots:Dot-v0")
+    with pytest.raises(ValueError, match="observes nothing beside its picture"):
+        LockstepRecorder(DreamEnv(model), real, tmp_path)
