@@ -177,6 +177,59 @@ class ErrorBound(nn.Module):
         return float(scores[place - 1])
 
 
+class Follower:
+    """Follows B dreams that go on together, and bounds how far they may be off.
+
+    A dream's step is short, so whatever stays as it is from step to step is computed once.
+
+    Args:
+        bound: A bundle's.
+        number: Of the kind of episode (`ErrorBound.number`).
+        factor: That makes estimates bounds.
+        count: B.
+    """
+
+    @torch.no_grad()
+    def __init__(self, bound: ErrorBound, number: int, factor: float, count: int):
+        config, share = bound.config, float(bound.shares[number])
+        seen, moved, rest = bound.inputs.weight.split([config.seen, config.seen, config.actions + 1], dim=1)
+        before = -10 * moved / bound.spread
+        self._weight = torch.cat([seen / bound.spread - before, before, rest], dim=1)
+        self._bias = bound.inputs.bias - (seen / bound.spread) @ bound.shift
+        self._usual = factor * bound.least ** (1 - share) * bound.usual[number] ** share
+        self._power, self._cell, self._estimate = 1 - share, bound.cell, bound.estimate
+        self.hidden = bound.least.new_zeros(count, config.hidden)
+        self.before = bound.least.new_zeros(count, config.seen)
+        self.now = bound.least.new_zeros(count, config.outputs)
+
+    def start(self, which: Tensor, seen: Tensor) -> None:
+        """Begin anew with the dreams of a mask (B,), of which so much was read, (B, I)."""
+        chosen = which.unsqueeze(1)
+        self.before.copy_(torch.where(chosen, seen, self.before))
+        self.hidden.masked_fill_(chosen, 0.0)
+        self.now.masked_fill_(chosen, 0.0)
+
+    def step(self, seen: Tensor, actions: Tensor, steps: Tensor) -> Tensor:
+        """One step further, as of `ErrorBound.follow`.
+
+        Args:
+            seen: What is read now, (B, I).
+            actions: That led there, scaled to [-1, 1], (B, A).
+            steps: How many there have been, this one among them, int64 (B,).
+
+        Returns:
+            What the dreams are not off by, (B, O).
+        """
+        time = (steps.to(seen.dtype) / _LONG).unsqueeze(1)
+        inputs = nn.functional.linear(torch.cat([seen, self.before, actions, time], dim=1), self._weight, self._bias)
+        self.hidden.copy_(self._cell(nn.functional.silu(inputs), self.hidden))
+        grown = 1 + self._estimate(self.hidden).clamp_(-10, 12).exp_()
+        usual = self._usual[(steps - 1).clamp_(0, len(self._usual) - 1)]
+        self.now.copy_(usual * grown.pow_(self._power))
+        self.before.copy_(seen)
+        return self.now
+
+
 def enough(level: float) -> int:
     """How many validation episodes a bound of a level needs."""
     return math.ceil(level / (1 - level) - 1e-9)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..error_bound import ErrorBound
+from ..error_bound import ErrorBound, Follower
 from ..perception.readout import Located
 from ..worlds import Glimpse, Infos, Observation
 from .batches import for_all
@@ -74,20 +74,17 @@ class Trusting(ABC):
         if not np.isfinite(trust_weight):
             raise ValueError(f"trust_weight must be a finite number, got {trust_weight}")
         factor, count = bound.factor(kind), len(task.steps)
-        self._number = bound.number(kind)
-        self._bound, self._trust, self._weight = bound, trust, trust_weight
+        self._trust, self._weight = trust, trust_weight
         self._most = most if max_error is None else max_error
         if trust == "truncate" and not self._most > (least := factor * float(bound.least.min())):
             raise ValueError(f"max_error {self._most:g} is never kept: any dream may be off by {least:.3g}")
-        self._factor = torch.tensor(factor, device=task.device)
-        self._carried = bound.begin(count)
-        self._before = torch.zeros(count, bound.config.seen, device=task.device)
-        self._now = torch.zeros(count, bound.config.outputs, device=task.device)
+        self._follower = Follower(bound, bound.number(kind), factor, count)
 
     @property
     def remembered(self) -> dict[str, Tensor]:
         """See `Task`."""
-        own = {"trust": self._carried, "trust_before": self._before, "trust_now": self._now}
+        follower = self._follower
+        own = {"trust": follower.hidden, "trust_before": follower.before, "trust_now": follower.now}
         return {**super().remembered, **own}  # type: ignore[misc]
 
     def glimpse(self, latents: Tensor, past: Tensor | None = None) -> Glimpse:
@@ -99,10 +96,7 @@ class Trusting(ABC):
         """See `Task`."""
         *parts, first = glimpse.parts
         super().start(which, Glimpse(tuple(parts)), keys, options)  # type: ignore[misc]
-        chosen = which.unsqueeze(1)
-        self._before.copy_(torch.where(chosen, first, self._before))
-        self._carried.masked_fill_(chosen, 0.0)
-        self._now.masked_fill_(chosen, 0.0)
+        self._follower.start(which, first)
 
     @torch.no_grad()
     def advance(
@@ -111,24 +105,17 @@ class Trusting(ABC):
         """See `Task`."""
         task: Any = self
         observation, rewards, terminated, truncated = super().advance(latents, actions, located)  # type: ignore[misc]
-        read = self._read_now(latents, located).nan_to_num()
-        carried, estimate = self._bound.follow(
-            self._carried, self._before, read, task.perception.scale_actions(actions), self._number
-        )
-        bounds = self._factor * estimate
-        self._carried.copy_(carried)
-        self._before.copy_(read)
-        self._now.copy_(bounds)
-        worst = bounds.amax(dim=1)
+        scaled = task.perception.scale_actions(actions)
+        bounds = self._follower.step(self._read_now(latents, located), scaled, task.steps)
         if self._trust == "truncate":
-            truncated = truncated | (worst > self._most)
+            truncated = truncated | (bounds.amax(dim=1) > self._most)
         elif self._trust == "penalise":
-            rewards = rewards - self._weight * worst
+            rewards = rewards - self._weight * bounds.amax(dim=1)
         return observation, rewards, terminated, truncated
 
     def info(self) -> Infos:
         """See `Task`."""
-        return super().info() | for_all("error_bound", self._in_units(self._now))  # type: ignore[misc, no-any-return]
+        return super().info() | for_all("error_bound", self._in_units(self._follower.now))  # type: ignore[misc, no-any-return]
 
     @abstractmethod
     def _read_first(self, latents: Tensor, seen: Glimpse) -> Tensor:

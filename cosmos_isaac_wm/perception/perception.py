@@ -50,6 +50,8 @@ class Perception(nn.Module):
     std: Tensor
     action_low: Tensor
     action_high: Tensor
+    _action_middle: Tensor
+    _action_scale: Tensor
 
     def __init__(
         self,
@@ -70,6 +72,9 @@ class Perception(nn.Module):
 
         self.register_buffer("action_low", torch.tensor(scene.action_low), persistent=False)
         self.register_buffer("action_high", torch.tensor(scene.action_high), persistent=False)
+        half = (self.action_high - self.action_low) / 2
+        self.register_buffer("_action_middle", self.action_low + half, persistent=False)
+        self.register_buffer("_action_scale", torch.where(half > 0, 1 / half, 0.0), persistent=False)
 
     @property
     def device(self) -> torch.device:
@@ -154,10 +159,8 @@ class Perception(nn.Module):
 
         A dimension whose bounds are equal tells nothing, and is 0.
         """
-        low, high = self.action_low, self.action_high
-        clipped = torch.minimum(torch.maximum(actions.to(low), low), high)
-        varies = high > low
-        return (2 * (clipped - low) / torch.where(varies, high - low, 1.0) - 1) * varies
+        clipped = torch.clamp(actions.to(self.action_low), self.action_low, self.action_high)
+        return (clipped - self._action_middle) * self._action_scale
 
     @staticmethod
     def _shaped(statistics: Tensor) -> Tensor:

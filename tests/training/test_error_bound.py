@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cosmos_isaac_wm.dynamics import ResNetRollout, ResNetRolloutConfig
-from cosmos_isaac_wm.error_bound import ErrorBound, ErrorBoundConfig, enough, read_of
+from cosmos_isaac_wm.error_bound import ErrorBound, ErrorBoundConfig, Follower, enough, read_of
 from cosmos_isaac_wm.perception.heads import HeadsConfig
 from cosmos_isaac_wm.perception.readout import Located
 from cosmos_isaac_wm.training import error_bound
@@ -152,6 +152,25 @@ def test_an_untrained_one_can_be_built_from_its_shape_alone():
     assert carried.shape == (3, 17)
     assert estimate.shape == (3, 1)
     assert (estimate > 0).all()
+
+
+def test_dreams_that_go_on_together_are_followed_as_whole_ones_are():
+    torch.manual_seed(0)
+    bound = ErrorBound(ErrorBoundConfig(3, 2, 2, 8, ("push", "slide"), (9, 9), 5)).requires_grad_(False)
+    for part, low in (
+        (bound.shift, -1),
+        (bound.spread, 0.5),
+        (bound.usual, 0.1),
+        (bound.shares, 0.2),
+        (bound.least, 0.01),
+    ):
+        part.uniform_(low, low + 0.5)
+    seen, actions = torch.randn(4, 9, 3), torch.rand(4, 8, 2)
+    follower = Follower(bound, 1, 2.0, 4)
+    follower.start(torch.tensor([True, True, True, False]), seen[:, 0])
+    follower.start(torch.tensor([False, False, False, True]), seen[:, 0])
+    rows = [follower.step(seen[:, t + 1], actions[:, t], torch.full((4,), t + 1)).clone() for t in range(8)]
+    assert torch.allclose(torch.stack(rows, dim=1), 2.0 * bound.along(seen, actions, 1), rtol=1e-3)
 
 
 def test_dreams_of_which_nothing_is_true_are_no_evidence():
