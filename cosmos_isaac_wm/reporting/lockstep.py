@@ -53,6 +53,7 @@ class LockstepRecorder(gym.Wrapper[Any, Any, Any, Any]):
         super().__init__(dream if sees == "dream" else real)
         self._dream, self._real, self._sees, self.out = dream, real, sees, user_path(out)
         self._pair = _pair(dream, real)
+        self.world_model = self._pair.world_model
         self._pair.open(self.out)
         self._rng = np.random.default_rng(seed)
         self._going_on = self._other_ended = False
