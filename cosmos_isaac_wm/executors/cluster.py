@@ -21,7 +21,7 @@ from .local import Executor, Job, Result
 
 RETRIES = 5  # of a job whose worker or node was lost
 _ANSWERS_S = 5.0  # in which a cluster has to be joined; it takes half a second
-_READY_S = 60.0  # in which every node has to answer its check
+_READY_S = 150.0  # in which every node has to answer its check: a busy one imports PyTorch for a minute
 # Ray itself tries for two minutes, and then ends the process.
 _JOIN = """
 import sys, ray
