@@ -139,6 +139,7 @@ class Processes:
 
 def _part() -> None:
     """Leave all groups while the interpreter still runs: threads of theirs that outlive it abort the process."""
+    _hosts.cache_clear()  # a group that is still known lives on, and so do its threads
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
