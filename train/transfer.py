@@ -93,6 +93,8 @@ class Transfer:
         model = WorldModel.load(self.world_model, "auto" if self.ray is None else "cpu")
         self._check_real_episodes(model)
         if model.scene.environment is not None:
+            if self.known is not None:
+                raise ValueError("--known tells how far success was off, and a twin has returns: leave it out")
             return self._twins(model)
         worlds = Worlds(model, self.real or own_simulator(model))
         known = self._known(worlds)

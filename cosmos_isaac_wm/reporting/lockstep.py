@@ -7,7 +7,7 @@ evaluate_policy(agent, env, n_eval_episodes=3)
 from __future__ import annotations
 
 import os
-from typing import Any, SupportsFloat
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -15,10 +15,9 @@ import numpy as np
 from ..evaluation import Evaluation
 from ..storage.paths import user_path
 from ..worlds import DreamEnvironment, RealEnvironment, RealTwinEnvironment
+from .lockstep_pair import Outcome, Pair
 from .lockstep_table import TablePair
 from .lockstep_twin import TwinPair
-
-Outcome = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]
 
 
 class LockstepRecorder(gym.Wrapper[Any, Any, Any, Any]):
@@ -111,7 +110,7 @@ class LockstepRecorder(gym.Wrapper[Any, Any, Any, Any]):
         self._real.close()
 
 
-def _pair(dream: gym.Env[Any, Any], real: gym.Env[Any, Any]) -> TablePair | TwinPair:
+def _pair(dream: gym.Env[Any, Any], real: gym.Env[Any, Any]) -> Pair[Any]:
     """What knows the two environments beneath their wrappers.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -19,63 +19,47 @@ from ..evaluation.perception_metrics import decode_frames, perception_figures
 from ..protocols import RestartableSimulator
 from ..worlds import DreamEnvironment, RealEnvironment
 from .figures import Footage
+from .lockstep_pair import Begun, Outcome, Pair
 from .log import CSV_NAME, REWARD_COLUMNS, append_row, write_csv
 from .recording import Recording
 from .report import write_outputs
 
 
-class TablePair:
-    """A dream of the table and its simulator, stepped together by a `LockstepRecorder`.
-
-    Args:
-        dream: As its agent has it.
-        real: The same.
-        dreaming: Beneath the wrappers of `dream`.
-        simulating: Beneath those of `real`.
-
-    Attributes:
-        evaluation: Of the episodes that have ended; None before the first end.
-        together: Whether an episode of both is over as soon as one is.
+class TablePair(Pair[RealEnvironment]):
+    """A dream of the table and its simulator; arguments as of `Pair`.
 
     Raises:
         ValueError: If the scene has nothing to track.
     """
-
-    together = False
 
     def __init__(
         self,
         dream: gym.Env[Any, Any],
         real: gym.Env[Any, Any],
         dreaming: DreamEnvironment,
-        simulating: RealEnvironment,
+        acting: RealEnvironment,
     ):
-        self._dream, self._real, self._dreaming, self._simulating = dream, real, dreaming, simulating
-        self.world_model = dreaming.world_model
+        super().__init__(dream, real, dreaming, acting)
         if not self.world_model.scene.markers:
             raise ValueError(f"the scene {self.world_model.scene.name!r} has no markers, so there is nothing to log")
         self._tracks: list[OpenLoop] = []
         self._best: Footage | None = None
         self._worst: Footage | None = None
-        self._number = -1
         self._actions: list[NDArray[np.float32]] = []
         self._start = 0
-        self.evaluation: Evaluation | None = None
 
     def open(self, out: Path) -> None:
         """Begin the log in a folder."""
         self.out = out
         write_csv(self.out / CSV_NAME, [], REWARD_COLUMNS)
 
-    def begin(
-        self, rng: np.random.Generator, seed: int | None, options: dict[str, Any]
-    ) -> tuple[tuple[Any, dict[str, Any]], tuple[Any, dict[str, Any]]]:
+    def begin(self, rng: np.random.Generator, seed: int | None, options: dict[str, Any]) -> tuple[Begun, Begun]:
         """Reset both to the state of a stored context; what each observes.
 
         Raises:
             ValueError: If no stored context has a simulator state.
         """
-        contexts, kind = self.world_model.contexts, self._simulating.kind
+        contexts, kind = self.world_model.contexts, self._acting.kind
         known = (~contexts.states.isnan()).any(dim=1).numpy()
         known &= np.array([kind in (None, own) for own in contexts.kinds])
         for key, held in (("episode", contexts.episodes), ("start", contexts.starts)):
@@ -96,18 +80,13 @@ class TablePair:
         return dreamed, real
 
     def add(
-        self,
-        action: Any,
-        dreamed: tuple[Any, SupportsFloat, bool, bool, dict[str, Any]],
-        real: tuple[Any, SupportsFloat, bool, bool, dict[str, Any]],
-        dream_reward: float,
-        real_reward: float,
+        self, action: Any, dreamed: Outcome, real: Outcome, dream_reward: float, real_reward: float
     ) -> dict[str, float]:
         """Log a step of both; the metres between dreamed and true object."""
         recording, names = self._recording, self.world_model.scene.marker_names
         true_m = np.stack([np.broadcast_to(real[4].get(f"{name}_position", np.nan), 2) for name in names])
         true_m = true_m.astype(np.float64)
-        recording.add(self._dreaming.context[-1], self._simulating.frame, self._detected()[0], true_m)
+        recording.add(self._dreaming.context[-1], self._acting.frame, self._detected()[0], true_m)
         self._actions.append(array_of(action, "action", np.float32))
         cells = ["" if np.isnan(reward) else f"{reward:.5g}" for reward in (dream_reward, real_reward)]
         append_row(self.out / CSV_NAME, [*recording.row(), *cells])
@@ -132,14 +111,14 @@ class TablePair:
 
     def _detected(self) -> Floats:
         """Where the markers are found in the simulator's newest picture, px at 512, (1, N, 2)."""
-        return detect_all(self._simulating.frame[None], self.world_model.scene)
+        return detect_all(self._acting.frame[None], self.world_model.scene)
 
     def _truth(self, seen: Reference) -> Reference:
         """What was true of the episode, with the baselines."""
         model, contexts, start = self.world_model, self.world_model.contexts, self._start
         pictures = decode_frames(model, contexts.latents[start].float().to(model.device))  # the real ones are not kept
         context_px = hold_from_centre(detect_all(pictures, model.scene), model.scene)
-        simulator, floor = self._simulating.simulator, None
+        simulator, floor = self._acting.simulator, None
         if isinstance(simulator, RestartableSimulator) and model.scene.camera is not None:
             end, state = simulator.get_state(), contexts.states[start].numpy()
             noise = np.random.default_rng(self._number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -18,28 +18,18 @@ from ..spaces import stacked
 from ..storage.atomic import write_json
 from ..training.heads import state_figures
 from ..worlds import DreamEnvironment, RealTwinEnvironment
+from .lockstep_pair import Begun, Outcome, Pair
 from .log import STATES_NAME, append_row, state_columns, state_row, write_csv
 from .twins import FILMED, Replay, write_pictures
 
 
-class TwinPair:
-    """The twin of a foreign environment and that itself, stepped together by a `LockstepRecorder`.
-
-    Args:
-        dream: As its agent has it.
-        real: The same.
-        dreaming: Beneath the wrappers of `dream`.
-        acting: Beneath those of `real`.
-
-    Attributes:
-        evaluation: None: it is of objects on a table.
-        together: Whether an episode of both is over as soon as one is.
+class TwinPair(Pair[RealTwinEnvironment]):
+    """The twin of a foreign environment and that itself, which ends for both; arguments as of `Pair`.
 
     Raises:
         ValueError: If the environment observes nothing beside its picture.
     """
 
-    evaluation = None
     together = True
 
     def __init__(
@@ -49,12 +39,12 @@ class TwinPair:
         dreaming: DreamEnvironment,
         acting: RealTwinEnvironment,
     ):
-        self._dream, self._real, self._dreaming, self._acting = dream, real, dreaming, acting
-        self.world_model = model = dreaming.world_model
+        super().__init__(dream, real, dreaming, acting)
+        model = self.world_model
         heads, layout = model.perception.heads, layout_of(model.scene)
         if heads is None or layout is None:
             raise ValueError(f"{model.scene.name} observes nothing beside its picture, so there is nothing to log")
-        self._heads, self._names, self._number = heads, layout.names, -1
+        self._heads, self._names = heads, layout.names
         self._going_on = _Rows()
         self._read, self._true = list[NDArray[np.float32]](), list[NDArray[np.float32]]()  # of all that are over
         self._newest = deque[Replay](maxlen=FILMED)
@@ -64,9 +54,7 @@ class TwinPair:
         self.out = out
         write_csv(out / STATES_NAME, [], columns=state_columns(self._names))
 
-    def begin(
-        self, rng: np.random.Generator, seed: int | None, options: dict[str, Any]
-    ) -> tuple[tuple[Any, dict[str, Any]], tuple[Any, dict[str, Any]]]:
+    def begin(self, rng: np.random.Generator, seed: int | None, options: dict[str, Any]) -> tuple[Begun, Begun]:
         """Reset the environment, and begin the dream from its first picture; what each observes."""
         seed = int(rng.integers(2**31)) if seed is None else seed
         real, task = self._real.reset(seed=seed, options=options or None), self._acting.task
@@ -76,12 +64,7 @@ class TwinPair:
         return dreamed, real
 
     def add(
-        self,
-        action: Any,
-        dreamed: tuple[Any, SupportsFloat, bool, bool, dict[str, Any]],
-        real: tuple[Any, SupportsFloat, bool, bool, dict[str, Any]],
-        dream_reward: float,
-        real_reward: float,
+        self, action: Any, dreamed: Outcome, real: Outcome, dream_reward: float, real_reward: float
     ) -> dict[str, float]:
         """Log a step of both; how many standard deviations dreamed and true components are apart, on average."""
         model, rows, shown = self.world_model, self._going_on, self._acting.source.shown

@@ -58,11 +58,12 @@ def _of_claims(
     rows: Mapping[str, BothWorlds], sources: Mapping[str, Source], known: Mapping[str, BothWorlds]
 ) -> dict[str, float]:
     """What the dream claims of each policy, and how many of those claims that reality has judged were right."""
-    found = claims({identity(sources[name]): row for name, row in rows.items()}, known)
+    known_by = {name: identity(sources[name]) for name in rows}  # of agents a hash of all weights
+    found = claims({known_by[name]: row for name, row in rows.items()}, known)
     figures: dict[str, float] = {}
-    for name in rows:
-        claim = found.get(identity(sources[name]))
-        figures |= {} if claim is None else {f"{name}_claim_low": claim.low, f"{name}_claim_high": claim.high}
+    for name, own in known_by.items():
+        if own in found:
+            figures |= {f"{name}_claim_low": found[own].low, f"{name}_claim_high": found[own].high}
     judged = [claim.held for claim in found.values() if claim.held is not None]
     return figures | ({"claims_judged": float(len(judged)), "claims_held": float(sum(judged))} if judged else {})
 

@@ -226,6 +226,12 @@ def test_what_cannot_be_compared_is_one_line(commands, tmp_path, capsys, more, t
     assert "Traceback" not in error
 
 
+def test_no_claims_are_made_of_returns(commands, tmp_path, capsys):
+    argv = [f"--world_model={commands / 'bundle'}", f"--out={tmp_path / 'out'}", f"--known={tmp_path}"]
+    assert transfer.main(argv) == 1
+    assert "--known tells how far success was off, and a twin has returns" in capsys.readouterr().err
+
+
 def test_a_twin_and_its_agent_improve_together(commands, tmp_path, capsys):
     argv = [f"--data={commands / 'data'}", f"--world_model={commands / 'bundle'}", f"--out={tmp_path / 'out'}"]
     argv += ["--rounds=1", "--episodes=8", "--updates=8", "--timesteps=64", "--measured=2", "--workers=1"]
