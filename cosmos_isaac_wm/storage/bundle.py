@@ -143,14 +143,24 @@ def find_bundle(name: str | os.PathLike[str]) -> Path:
 
 
 def find_perception(name: str | os.PathLike[str]) -> Path:
-    """The folder of a perception, or of a bundle as `find_bundle` finds it.
+    """The folder of a perception, shipped or not, or of a bundle as `find_bundle` finds it.
 
     Raises:
-        BundleError: If there is none; names the shipped bundles.
+        BundleError: If there is none; names the shipped ones.
     """
     if (user_path(name) / "perception.yaml").is_file():
         return user_path(name)
+    with as_file(files("cosmos_isaac_wm.weights")) as weights:
+        if os.fspath(name) in (alone := [path.name for path in weights.iterdir() if _without_dynamics(path)]):
+            return weights / name
     try:
         return find_bundle(name)
     except BundleError as error:
-        raise BundleError(f"no perception in {os.fspath(name)!r} (no perception.yaml), and {error}") from error
+        raise BundleError(
+            f"no perception in {os.fspath(name)!r} (no perception.yaml), none of the shipped {alone}, and {error}"
+        ) from error
+
+
+def _without_dynamics(folder: Path) -> bool:
+    """Whether it holds a perception and no more."""
+    return (folder / "perception.yaml").is_file() and not (folder / "config.yaml").exists()

@@ -13,7 +13,7 @@ from ..data.dataset import EpisodeDataset
 from ..perception import Perception
 from ..perception.tracking import detect, sizes
 from ..scene import Scene
-from .tokenizer import foreground
+from .pictures import foreground, importance
 
 _EPISODES, _STRIDE = 20, 10  # of each dataset, and every so manyth frame
 _SEEN, _KEPT = 0.8, 0.5  # below which an object counts as lost, and what moves too
@@ -24,9 +24,10 @@ class RoundTrip:
     """Of pictures that were not trained on, where there are such.
 
     Attributes:
-        figures: `round_trip_db`; `moving_kept`, the share of what differs from the median picture that survives; for
-            every tracked object `<name>_seen`, the share of pictures in which it is found again within its own size,
-            `<name>_size_mm`, and with a readout `<name>_read_mm`, the median error.
+        figures: `round_trip_db`; `moving_kept`, the share of what differs from the median picture that survives, where
+            small things count like large ones; for every tracked object `<name>_seen`, the share of pictures in which
+            it is found again within its own size, `<name>_size_mm`, and with a readout `<name>_read_mm`, the median
+            error.
         lost: The objects that are not there any more, or are read less precisely than they are large; "what moves".
     """
 
@@ -102,12 +103,12 @@ def round_trip(perception: Perception, datasets: Sequence[EpisodeDataset]) -> Ro
 
 def _moving_kept(frames: NDArray[np.uint8], after: NDArray[np.uint8]) -> float | None:
     """1 less the error where pictures differ from their median, as a share of that difference; None if none does."""
-    mask = foreground(frames)
-    if not mask.any():
+    counted = importance(foreground(frames))
+    if not counted.any():
         return None
     median = np.median(frames, axis=0)
-    missed = np.abs(after.astype(np.float32) - frames)[mask].mean()
-    return float(1 - missed / np.abs(median - frames)[mask].mean())
+    missed, there = (np.abs(each.astype(np.float32) - frames).mean(axis=3) for each in (after, median))
+    return float(1 - (counted * missed).sum() / (counted * there).sum())
 
 
 def _millimetres(scene: Scene) -> float:

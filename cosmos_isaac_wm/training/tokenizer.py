@@ -1,7 +1,7 @@
 """How does the embedded tokenizer learn? From crops that look where something moves, with noise on the latents.
 
 A fixed camera sees mostly table. Half of the crops are centred on the foreground (what differs from the median
-picture) and foreground pixels weigh more, or the smallest object would be the first to vanish.
+picture) and foreground pixels weigh more, those of small things most, or the smallest would be the first to vanish.
 """
 
 from __future__ import annotations
@@ -12,10 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
-from tqdm import tqdm
 
 from ..borders import training_mode
 from ..counter_rng import mixed, normal, uniform
@@ -29,6 +26,7 @@ from ..telemetry import track
 from .clock import Budget, Updates
 from .logbook import Losses, going_on
 from .optimizer import one_cycle
+from .pictures import drawn, foreground, importance, together
 from .processes import Processes
 
 _AVERAGED = 100  # updates whose losses make a point of the curve
@@ -46,12 +44,14 @@ class TokenizerFitConfig:
         batch_size: Crops per step.
         crop: Edge of the training crops in pixels, a multiple of the compression.
         lr: Peak learning rate of AdamW under a one-cycle schedule.
-        foreground_weight: Weight of foreground pixels over the rest.
+        foreground_weight: Weight of the foreground's pixels over the rest; smaller things weigh as much as large ones.
         gradient_weight: Weight of the L1 between image gradients.
         latent_noise: Noise on the latents in units of their spread; makes the latents smooth enough
             to be predicted, and the decoder forgive small dream errors.
         latent_penalty: Weight of the latents' mean square; keeps their scale from running away.
         frames_per_episode: Pictures taken from every training episode.
+        recoloured: Share of the crops whose colours are exchanged, and in half of them inverted: for a tokenizer that
+            shall see other worlds than it learned from.
         precision: "bf16", "fp32", or "auto": bf16 where the processor or GPU has it.
     """
 
@@ -65,6 +65,7 @@ class TokenizerFitConfig:
     latent_noise: float = 0.4
     latent_penalty: float = 1e-3
     frames_per_episode: int = 40
+    recoloured: float = 0.0
     precision: str = "auto"
 
     def __post_init__(self) -> None:
@@ -213,7 +214,7 @@ class Crops:
     """Random crops of training frames, half of them around the foreground; batch number n is always the same.
 
     Args:
-        datasets: Whose train splits are cropped.
+        datasets: Whose train splits are cropped; their pictures need not be of one size.
         config: The recipe.
         seed: Of the draws.
         processes: Who shares the batch.
@@ -236,18 +237,18 @@ class Crops:
         own = processes.slots(config.batch_size)
         self.slots, self._key = torch.arange(own.start, own.stop, device=device), torch.tensor(seed, device=device)
         rng = np.random.default_rng(seed)
-        frames = [_frames(dataset, config.frames_per_episode, rng, processes.main) for dataset in datasets]
-        masks = torch.from_numpy(np.concatenate([foreground(each) for each in frames]))  # each has its own background
-        pictures = torch.from_numpy(np.concatenate(frames))
-        self._frames, self._foreground = (
-            part.to(device) if fits_on(device, pictures) else part for part in (pictures, masks)
+        frames = [drawn(dataset, config.frames_per_episode, rng, processes.main) for dataset in datasets]
+        counted = torch.from_numpy(together([importance(foreground(each)) for each in frames]))  # by own backgrounds
+        pictures = torch.from_numpy(together(frames))
+        self._frames, self._importance = (
+            part.to(device) if fits_on(device, pictures) else part for part in (pictures, counted)
         )
-        self._occupied = masks.nonzero()[:, 1:].to(device)  # (P, 2) row and column, frame by frame
-        counts = masks.sum(dim=(1, 2))
+        self._occupied = counted.nonzero()[:, 1:].to(device)  # (P, 2) row and column, frame by frame
+        counts = counted.count_nonzero(dim=(1, 2))
         self._count, self._first = counts.to(device), (counts.cumsum(dim=0) - counts).to(device)
-        size = masks.shape[1:]
-        self._crop = tuple(min(config.crop, edge) // compression * compression for edge in size)
-        self._limits = torch.tensor([edge - own for edge, own in zip(size, self._crop, strict=True)], device=device)
+        sizes = np.concatenate([[each.shape[1:3]] * len(each) for each in frames])
+        self._crop = tuple(min(config.crop, int(edge)) // compression * compression for edge in sizes.min(axis=0))
+        self._limits = torch.from_numpy(sizes - self._crop).to(device)  # of each picture's upper left corners
 
     def batch(self, update: int) -> tuple[Tensor, Tensor]:
         """Images (b, 3, h, w) in [-1, 1], channels last, and pixel weights (b, 1, h, w) of mean about one."""
@@ -257,15 +258,25 @@ class Crops:
         rows, columns = (corner[:, axis, None] + torch.arange(self._crop[axis], device=keys.device) for axis in (0, 1))
         columns = torch.where((uniform(keys, 1) < 0.5).unsqueeze(1), columns.flip(1), columns)  # in the mirror
         window = [part.to(self._frames.device) for part in (pick[:, None, None], rows[:, :, None], columns[:, None])]
-        crops, masks = (part[tuple(window)].to(keys.device) for part in (self._frames, self._foreground))
-        weights = 1.0 + (self._config.foreground_weight - 1.0) * masks.float()
+        crops, counted = (part[tuple(window)].to(keys.device) for part in (self._frames, self._importance))
+        crops = self._recoloured(crops, keys) if self._config.recoloured else crops
+        weights = torch.where(counted > 0, self._config.foreground_weight * counted, 1.0)
         mean = self._processes.total(weights.mean()) / self._processes.count
         return to_images(crops).contiguous(memory_format=torch.channels_last), (weights / mean).unsqueeze(1)
+
+    def _recoloured(self, crops: Tensor, keys: Tensor) -> Tensor:
+        """Crops (b, h, w, 3), a share of them with red, green and blue in another order, or with less for more."""
+        three = torch.arange(3, device=keys.device)
+        chosen = uniform(keys, 8) < self._config.recoloured
+        order = torch.where(chosen.unsqueeze(1), uniform(keys.unsqueeze(1), 10 + three).argsort(dim=1), three)
+        crops = crops.gather(3, order[:, None, None].expand_as(crops))
+        return torch.where((chosen & (uniform(keys, 9) < 0.5))[:, None, None, None], 255 - crops, crops)
 
     def _corner(self, keys: Tensor, pick: Tensor) -> Tensor:
         """Upper left corners anywhere in the pictures, or for half of them around some foreground, (b, 2)."""
         two = torch.arange(2, device=keys.device)
-        anywhere = (uniform(keys.unsqueeze(1), 2 + two) * (self._limits + 1)).long()
+        limits = self._limits[pick]
+        anywhere = (uniform(keys.unsqueeze(1), 2 + two) * (limits + 1)).long()
         if not len(self._occupied):
             return anywhere
         count = self._count[pick]
@@ -273,27 +284,6 @@ class Crops:
         off = (uniform(keys.unsqueeze(1), 5 + two) * (2 * _JITTER + 1)).long() - _JITTER
         half = torch.tensor(self._crop, device=keys.device) // 2
         around = self._occupied[point.clamp(max=len(self._occupied) - 1)] + off - half
-        around = torch.minimum(around.clamp(min=0), self._limits)
+        around = torch.minimum(around.clamp(min=0), limits)
         chosen = (uniform(keys, 7) < 0.5) & (count > 0)
         return torch.where(chosen.unsqueeze(1), around, anywhere)
-
-
-def _frames(dataset: EpisodeDataset, count: int, rng: np.random.Generator, shown: bool) -> NDArray[np.uint8]:
-    """So many pictures of every training episode."""
-    drawn: list[NDArray[np.uint8]] = []
-    bar = tqdm(dataset.indices("train"), desc="read frames", unit="episode", disable=not shown)
-    for episode in dataset.episodes(bar):
-        few = min(count, len(episode.frames))
-        drawn.append(episode.frames[np.sort(rng.choice(len(episode.frames), few, replace=False))])
-    return np.concatenate(drawn)
-
-
-def foreground(frames: NDArray[np.uint8], threshold: int = 24) -> NDArray[np.bool_]:
-    """Where pictures (N, H, W, 3) of a fixed camera differ from their median picture, grown by one pixel: (N, H, W)."""
-    sample: Sequence[int] = np.linspace(0, len(frames) - 1, min(len(frames), 400)).astype(int).tolist()
-    background = np.median(frames[sample], axis=0).astype(np.int16)
-    masks = np.empty(frames.shape[:3], dtype=bool)
-    for index, frame in enumerate(frames):
-        different = np.abs(frame.astype(np.int16) - background).max(axis=-1) > threshold
-        masks[index] = ndimage.binary_dilation(different)
-    return masks

@@ -6,13 +6,16 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
+from cosmos_isaac_wm.data import write_dataset
+from cosmos_isaac_wm.data.dataset import EpisodeDataset
 from cosmos_isaac_wm.perception.pictures import to_frames, to_images
 from cosmos_isaac_wm.perception.tokenizers import TinyTokenizer, TinyTokenizerConfig
 from cosmos_isaac_wm.training import clock
 from cosmos_isaac_wm.training import tokenizer as fit
 from cosmos_isaac_wm.training.optimizer import one_cycle
+from cosmos_isaac_wm.training.pictures import foreground, importance
 from cosmos_isaac_wm.training.processes import Processes
-from cosmos_isaac_wm.training.tokenizer import TokenizerFitConfig, fit_tokenizer, foreground
+from cosmos_isaac_wm.training.tokenizer import TokenizerFitConfig, fit_tokenizer
 
 CONFIG = TokenizerFitConfig(updates=8, batch_size=4, crop=16, frames_per_episode=4, precision="fp32")
 
@@ -44,6 +47,17 @@ def test_the_foreground_is_what_moves(make_episode, scene):
         assert mask[int(row), int(column)]
     assert masks.mean() < 0.15
     assert not foreground(np.full((5, 16, 16, 3), 99, np.uint8)).any()
+
+
+def test_a_small_thing_counts_like_a_large_one():
+    mask = np.zeros((2, 24, 24), bool)
+    mask[0, 2:10, 2:10], mask[0, 20:22, 20:24] = True, True  # 64 and 8 pixels
+    mask[0, 15, 2] = True  # one alone may be noise
+    counted = importance(mask)
+    assert (counted[0, 5, 5], counted[0, 20, 20], counted[0, 15, 2]) == (1, 8, 16)
+    assert counted[0, 2:10, 2:10].sum() == counted[0, 20:22, 20:24].sum()
+    assert not counted[~mask].any()
+    assert not counted[1].any()
 
 
 def test_a_short_fit_lowers_the_loss(fitted):
@@ -117,10 +131,38 @@ def test_half_of_the_crops_are_around_the_foreground(dataset):
     images, weights = crops.batch(0)
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert float(weights.mean()) == pytest.approx(1.0, abs=1e-5)
-    whole = crops._foreground.float().mean()
+    whole = (crops._importance > 0).float().mean()
     assert (weights > weights.min()).float().mean() > 1.2 * whole
     assert not torch.equal(images, crops.batch(1)[0])
     assert torch.equal(images, crops.batch(0)[0])
+
+
+def test_pictures_of_several_sizes_are_cropped_within_their_own(dataset, make_episode, scene, tmp_path):
+    wide = dataclasses.replace(scene, image_size=(40, 56))
+    episodes = [dataclasses.replace(make_episode(scene, 0), frames=np.full((17, 40, 56, 3), 255, np.uint8))]
+    write_dataset(tmp_path / "wide", episodes, wide, ["train"])
+    others = [EpisodeDataset(tmp_path / "wide"), dataset]
+    crops = fit.Crops(others, dataclasses.replace(CONFIG, batch_size=400), 0, Processes("cpu"))
+    images, _ = crops.batch(0)
+    assert images.shape == (400, 3, 16, 16)
+    white, darkest = (images == 1).all(dim=(1, 2, 3)), int(dataset[0].frames.min())
+    assert 0.02 < white.float().mean() < 0.5  # 4 of 36 pictures, and those from corner to corner
+    assert to_frames(images[~white]).min() >= darkest  # nothing of what fills up small pictures
+    assert darkest > 0
+
+
+def test_colours_are_exchanged_in_a_share_of_the_crops(dataset):
+    plain, other = (
+        fit.Crops([dataset], dataclasses.replace(CONFIG, batch_size=400, recoloured=share), 0, Processes("cpu"))
+        for share in (0.0, 0.5)
+    )
+    (before, weights), (after, same) = plain.batch(0), other.batch(0)
+    assert torch.equal(weights, same)
+    changed = (before != after).flatten(1).any(dim=1)
+    assert 0.35 < changed.float().mean() < 0.6  # one in twelve of the chosen ones stays as it is
+    inverted = torch.isclose(after.mean(dim=(1, 2, 3)), -before.mean(dim=(1, 2, 3)), atol=1e-4)
+    assert 0.15 < inverted.float().mean() < 0.35
+    assert torch.isclose(after.mean(dim=(1, 2, 3)), before.mean(dim=(1, 2, 3)), atol=1e-4)[~inverted].all()
 
 
 def test_a_loss_that_is_not_finite_stops_the_fit_with_advice(fitted):
