@@ -66,8 +66,8 @@ class FitTokenizer:
             and whose latents the dynamics has to learn (a `fit.lr` of 2e-4 keeps them close). `cosmos-wm fit-dynamics
             --init` goes on from the bundle in each case.
         pretrained: Whose weights a new tokenizer begins with, where they have its shape: a perception folder, or a
-            bundle by folder or shipped name. Pictures of a new world are learned in a fraction of the time, and small
-            objects are not lost. "scratch" begins with random weights.
+            bundle by folder or shipped name. "general" has seen many worlds, so that pictures of a new one are learned
+            in a fraction of the time. "scratch" begins with random weights.
         tokenizer: Shape of the embedded tokenizer.
         fit: How the embedded tokenizer is trained.
         readout: How the readout is trained, where the data has positions.
@@ -84,7 +84,7 @@ class FitTokenizer:
     out: Path
     init: str | None = None
     adapt: Literal["readout", "decoder", "tokenizer"] = "readout"
-    pretrained: str = "default"
+    pretrained: str = "general"
     tokenizer: TinyTokenizerConfig = field(default_factory=TinyTokenizerConfig)
     fit: TokenizerFitConfig = field(default_factory=TokenizerFitConfig)
     readout: ReadoutFitConfig = field(default_factory=ReadoutFitConfig)

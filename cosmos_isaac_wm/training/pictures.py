@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from ..data.dataset import EpisodeDataset
 
-_MOST = 16  # that a pixel of a small thing counts, of one that may be noise
+_MOST = 16  # that a pixel of a small thing counts
+_FEW = 8  # things in a frame that count alike; where there are more, most are noise or pieces of a moving background
 
 
 def drawn(dataset: EpisodeDataset, count: int, rng: np.random.Generator, shown: bool) -> NDArray[np.uint8]:
@@ -48,12 +49,13 @@ def foreground(frames: NDArray[np.uint8], threshold: int = 24) -> NDArray[np.boo
 def importance(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """How often foreground pixels (N, H, W) count: so that each connected thing counts like its frame's largest.
 
-    A target of four pixels beside an arm of a hundred would not be missed otherwise. At most `_MOST`, 0 elsewhere.
+    A target of four pixels beside an arm of a hundred would not be missed otherwise. From 1 to `_MOST`, 0 elsewhere.
     """
     counted = np.zeros(masks.shape, np.uint8)
     for mask, count in zip(masks, counted, strict=True):
         things, _ = ndimage.label(mask)
         areas = np.bincount(things.ravel())[1:]
         if areas.size:
-            count[mask] = np.minimum(areas.max() / areas, _MOST).round()[things[mask] - 1]
+            alike = areas.max() / areas * min(1.0, _FEW / len(areas)) ** 2
+            count[mask] = alike.clip(1, _MOST).round()[things[mask] - 1]
     return counted

@@ -23,7 +23,7 @@ from cosmos_isaac_wm.data.dataset import EpisodeDataset
 from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.perception.tokenizers import TinyTokenizer
 from cosmos_isaac_wm.scene import Scene
-from cosmos_isaac_wm.storage.bundle import find_perception
+from cosmos_isaac_wm.storage.bundle import find_perception, seal
 from cosmos_isaac_wm.storage.weights import save_tensors
 from cosmos_isaac_wm.train.collect import Collect
 from cosmos_isaac_wm.train.fit_tokenizer import FitTokenizer
@@ -89,6 +89,7 @@ def learn(out: Path, minutes: float) -> None:
     perception.save(out / "general")
     state = {name: tensor.half() for name, tensor in perception.state_dict().items()}
     save_tensors(out / "general" / "perception.safetensors", state)
+    seal(out / "general")
 
 
 def judge(out: Path) -> None:

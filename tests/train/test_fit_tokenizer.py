@@ -7,6 +7,7 @@ import torch
 
 from cosmos_isaac_wm.data import write_dataset
 from cosmos_isaac_wm.perception import Perception
+from cosmos_isaac_wm.storage.bundle import find_perception
 from cosmos_isaac_wm.train import fit_dynamics, fit_tokenizer
 from cosmos_isaac_wm.world_model import WorldModel
 
@@ -93,7 +94,7 @@ def test_a_new_tokenizer_begins_with_the_shipped_weights_unless_told_not_to(data
         assert fit_tokenizer.main([f"--data={dataset.path}", f"--out={out}", *shape, "--fit.updates=1", *more]) == 0
         return Perception.load(out).tokenizer.state_dict()
 
-    shipped = Perception.load(WorldModel.load().path).tokenizer.state_dict()
+    shipped = Perception.load(find_perception("general")).tokenizer.state_dict()
 
     def distance(weights):
         return max(float((weights[name] - shipped[name]).abs().max()) for name in shipped)
@@ -107,7 +108,7 @@ def test_a_new_tokenizer_begins_with_the_shipped_weights_unless_told_not_to(data
 def test_weights_of_another_shape_are_not_taken_and_that_is_said(dataset, tmp_path, capsys, tiny_perception):
     arguments = [f"--data={dataset.path}", f"--out={tmp_path / 'eyes'}", *tiny_perception]
     assert fit_tokenizer.main(arguments) == 0
-    assert "the tokenizer of 'default' has another shape: this one learns from scratch" in capsys.readouterr().out
+    assert "the tokenizer of 'general' has another shape: this one learns from scratch" in capsys.readouterr().out
 
 
 def test_what_is_lost_in_the_round_trip_is_said_loudly(dataset, tmp_path, capsys, tiny_perception):

@@ -58,6 +58,8 @@ def test_a_small_thing_counts_like_a_large_one():
     assert counted[0, 2:10, 2:10].sum() == counted[0, 20:22, 20:24].sum()
     assert not counted[~mask].any()
     assert not counted[1].any()
+    mask[1, ::3, ::3], mask[1, 3:12, 3:12] = True, True  # so many are noise
+    assert set(np.unique(importance(mask)[1])) == {0, 1, 2}
 
 
 def test_a_short_fit_lowers_the_loss(fitted):
