@@ -9,8 +9,10 @@ from gymnasium.utils.env_checker import check_env
 
 import cosmos_isaac_wm  # noqa: F401  (registers the environments)
 from cosmos_isaac_wm.evaluation.evaluation import evaluate
+from cosmos_isaac_wm.perception import Perception
 from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.policies.sb3 import make_dream_vec_env
+from cosmos_isaac_wm.storage.bundle import find_perception
 from cosmos_isaac_wm.world_model import WorldModel
 
 
@@ -85,3 +87,11 @@ def test_the_shipped_twin_is_pendulum_and_its_agent_learned_it_in_the_dream_alon
                 total, over = total + reward, terminated or truncated
             returns.append(total)
         assert np.mean(returns) > -400  # at random -1,250
+
+
+@pytest.mark.parametrize("bundle", ["default", "isaac", "pendulum"])
+def test_the_general_tokenizer_sees_every_shipped_world_before_it_has_learned_it(bundle):
+    eyes, held_out = Perception.load(find_perception("general")), WorldModel.load(bundle).held_out()
+    frames = held_out[0].frames[::10]
+    missed = np.square(eyes.decode(eyes.encode(frames)).numpy().astype(float) - frames).mean()
+    assert 10 * np.log10(255**2 / missed) > 28

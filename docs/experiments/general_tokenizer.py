@@ -1,9 +1,8 @@
 r"""How did the shipped tokenizer `general` learn, and how well does it see a world that it has never seen?
 
-    pip install "gymnasium[classic-control]" gym-pusht
-    cd docs/experiments
-    python general_tokenizer.py OUT --minutes 60
-    python general_tokenizer.py OUT --judge
+    pip install "gymnasium[classic-control]" && pip install --no-deps gym-pusht "pymunk<7" shapely
+    python docs/experiments/general_tokenizer.py OUT --minutes 42
+    python docs/experiments/general_tokenizer.py OUT --judge
 
 Repeated, it goes on where it was. Worlds are recorded in several sizes, so that objects are of several sizes.
 Isaac's pictures are those that the shipped bundle brings to begin dreams with, as its tokenizer draws them.
@@ -82,7 +81,8 @@ def learn(out: Path, minutes: float) -> None:
     torch.manual_seed(0)
     model = TinyTokenizer()
     model.load_state_dict(Perception.load(find_perception("default")).tokenizer.state_dict())
-    fit_tokenizer(model, datasets, out, TokenizerFitConfig(updates=100_000, minutes=minutes), seed=0, device="cpu")
+    recipe = TokenizerFitConfig(updates=100_000, minutes=minutes, recoloured=0.5)
+    fit_tokenizer(model, datasets, out, recipe, seed=0, device="cpu")
     model.half().float().eval().requires_grad_(False)
     perception = Perception(Scene("general", 30.0, (128, 128), (-1.0,), (1.0,)), model)
     perception.mean, perception.std = (each.half().float() for each in latent_statistics(datasets, perception))
@@ -114,7 +114,7 @@ def judge(out: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--minutes", type=float, default=42.0)
     parser.add_argument("--judge", action="store_true")
     options = parser.parse_args()
     if options.judge:
