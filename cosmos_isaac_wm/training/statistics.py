@@ -26,5 +26,5 @@ def latent_statistics(datasets: Sequence[EpisodeDataset], perception: Perception
         indices = dataset.indices("train")
         chosen = indices[:: max(1, len(indices) // 100)]
         encoded += [perception.encode(torch.from_numpy(episode.frames[::10])) for episode in dataset.episodes(chosen)]
-    latents = torch.cat(encoded)
-    return latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)).clamp(min=1e-6)
+    cells = torch.cat([latents.transpose(0, 1).flatten(1) for latents in encoded], dim=1)  # pictures may differ in size
+    return cells.mean(dim=1), cells.std(dim=1).clamp(min=1e-6)
