@@ -123,44 +123,30 @@ def find_bundle(name: str | os.PathLike[str]) -> Path:
     Raises:
         BundleError: If there is none; names the shipped ones, or says what the hub lacks.
     """
+    return _found(name, "world model bundle", "config.yaml")
+
+
+def find_perception(name: str | os.PathLike[str]) -> Path:
+    """The folder of a perception, alone or in a bundle; named and raising as `find_bundle`."""
+    return _found(name, "perception", "perception.yaml")
+
+
+def _found(name: str | os.PathLike[str], what: str, holds: str) -> Path:
+    """The folder of that name that holds a file, wherever it is."""
     if not isinstance(name, str | os.PathLike):
-        raise BundleError(f"a world model is a shipped name, a folder or hf://owner/repository, not {name!r}")
+        raise BundleError(f"a {what} is a shipped name, a folder or hf://owner/repository, not {name!r}")
     text = os.fspath(name)
     if text.startswith(HUB):
-        return downloaded(text, error=BundleError, kept=KEPT, holds="config.yaml")
+        return downloaded(text, error=BundleError, kept=KEPT, holds=holds)
     try:
-        if (user_path(text) / "config.yaml").is_file():
+        if (user_path(text) / holds).is_file():
             return user_path(text)
     except OSError as error:  # such as a name that is too long for one
-        raise BundleError(f"no world model bundle {text[:80]!r}: {error.strerror}") from error
+        raise BundleError(f"no {what} {text[:80]!r}: {error.strerror}") from error
     with as_file(files("cosmos_isaac_wm.weights")) as weights:
-        shipped = sorted(path.parent.name for path in weights.glob("*/config.yaml"))
+        shipped = sorted(path.parent.name for path in weights.glob(f"*/{holds}"))
         if text in shipped:
             return weights / text
     near = difflib.get_close_matches(text, shipped, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise BundleError(f"no world model bundle {text!r}: not a folder with config.yaml, and shipped are {shipped}{hint}")
-
-
-def find_perception(name: str | os.PathLike[str]) -> Path:
-    """The folder of a perception, shipped or not, or of a bundle as `find_bundle` finds it.
-
-    Raises:
-        BundleError: If there is none; names the shipped ones.
-    """
-    if (user_path(name) / "perception.yaml").is_file():
-        return user_path(name)
-    with as_file(files("cosmos_isaac_wm.weights")) as weights:
-        if os.fspath(name) in (alone := [path.name for path in weights.iterdir() if _without_dynamics(path)]):
-            return weights / name
-    try:
-        return find_bundle(name)
-    except BundleError as error:
-        raise BundleError(
-            f"no perception in {os.fspath(name)!r} (no perception.yaml), none of the shipped {alone}, and {error}"
-        ) from error
-
-
-def _without_dynamics(folder: Path) -> bool:
-    """Whether it holds a perception and no more."""
-    return (folder / "perception.yaml").is_file() and not (folder / "config.yaml").exists()
+    raise BundleError(f"no {what} {text!r}: not a folder with {holds}, and shipped are {shipped}{hint}")

@@ -1,6 +1,7 @@
 import pytest
 
 from cosmos_isaac_wm.perception import BundleError
+from cosmos_isaac_wm.storage.bundle import find_perception
 from cosmos_isaac_wm.world_model import WorldModel
 
 
@@ -18,3 +19,13 @@ def test_an_unknown_bundle_says_which_there_are_and_which_was_meant(monkeypatch,
     assert WorldModel.load("default").path == tmp_path / "default"
     with pytest.raises(BundleError, match=r"'defualt'.*shipped are \['default'\]; did you mean 'default'\?"):
         WorldModel.load("defualt")
+
+
+def test_a_perception_is_found_alone_and_in_a_bundle(saved):
+    assert find_perception("general").name == "general"
+    assert find_perception("pendulum") == WorldModel.load("pendulum").path
+    assert find_perception(saved) == saved
+    with pytest.raises(BundleError, match=r"no perception 'generl'.*'general'.*did you mean 'general'\?"):
+        find_perception("generl")
+    with pytest.raises(BundleError, match=r"no world model bundle 'general'.*config\.yaml"):
+        WorldModel.load("general")
