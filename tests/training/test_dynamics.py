@@ -373,7 +373,7 @@ def test_a_short_fit_learns_what_actions_do(perception, tmp_path, optimizer):
 )
 def test_the_reports_other_systems_learn_what_actions_do(perception, tmp_path, model):
     torch.manual_seed(0)
-    config = dataclasses.replace(CONFIG, updates=200, validate_every=20, gradient_weight=0.1)
+    config = dataclasses.replace(CONFIG, updates=400, validate_every=40, gradient_weight=0.1)
     result = fit_dynamics(model(), perception, walk(6), walk(2, seed=1), config, tmp_path, seed=0)
     assert result.best["error"] < 0.7 * result.curve[0]["error"]
 
