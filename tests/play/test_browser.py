@@ -64,8 +64,9 @@ class Player:
         """A new dream, which stands at its start."""
         if self.state["running"]:
             self.page.keyboard.press("Space")
+        old = self.state["goal"]  # the dream before it may stand at its start as well
         self.page.keyboard.press("r")
-        return self.until(lambda state: state["step"] == 0 and not state["running"])
+        return self.until(lambda state: state["step"] == 0 and not state["running"] and state["goal"] != old)
 
     def hear(self, message):
         if isinstance(message, str) and (told := json.loads(message))["type"] == "state":
