@@ -129,18 +129,21 @@ def _watched(source: Source) -> list[EvaluationRow]:
 
 
 def _of_correlation(rows: Mapping[str, BothWorlds]) -> dict[str, float]:
-    """How well the dream foretells reality, over policies; nothing where these are too few or alike."""
-    try:
-        found = correlate([row.dream.rate for row in rows.values()], [row.real.rate for row in rows.values()])
-    except ValueError:
-        return {}
-    return {
-        "pearson": found.pearson,
-        "spearman": found.spearman,
-        "mmrv": rank_violation([row.dream.rate for row in rows.values()], [row.real.rate for row in rows.values()]),
-        "policies": float(len(rows)),
-        "pearson_low": found.pearson_interval[0],
-        "pearson_high": found.pearson_interval[1],
-        "spearman_low": found.spearman_interval[0],
-        "spearman_high": found.spearman_interval[1],
-    }
+    """How well the dream foretells reality, over policies; nothing where these are too few or alike.
+
+    By success, and by return, which goes on telling good policies from better ones where all succeed in the dream.
+    """
+    dream, real = [row.dream for row in rows.values()], [row.real for row in rows.values()]
+    rates = [played.rate for played in dream], [played.rate for played in real]
+    returns = [float(np.mean(d.episode_return)) for d in dream], [float(np.mean(r.episode_return)) for r in real]
+    figures = dict[str, float]()
+    for prefix, values in (("", rates), ("return_", returns)):
+        try:
+            found = correlate(*values)
+        except ValueError:
+            continue
+        told = {"pearson": found.pearson, "spearman": found.spearman, "mmrv": rank_violation(*values)}
+        told |= {"pearson_low": found.pearson_interval[0], "pearson_high": found.pearson_interval[1]}
+        told |= {"spearman_low": found.spearman_interval[0], "spearman_high": found.spearman_interval[1]}
+        figures |= {"policies": float(len(rows))} | {f"{prefix}{name}": value for name, value in told.items()}
+    return figures

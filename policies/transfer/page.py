@@ -52,6 +52,8 @@ def table(rows: Mapping[str, BothWorlds], figures: Mapping[str, float], most: fl
     for name, (bar, aim) in BARS.items():
         if name in figures:
             lines.append(f"{name}: {figures[name]:.3f} ({judge(figures[name], bar, aim)})")
+    if "return_pearson" in figures:
+        lines.append(f"by return: pearson {figures['return_pearson']:.3f}, spearman {figures['return_spearman']:.3f}")
     return "\n".join(lines)
 
 

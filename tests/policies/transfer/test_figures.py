@@ -3,6 +3,7 @@ import pytest
 
 from cosmos_isaac_wm.policies.agent import Agent
 from cosmos_isaac_wm.policies.transfer import BothWorlds, Played, transfer_figures
+from cosmos_isaac_wm.policies.transfer.page import table
 
 
 def played(rate, count=20):
@@ -42,6 +43,24 @@ def test_seeds_of_one_agent_count_as_one_and_its_rival_is_the_one_trained_as_lon
     assert found["scripted_real_success"] == 0.95
     assert found["policies"] == 8
     assert found["spearman_low"] <= found["spearman"] <= found["spearman_high"]
+
+
+def test_returns_tell_policies_apart_that_all_succeed_in_the_dream():
+    def alike(mean):
+        return Played([True] * 20, [mean] * 20, [0.1] * 20, [9] * 20)
+
+    rows = {str(mean): BothWorlds(alike(mean), played(mean / 10)) for mean in (5.0, 7.0, 9.0, 10.0)}
+    for mean, row in zip((4.0, 6.0, 7.0, 9.5), rows.values(), strict=True):
+        row.real.episode_return[:] = [mean] * 20
+    found = transfer_figures(rows, dict.fromkeys(rows, "random"))
+    assert "spearman" not in found  # all succeed
+    assert found["return_spearman"] == pytest.approx(1.0)
+    rows["0.0"] = BothWorlds(played(0.0), played(0.0))
+    found = transfer_figures(rows, dict.fromkeys(rows, "random"))
+    assert found["spearman"] < 0.9
+    assert found["return_spearman"] == pytest.approx(1.0)
+    assert found["return_pearson"] > 0.95
+    assert "by return: pearson 0.9" in table(rows, found)
 
 
 def test_time_saved_is_told_by_runs_that_were_watched_in_reality(tmp_path):
