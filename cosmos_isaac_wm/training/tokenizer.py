@@ -246,7 +246,7 @@ class Crops:
         self._occupied = counted.nonzero()[:, 1:].to(device)  # (P, 2) row and column, frame by frame
         counts = counted.count_nonzero(dim=(1, 2))
         self._count, self._first = counts.to(device), (counts.cumsum(dim=0) - counts).to(device)
-        sizes = np.concatenate([[each.shape[1:3]] * len(each) for each in frames])
+        sizes = np.repeat([each.shape[1:3] for each in frames], [len(each) for each in frames], axis=0)
         self._crop = tuple(min(config.crop, int(edge)) // compression * compression for edge in sizes.min(axis=0))
         self._limits = torch.from_numpy(sizes - self._crop).to(device)  # of each picture's upper left corners
 

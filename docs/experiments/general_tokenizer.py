@@ -11,7 +11,6 @@ Isaac's pictures are those that the shipped bundle brings to begin dreams with, 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import h5py
@@ -75,13 +74,13 @@ def of_isaac(out: Path) -> EpisodeDataset:
     return EpisodeDataset(out / "isaac")
 
 
-def learn(out: Path, minutes: float) -> None:
+def learn(out: Path, minutes: float, recoloured: float) -> None:
     """Fit it, and write it as it is shipped: weights in half precision, which `load` makes whole again."""
     datasets = [*(recorded(out, *world, seed=7) for world in LEARNED), of_isaac(out)]
     torch.manual_seed(0)
     model = TinyTokenizer()
     model.load_state_dict(Perception.load(find_perception("default")).tokenizer.state_dict())
-    recipe = TokenizerFitConfig(updates=100_000, minutes=minutes, recoloured=0.5)
+    recipe = TokenizerFitConfig(updates=100_000, minutes=minutes, recoloured=recoloured)
     fit_tokenizer(model, datasets, out, recipe, seed=0, device="cpu")
     model.half().float().eval().requires_grad_(False)
     perception = Perception(Scene("general", 30.0, (128, 128), (-1.0,), (1.0,)), model)
@@ -95,19 +94,16 @@ def learn(out: Path, minutes: float) -> None:
 def judge(out: Path) -> None:
     """Decibels of held-out pictures before anything is learned, and after 300 updates, beside the table's tokenizer."""
     print("| world | before: default | general | 300 updates from: default | general |\n|---|---|---|---|---|")
+    recipe, heads = TokenizerFitConfig(updates=300), HeadsFitConfig(updates=1)  # heads are not judged here
     for world in (AGAIN, *UNSEEN):
         data = recorded(out, *world, seed=8)
         begun, after = [], []
         for name in ("default", str(out / "general")):
             theirs = Perception.load(find_perception(name)).tokenizer
-            perception = Perception(data.scene, theirs)
-            perception.mean, perception.std = latent_statistics([data], perception)
-            begun.append(round_trip(perception, [data]).figures["round_trip_db"])
+            begun.append(round_trip(Perception(data.scene, theirs), [data]).figures["round_trip_db"])
             folder = out / f"{data.path.name}-from-{Path(name).name}"
-            recipe = TokenizerFitConfig(updates=300)
-            heads = HeadsFitConfig(updates=1)  # they are not judged here
-            FitTokenizer(data.path, folder, pretrained=name, fit=recipe, heads=heads).run()
-            after.append(json.loads((folder / "figures.json").read_text())["round_trip_db"])
+            fit = FitTokenizer(data.path, folder, pretrained=name, fit=recipe, heads=heads)
+            after.append(fit.run()["round_trip_db"])
         print(f"| {data.path.name} | " + " | ".join(f"{value:.1f}" for value in (*begun, *after)) + " |")
 
 
@@ -115,9 +111,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=42.0)
+    parser.add_argument("--recoloured", type=float, default=0.5)
     parser.add_argument("--judge", action="store_true")
     options = parser.parse_args()
     if options.judge:
         judge(options.out)
     else:
-        learn(options.out, options.minutes)
+        learn(options.out, options.minutes, options.recoloured)

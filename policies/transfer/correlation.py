@@ -70,3 +70,18 @@ def rank_violation(dream: Sequence[float], real: Sequence[float]) -> float:
     dreamed, true = np.asarray(dream, float), np.asarray(real, float)
     wrong = (dreamed[:, None] < dreamed) != (true[:, None] < true)
     return float(np.where(wrong, np.abs(true[:, None] - true), 0.0).max(axis=1).mean())
+
+
+def foretold(dream: Sequence[float], real: Sequence[float]) -> dict[str, float]:
+    """The figures of both: `pearson`, `spearman`, their `_low` and `_high`, `mmrv`, and of how many `policies`.
+
+    Nothing where there are too few, or all are alike.
+    """
+    try:
+        found = correlate(dream, real)
+    except ValueError:
+        return {}
+    figures = {"pearson": found.pearson, "spearman": found.spearman, "mmrv": rank_violation(dream, real)}
+    figures |= {"pearson_low": found.pearson_interval[0], "pearson_high": found.pearson_interval[1]}
+    figures |= {"spearman_low": found.spearman_interval[0], "spearman_high": found.spearman_interval[1]}
+    return figures | {"policies": float(len(dream))}

@@ -13,7 +13,7 @@ from ..agent import Agent
 from ..evaluations import EvaluationRow, first_good, read_evaluations
 from .both_worlds import BothWorlds
 from .claims import claims
-from .correlation import correlate, rank_violation
+from .correlation import foretold
 from .prediction_powered import real_interval
 from .sources import PLANNERS, Source, identity
 
@@ -134,16 +134,6 @@ def _of_correlation(rows: Mapping[str, BothWorlds]) -> dict[str, float]:
     By success, and by return, which goes on telling good policies from better ones where all succeed in the dream.
     """
     dream, real = [row.dream for row in rows.values()], [row.real for row in rows.values()]
-    rates = [played.rate for played in dream], [played.rate for played in real]
-    returns = [float(np.mean(d.episode_return)) for d in dream], [float(np.mean(r.episode_return)) for r in real]
-    figures = dict[str, float]()
-    for prefix, values in (("", rates), ("return_", returns)):
-        try:
-            found = correlate(*values)
-        except ValueError:
-            continue
-        told = {"pearson": found.pearson, "spearman": found.spearman, "mmrv": rank_violation(*values)}
-        told |= {"pearson_low": found.pearson_interval[0], "pearson_high": found.pearson_interval[1]}
-        told |= {"spearman_low": found.spearman_interval[0], "spearman_high": found.spearman_interval[1]}
-        figures |= {"policies": float(len(rows))} | {f"{prefix}{name}": value for name, value in told.items()}
-    return figures
+    by_success = foretold([played.rate for played in dream], [played.rate for played in real])
+    by_return = foretold(*([float(np.mean(played.episode_return)) for played in world] for world in (dream, real)))
+    return by_success | {name if name == "policies" else f"return_{name}": value for name, value in by_return.items()}

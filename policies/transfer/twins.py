@@ -16,7 +16,7 @@ from ...envs.real_twin import RealTwinEnv
 from ...sims.gymnasium_env import environment_of
 from ...world_model import WorldModel
 from ..env_recording import new_predict
-from .correlation import correlate, rank_violation
+from .correlation import foretold
 
 Twin = Literal["dream", "real", "pictures"]
 # In the dream; in the environment, on its own observations; there, on what the bundle's eyes see in its pictures.
@@ -102,13 +102,7 @@ def twin_figures(rows: Mapping[str, Twins]) -> dict[str, float]:
     for name, row in rows.items():
         figures |= {f"{name}_dream_return": row.dream.mean, f"{name}_real_return": row.real.mean}
         figures[f"{name}_pictures_return"] = row.pictures.mean
-    dream, real = [row.dream.mean for row in rows.values()], [row.real.mean for row in rows.values()]
-    try:
-        found = correlate(dream, real)
-    except ValueError:  # too few policies, or all alike
-        return figures
-    figures |= {"pearson": found.pearson, "spearman": found.spearman, "mmrv": rank_violation(dream, real)}
-    return figures | {"policies": float(len(rows))}
+    return figures | foretold([row.dream.mean for row in rows.values()], [row.real.mean for row in rows.values()])
 
 
 def twin_table(rows: Mapping[str, Twins], episodes: int) -> str:
