@@ -103,6 +103,7 @@ class DreamEnv(WithSpec, gym.Env[Any, NDArray[np.float32]]):
     - `reward_type`: "dense", "sparse" or "progress".
     - `reward_fn`: a reward of your own instead: from an `Outcome` to one number per environment (here one).
     - `goal`: fixed goal (x, y) in metres; drawn for every episode when None.
+    - `goal_radius`: metres, nearer than which the object is at its goal; 0.04, the scene's, when None.
     - `max_episode_steps`: time limit; the bundle's own when None. It is part of the environment, so
       `gym.make(..., max_episode_steps=n)`, which adds a `TimeLimit` wrapper, can only shorten it;
       `DreamEnv(max_episode_steps=n)` and `make_vec` take any.

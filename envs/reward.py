@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..borders import tensor_of
+from .workspace import distance
+
+# The terms of the "progress" reward; per metre, per step, and once at the end.
+_OBJECT_PROGRESS, _AGENT_PROGRESS, _STEP_COST, _SUCCESS_BONUS, _LOSS = 20.0, 2.0, 0.02, 5.0, 5.0
 
 
 @dataclass
@@ -68,3 +72,26 @@ def checked_rewards(value: Any, lost: Tensor) -> Tensor:
     if not bool((rewards.isfinite() | lost).all()):
         raise ValueError(f"reward_fn returned {rewards.tolist()}; every reward must be finite")
     return torch.where(rewards.isfinite(), rewards, 0.0)
+
+
+def progress_rewards(
+    earlier: Tensor, now: Tensor, goals: Tensor, agent: int | None, succeeded: Tensor, left: Tensor
+) -> Tensor:
+    """How much nearer the object came to its goal, and the agent to the object, in one step: (B,), float64.
+
+    Args:
+        earlier: Where everything was, metres, (B, N, 2); the object is the first.
+        now: Where everything is.
+        goals: Of the object, (B, 2).
+        agent: Which of the N it is; None where there is none.
+        succeeded: Which objects are at their goals, (B,).
+        left: Which have left the workspace, (B,).
+    """
+
+    def gained(apart: Callable[[Tensor], Tensor]) -> Tensor:
+        return apart(earlier.double()) - apart(now.double())
+
+    rewards = _OBJECT_PROGRESS * gained(lambda places: distance(places[:, 0], goals.double())) - _STEP_COST
+    if agent is not None:
+        rewards = rewards + _AGENT_PROGRESS * gained(lambda places: distance(places[:, agent], places[:, 0]))
+    return rewards + _SUCCESS_BONUS * succeeded - _LOSS * left

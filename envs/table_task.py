@@ -7,7 +7,7 @@ neither shows its agent anything that was not seen in a picture, and what is lea
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,15 +23,13 @@ from ..worlds import Glimpse, Infos, Observation
 from .actions import ActionCheck
 from .batches import for_all, to_numpy
 from .observing import SHOWN, shown, space_of
-from .reward import Outcome, RewardFunction, checked_rewards
+from .reward import Outcome, RewardFunction, checked_rewards, progress_rewards
 from .sight import Sight
 from .trust import TrustOptions
-from .workspace import Workspace, distance
+from .workspace import Workspace, distance, with_goals_of
 
 OBS_TYPES = ("pose", *SHOWN)
 REWARD_TYPES = ("dense", "sparse", "progress")
-# The terms of the "progress" reward; per metre, per step, and once at the end.
-_OBJECT_PROGRESS, _AGENT_PROGRESS, _STEP_COST, _SUCCESS_BONUS, _LOSS = 20.0, 2.0, 0.02, 5.0, 5.0
 
 
 class TableOptions(TrustOptions, total=False):
@@ -42,6 +40,7 @@ class TableOptions(TrustOptions, total=False):
         reward_type: "dense" (default), "sparse" or "progress".
         reward_fn: Replaces the reward, not the ends: from an `Outcome` to B finite numbers.
         goal: (x, y) in metres of every episode's goal; drawn anew for each when None.
+        goal_radius: Metres, nearer than which the object is at its goal; the scene's when None.
         max_episode_steps: Time limit; the scene's when None.
     """
 
@@ -49,6 +48,7 @@ class TableOptions(TrustOptions, total=False):
     reward_type: str
     reward_fn: RewardFunction | None
     goal: ArrayLike | None
+    goal_radius: float | None
     max_episode_steps: int | None
 
 
@@ -58,10 +58,11 @@ class TableTask:
     Args:
         perception: Scene, tokenizer and readout of the bundle.
         num_envs: B.
-        obs_type: As of `TableOptions`, and so are the next four.
+        obs_type: As of `TableOptions`, and so are the next five.
         reward_type: See there.
         reward_fn: See there.
         goal: See there.
+        goal_radius: See there.
         max_episode_steps: See there.
         to_torch: Show the user's `reward_fn` tensors on the perception's device instead of arrays.
 
@@ -83,10 +84,11 @@ class TableTask:
         reward_type: str = "dense",
         reward_fn: RewardFunction | None = None,
         goal: ArrayLike | None = None,
+        goal_radius: float | None = None,
         max_episode_steps: int | None = None,
         to_torch: bool = False,
     ):
-        self.scene = scene = perception.scene
+        self.scene = scene = with_goals_of(perception.scene, goal_radius)
         self._sight = sight = Sight(perception, num_envs)
         sees, rewarded = bool(sight.names), reward_fn is not None
         obs_type = obs_type or ("pose" if sees else "latent")
@@ -95,7 +97,8 @@ class TableTask:
                 raise ValueError(f"unknown {name} {value!r}; expected one of {known}")
         if max_episode_steps is not None and integer(max_episode_steps, "max_episode_steps") < 1:
             raise ValueError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
-        if not sees and (obs_type == "pose" or goal is not None or (not rewarded and reward_type != "dense")):
+        goals = not (goal is None and goal_radius is None)
+        if not sees and (obs_type == "pose" or goals or (not rewarded and reward_type != "dense")):
             raise ValueError(
                 f"the bundle of scene {scene.name!r} was made from data without positions, so it knows no poses and no "
                 'goals: use obs_type="latent" or "rgb", and pass a reward_fn of latents or frames'
@@ -194,7 +197,9 @@ class TableTask:
         elif self._workspace is None:
             rewards = torch.zeros_like(self.steps, dtype=torch.float64)
         elif self.reward_type == "progress":
-            rewards = self._progress(places, succeeded)
+            left = self._workspace.left(self._achieved().double())
+            told = places, self._sight.positions, self.goals, self.scene.agent_index, succeeded, left
+            rewards = progress_rewards(*told)
         else:
             rewards = self._reward(self._achieved().double(), self.goals.double())
         return self.observe(latents), rewards, terminated, truncated
@@ -285,16 +290,3 @@ class TableTask:
         apart, sparse = distance(achieved, desired), self.reward_type == "sparse"
         reward = (apart < self.scene.goal_radius).double() - 1.0 if sparse else -apart / self.workspace.diagonal
         return reward - self.scene.episode_steps * self.workspace.left(achieved).double()
-
-    def _progress(self, earlier: Tensor, succeeded: Tensor) -> Tensor:
-        """How much nearer the object came to its goal, and the agent to the object, since `earlier` (B, N, 2)."""
-
-        def gained(apart: Callable[[Tensor], Tensor]) -> Tensor:
-            return apart(earlier.double()) - apart(self._sight.positions.double())
-
-        reward = _OBJECT_PROGRESS * gained(lambda places: distance(places[:, 0], self.goals.double())) - _STEP_COST
-        agent = self.scene.agent_index
-        if agent is not None:
-            reward = reward + _AGENT_PROGRESS * gained(lambda places: distance(places[:, agent], places[:, 0]))
-        left = self.workspace.left(self._achieved().double())
-        return reward + _SUCCESS_BONUS * succeeded - _LOSS * left

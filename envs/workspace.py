@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from numbers import Real
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -116,3 +119,16 @@ def distance(achieved: Tensor, desired: Tensor) -> Tensor:
     """Metres between (..., 2) and (..., 2), the same to the last bit for one and for many."""
     across, along = (achieved - desired).unbind(-1)
     return (across * across + along * along).sqrt()
+
+
+def with_goals_of(scene: Scene, radius: float | None) -> Scene:
+    """The scene, with goals of another radius in metres.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if radius is None:
+        return scene
+    if not isinstance(radius, Real) or not 0 < radius < np.inf:
+        raise ValueError(f"goal_radius must be a positive number of metres, got {radius!r}")
+    return replace(scene, goal_radius=float(radius))

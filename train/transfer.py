@@ -35,7 +35,7 @@ from cosmos_isaac_wm.policies.transfer import (
 )
 from cosmos_isaac_wm.policies.transfer.claims import FEWEST_KNOWN
 from cosmos_isaac_wm.policies.transfer.prediction_powered import FEWEST, must_be_installed
-from cosmos_isaac_wm.policies.transfer.sources import identity, known_goal
+from cosmos_isaac_wm.policies.transfer.sources import CLEAR, identity, known_goal
 from cosmos_isaac_wm.policies.transfer.twins import TWINS, Twins, new_world, play_twin, twin_figures, twin_table
 from cosmos_isaac_wm.sims.tables import new_tables
 from cosmos_isaac_wm.storage.atomic import write, write_json
@@ -66,6 +66,8 @@ class Transfer:
         real_episodes: Of each policy in the real simulator, from the first of the starts; as many as dreamed when not
             given. Few real and many dreamed episodes make one interval of the real success rate (prediction-powered
             inference, extra `ppi`); with 0 the dream alone speaks, and says where it is not to be believed.
+        clear: Share of the goal's radius within which a dreamed object has to come for success to be clear. Agents aim
+            for the rim of the goal, so clear success foretells real success better; every policy is dreamed twice.
         known: Folder (`out`) of an earlier transfer with the same bundle. By how much its policies, nine or more, were
             off in reality tells what the dream claims of these; when not given, the others here tell it.
         max_error: Metres that the object may be off where a dreamed success is believed without a real episode; two
@@ -82,6 +84,7 @@ class Transfer:
     real: str | None = None
     episodes: int = 100
     real_episodes: int | None = None
+    clear: float = CLEAR
     known: Path | None = None
     max_error: float | None = None
     filmed: str | None = None
@@ -96,7 +99,9 @@ class Transfer:
             if self.known is not None:
                 raise ValueError("--known tells how far success was off, and a twin has returns: leave it out")
             return self._twins(model)
-        worlds = Worlds(model, self.real or own_simulator(model))
+        if not 0 < self.clear <= 1:
+            raise ValueError(f"--clear is a share of the goal's radius, above 0 and at most 1, not {self.clear:g}")
+        worlds = Worlds(model, self.real or own_simulator(model), self.clear)
         known = self._known(worlds)
         sources = {name: worlds.find(name) for name in self._names(model)}  # a wrong name is an error now
         if self.filmed is not None and self.filmed not in sources:
@@ -106,6 +111,7 @@ class Transfer:
             holding(self.out),
         ):
             settings = {"world_model": model.fingerprint(), "episodes": self.episodes, "seed": self.seed}
+            settings["clear"] = self.clear
             apart: dict[str, object] = {"real": worlds.simulator} if worlds.simulator != "mujoco" else {}
             apart |= {} if self.real_episodes is None else {"real_episodes": self.real_episodes}
             claim(self.out / "transfer.json", settings | apart)
@@ -177,12 +183,13 @@ class Transfer:
         if self.known is None:
             return {}
         made = read(self.known / "transfer.json", dict[str, Any])
-        if (made.get("world_model"), made.get("real", "mujoco")) != (worlds.model.fingerprint(), worlds.simulator):
+        alike = worlds.model.fingerprint(), worlds.simulator, worlds.clear
+        if (made.get("world_model"), made.get("real", "mujoco"), made.get("clear")) != alike:
             raise ValueError(
-                f"--known {self.known} is of another world model or simulator; pass --out of a transfer with "
-                f"{self.world_model} and {worlds.simulator}"
+                f"--known {self.known} is of another world model or simulator, or of another --clear; pass --out of a "
+                f"transfer with {self.world_model}, {worlds.simulator} and {worlds.clear:g}"
             )
-        stored = [read(file, _Stored) for file in sorted(self.known.glob("episodes_*.json"))]
+        stored = [read(file, Stored) for file in sorted(self.known.glob("episodes_*.json"))]
         rows = {row.policy: row.both for row in stored if row.real.success}
         if len(rows) < FEWEST_KNOWN:
             raise ValueError(
@@ -211,9 +218,9 @@ class Transfer:
         if len(missing) < len(sources):
             cli.going_on(f"{len(sources) - len(missing)} of {len(sources)} policies, played before, in {self.out}")
         play_all(missing, worlds, starts, self.seed, executor, keep, self.real_episodes)
-        rows = {name: read(file, _Stored) for name, file in files.items()}
+        rows = {name: read(file, Stored) for name, file in files.items()}
         for name, row in rows.items():
-            counts = _counts(row.dream)
+            counts = _counts(row.dream) | _counts(row.clear)
             if self.real_episodes is None:
                 counts |= _counts(row.real)
             if len(counts) != 1 or 0 in counts or len(_counts(row.real)) != 1:
@@ -234,7 +241,7 @@ class Transfer:
 
 
 @dataclass
-class _Stored(BothWorlds):
+class Stored(BothWorlds):
     """What the file of a policy's episodes holds."""
 
     policy: str = ""
@@ -242,7 +249,7 @@ class _Stored(BothWorlds):
     @property
     def both(self) -> BothWorlds:
         """The episodes alone."""
-        return BothWorlds(self.dream, self.real, self.steps_per_s)
+        return BothWorlds(self.dream, self.real, self.steps_per_s, self.clear)
 
 
 def _counts(played: Played) -> set[int]:

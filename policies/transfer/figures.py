@@ -12,7 +12,7 @@ import numpy as np
 from ..agent import Agent
 from ..evaluations import EvaluationRow, first_good, read_evaluations
 from .both_worlds import BothWorlds
-from .claims import claims
+from .claims import Claim, claims, informed_intervals
 from .correlation import foretold
 from .prediction_powered import real_interval
 from .sources import PLANNERS, Source, identity
@@ -25,24 +25,29 @@ def transfer_figures(
 
     Args:
         rows: The episodes of each policy, by name. Where fewer are real than dreamed, the rate's interval is of both
-            together; where none is real, there are figures of the dream only.
+            together, and of the others where enough are known; where none is real, figures are of the dream only.
         sources: What each policy is made of, by the same names.
         known: By which policies claims are made, as of `claims`.
     """
     figures: dict[str, float] = {}
+    known_by = {name: identity(sources[name]) for name in rows}  # of agents a hash of all weights
+    by_identity = {known_by[name]: row for name, row in rows.items()}
+    informed = informed_intervals(by_identity, known or {})
     for name, row in rows.items():
         figures[f"{name}_dream_success"] = row.dream.rate
+        if row.clear.success:
+            figures[f"{name}_clear_success"] = row.clear.rate
         if np.isfinite(row.dream.successful_bound):
             figures[f"{name}_dream_bound"] = row.dream.successful_bound
         if row.real.success:
             figures[f"{name}_real_success"] = row.real.rate
         if 0 < len(row.real.success) < len(row.dream.success):
-            found = real_interval(row.real.success, row.dream.success)
+            found = informed.get(known_by[name]) or real_interval(row.real.success, row.foretelling.success)
             figures |= {f"{name}_real_interval_{end}": getattr(found, end) for end in ("low", "high", "ratio")}
     ratios = [value for name, value in figures.items() if name.endswith("_real_interval_ratio")]
     if ratios:
         figures["real_interval_ratio"] = float(np.mean(ratios))
-    figures |= _of_claims(rows, sources, known or {})
+    figures |= _of_claims(claims(by_identity, known or {}), known_by)
     if not all(row.real.success for row in rows.values()):
         return figures
     figures |= _of_agents(rows, sources)
@@ -54,12 +59,8 @@ def transfer_figures(
     return figures | _of_correlation(rows)
 
 
-def _of_claims(
-    rows: Mapping[str, BothWorlds], sources: Mapping[str, Source], known: Mapping[str, BothWorlds]
-) -> dict[str, float]:
+def _of_claims(found: Mapping[str, Claim], known_by: Mapping[str, str]) -> dict[str, float]:
     """What the dream claims of each policy, and how many of those claims that reality has judged were right."""
-    known_by = {name: identity(sources[name]) for name in rows}  # of agents a hash of all weights
-    found = claims({known_by[name]: row for name, row in rows.items()}, known)
     figures: dict[str, float] = {}
     for name, own in known_by.items():
         if own in found:
@@ -129,11 +130,8 @@ def _watched(source: Source) -> list[EvaluationRow]:
 
 
 def _of_correlation(rows: Mapping[str, BothWorlds]) -> dict[str, float]:
-    """How well the dream foretells reality, over policies; nothing where these are too few or alike.
-
-    By success, and by return, which goes on telling good policies from better ones where all succeed in the dream.
-    """
+    """How well the dream foretells reality, over policies, by success and by return; nothing where all are alike."""
     dream, real = [row.dream for row in rows.values()], [row.real for row in rows.values()]
-    by_success = foretold([played.rate for played in dream], [played.rate for played in real])
+    by_success = foretold([row.foretelling.rate for row in rows.values()], [played.rate for played in real])
     by_return = foretold(*([float(np.mean(played.episode_return)) for played in world] for world in (dream, real)))
     return by_success | {name if name == "policies" else f"return_{name}": value for name, value in by_return.items()}

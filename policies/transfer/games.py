@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import get_args
 
 from tqdm import tqdm
 
 from ...executors import Executor, Here
-from .both_worlds import WORLDS, BothWorlds, PlayedInWorld, World, play_in
-from .sources import Source, Worlds
+from .both_worlds import BothWorlds, PlayedInWorld, play_in
+from .sources import Source, World, Worlds
 from .starts import Start
 
 
@@ -42,14 +43,14 @@ def play_all(
         keep: Takes the episodes of a policy as soon as those of both worlds are there.
         real_episodes: How many of the starts, the first, are played in reality; all when None.
     """
-    games = [Game(name, world) for name in sources for world in WORLDS]
+    games = [Game(name, world) for name in sources for world in get_args(World)]
     found: dict[str, dict[World, PlayedInWorld]] = {name: {} for name in sources}
 
     def note(game: Game, played: PlayedInWorld) -> None:
         both = found[game.name]
         both[game.world] = played
         bar.update()
-        if len(both) == len(WORLDS):
+        if len(both) == len(get_args(World)):
             keep(game.name, BothWorlds.of(both))
 
     # Games that are played here show bars of their own.

@@ -34,6 +34,12 @@ class RealInterval:
     high: float
     ratio: float
 
+    @classmethod
+    def beside(cls, real: Sequence[bool], low: float, high: float, level: float) -> RealInterval:
+        """An interval of a level, beside Wilson's from the real episodes."""
+        plain = stats.binomtest(sum(real), len(real)).proportion_ci(level, method="wilson")
+        return cls(low, high, (high - low) / float(plain.high - plain.low))
+
 
 def must_be_installed() -> None:
     """Say now what is missing.
@@ -73,6 +79,4 @@ def real_interval(real: Sequence[bool], dream: Sequence[bool], level: float = 0.
         for others in (alone, np.concatenate([alone, added]))
         for end in ppi_mean_ci(paired[:, 0], paired[:, 1], others, alpha=1 - level)
     ]
-    low, high = max(0.0, min(ends)), min(1.0, max(ends))
-    plain = stats.binomtest(int(true.sum()), len(true)).proportion_ci(level, method="wilson")
-    return RealInterval(low, high, (high - low) / float(plain.high - plain.low))
+    return RealInterval.beside(real, max(0.0, min(ends)), min(1.0, max(ends)), level)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
@@ -23,6 +23,8 @@ from .starts import Start, far
 
 PLANNERS = (*SEARCHES, "gradient")
 Source = Agent | str  # what a policy is made of: an agent, or the name of what needs no file
+World = Literal["dream", "clear", "real"]  # the second is a dream whose goals are smaller
+CLEAR = 0.75  # of the goal's radius: a centimetre of the table's four is what a push is off by when it arrives
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,26 +34,32 @@ class Worlds:
     Attributes:
         model: The bundle to dream with, through whose eyes the real simulator is seen as well.
         simulator: Name of the real one.
+        clear: Share of the goal's radius within which success in the dream is clear.
     """
 
     model: WorldModel
     simulator: str
+    clear: float = CLEAR
 
-    def new_env(self, source: Source, env_id: str, count: int, render: bool = False) -> VecEnv:
+    def new_env(self, source: Source, world: World, count: int, render: bool = False) -> VecEnv:
         """Environments as a policy wants them, rewarding progress, so that returns can be compared.
 
         Args:
             source: Of the policy.
-            env_id: "CosmosDream-v0" or "CosmosReal-v0".
+            world: In which it acts.
             count: How many.
             render: Whether they shall show pictures.
         """
         more: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
         more |= {"world_model": self.model, "reward_type": "progress"}
-        more |= {"simulator": self.simulator} if env_id == "CosmosReal-v0" else {}
+        if world == "real":
+            more["simulator"] = self.simulator
+        elif world == "clear":
+            more["goal_radius"] = self.clear * self.model.scene.goal_radius
+        env_id = "CosmosReal-v0" if world == "real" else "CosmosDream-v0"
         if isinstance(source, Agent):
             return make_vec_env(env_id, count, None, source.frame_stack, **source.task_kwargs, **more)
-        if env_id == "CosmosDream-v0" and source in PLANNERS:  # which look at one environment
+        if world != "real" and source in PLANNERS:  # which look at one environment
             return DummyVecEnv([lambda: DreamEnv(**more)])
         return make_vec_env(env_id, count, **more)
 
@@ -67,7 +75,7 @@ class Worlds:
             imported(name)  # which is an error now if there is no such function
             return name
         agent = Agent.load(name)
-        env = self.new_env(agent, "CosmosDream-v0", 1)
+        env = self.new_env(agent, "dream", 1)
         agent.check(env, self.model.fingerprint())
         env.close()
         return agent

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 
-from tests.campaigns import cases, disk, fuzz, kill
+from cosmos_isaac_wm.policies.transfer import BothWorlds, Played
+from tests.campaigns import cases, disk, few_real, fuzz, kill
 from tests.campaigns.runs import Runs
 
 KILLED = {"import-isaac": 1}  # how often; each start costs seconds
@@ -40,3 +43,22 @@ def test_a_full_disk_is_named_and_what_was_finished_is_kept(folder: Path) -> Non
         pytest.skip(why)
     results = disk.run(Runs(folder), [("import-isaac", 0.5)])
     assert not [result for result in results if result["faults"] or result["differences"]], disk.table(results)
+
+
+def test_few_real_episodes_are_drawn_from_those_of_a_transfer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ppi_py")
+
+    def played(successes: int) -> Played:
+        return Played([place < successes for place in range(40)], [0.0] * 40, [0.1] * 40, [9] * 40)
+
+    for number in range(11):
+        row = BothWorlds(played(3 * number + 6), played(3 * number), clear=played(3 * number + 2))
+        stored = {"policy": str(number), **dataclasses.asdict(row)}
+        (tmp_path / f"episodes_{number}.json").write_text(json.dumps(stored))
+    monkeypatch.setattr("sys.argv", ["few_real", str(tmp_path), "--draws", "3"])
+    assert few_real.main() == 0
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in told] == ["others known", "others as few", "prediction-powered"]
+    assert all("of 33, " in line for line in told)

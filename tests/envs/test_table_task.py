@@ -83,9 +83,11 @@ def test_a_latent_of_nan_ends_the_episode_and_shows_no_nan(scene):
     assert (terminated[0], truncated[0]) == (False, True)
 
 
-def test_an_object_within_the_goal_radius_is_a_success_and_ends_the_episode(scene):
-    for distance, success in ((scene.goal_radius - 0.001, True), (scene.goal_radius + 0.001, False)):
-        task, _ = started(scene, reward_type="sparse", goal=(0.2, 0.0))
+@pytest.mark.parametrize("radius", [None, 0.03])
+def test_an_object_within_the_goal_radius_is_a_success_and_ends_the_episode(scene, radius):
+    within = scene.goal_radius if radius is None else radius
+    for distance, success in ((within - 0.001, True), (within + 0.001, False)):
+        task, _ = started(scene, reward_type="sparse", goal=(0.2, 0.0), goal_radius=radius)
         _, reward, terminated, truncated, info = step(task, latent((0.2 - distance, 0.0)))
         assert (terminated[0], info["is_success"][0], truncated[0]) == (success, success, False)
         assert reward[0] == (0.0 if success else -1.0)
@@ -173,6 +175,9 @@ def test_a_users_reward_of_another_shape_or_not_finite_is_an_error(scene, bad):
         ({"goal": (0.5, 0.0)}, "workspace"),
         ({"goal": (np.nan, 0.0)}, "workspace"),
         ({"goal": (0.1, 0.0, 0.0)}, r"\(x, y\)"),
+        ({"goal_radius": 0}, "goal_radius must be a positive number of metres, got 0"),
+        ({"goal_radius": np.nan}, "goal_radius"),
+        ({"goal_radius": "3 cm"}, "goal_radius"),
     ],
 )
 def test_a_wrong_argument_is_named(scene, arguments, words):

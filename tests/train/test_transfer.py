@@ -47,6 +47,7 @@ def test_policies_are_played_in_both_worlds_once(bundle, tmp_path, capsys):
     found = json.loads((tmp_path / "numbers.json").read_text())
     assert 0 <= found[f"{agent}_real_success"] <= 1
     assert "cem thinks of" in (tmp_path / "out" / "transfer.md").read_text()
+    assert 0 <= found[f"{agent}_clear_success"] <= found[f"{agent}_dream_success"]
     for name in ("transfer.png", "transfer.mp4"):
         assert (tmp_path / "out" / name).stat().st_size > 1000
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("episodes_*.json")}
@@ -55,6 +56,13 @@ def test_policies_are_played_in_both_worlds_once(bundle, tmp_path, capsys):
     assert {path: path.stat().st_mtime_ns for path in files} == files  # not played again
     assert transfer.main([*map(str, argv), "--episodes", "3"]) == 1
     assert "holds another transfer (episodes 2 instead of 3)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("share", ["0", "1.5"])
+def test_success_is_clear_within_a_share_of_the_goal(share, bundle, tmp_path, capsys):
+    assert transfer.main(["--world_model", str(bundle), "--out", str(tmp_path / "out"), "--clear", share]) == 1
+    assert f"above 0 and at most 1, not {share}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @needs_ppi
@@ -89,7 +97,7 @@ def test_what_is_known_of_too_few_policies_or_of_another_dream_makes_no_claim(bu
     assert "9 policies or more have to be played in both worlds, not 1" in capsys.readouterr().err
     (tmp_path / "earlier" / "transfer.json").write_text('{"world_model": "another"}')
     assert transfer.main(known) == 1
-    assert "is of another world model or simulator" in capsys.readouterr().err
+    assert "is of another world model or simulator, or of another --clear" in capsys.readouterr().err
     assert transfer.main([*known[:-1], str(tmp_path / "nowhere")]) == 1
     assert "nowhere" in capsys.readouterr().err
     assert not (tmp_path / "now").exists()

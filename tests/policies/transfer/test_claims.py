@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 
 from cosmos_isaac_wm.policies.transfer import BothWorlds, Played, table, transfer_figures
-from cosmos_isaac_wm.policies.transfer.claims import FEWEST_KNOWN, claims
+from cosmos_isaac_wm.policies.transfer.claims import FEWEST_KNOWN, claims, informed_intervals
 
 
 def played(successes, count=100):
@@ -51,3 +52,31 @@ def test_claims_and_how_many_held_are_told():
     text = table(rows, figures)
     assert f"3: the dream claims a real success of {figures['3_claim_low']:.2f} to " in text
     assert f"{figures['claims_held']:.0f} of {len(rows)} claims hold in reality." in text
+
+
+@pytest.mark.parametrize(("known_by", "narrower"), [(100, 0.75), (20, 0.85)])
+def test_others_and_few_real_episodes_make_one_interval_that_holds_and_is_narrower(known_by, narrower):
+    held, ratios = [], []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        odds = rng.uniform(-2, 4, 16)
+        rates = 1 / (1 + np.exp(-(odds - rng.normal(0.5, 0.4, 16))))
+        dreams = [played(rng.binomial(100, 1 / (1 + np.exp(-value)))) for value in odds]
+        reals = [played(rng.binomial(known_by, rate), known_by) for rate in rates]
+        known = {str(n): BothWorlds(*both) for n, both in enumerate(zip(dreams, reals, strict=True))}
+        new = [played(rng.binomial(20, rate), 20) for rate in rates]
+        few = {str(n): BothWorlds(*both) for n, both in enumerate(zip(dreams, new, strict=True))}
+        for name, found in informed_intervals(few, known).items():
+            held.append(found.low <= rates[int(name)] <= found.high)
+            ratios.append(found.ratio)
+    assert 0.93 <= np.mean(held) <= 0.99
+    assert np.mean(ratios) < narrower
+
+
+def test_policies_that_are_all_alike_tell_no_more_than_their_own_dreams():
+    rows = {str(number): BothWorlds(played(100), played(20, 20)) for number in range(12)}
+    found = informed_intervals(rows, {})["0"]
+    assert found.high == 1.0
+    assert 0.9 < found.low < 0.99
+    assert informed_intervals(dict(list(rows.items())[:FEWEST_KNOWN]), {}) == {}  # each has one less besides itself
+    assert informed_intervals({"new": BothWorlds(played(100), Played())}, rows) == {}

@@ -63,6 +63,21 @@ def test_returns_tell_policies_apart_that_all_succeed_in_the_dream():
     assert "by return: pearson 0.9" in table(rows, found)
 
 
+def test_clear_success_foretells_reality_where_it_was_played():
+    rates = {"a": (1.0, 0.4, 0.5), "b": (1.0, 0.6, 0.7), "c": (1.0, 0.9, 0.95), "d": (0.5, 0.1, 0.1)}
+    rows = {
+        name: BothWorlds(*(played(rate) for rate in (dream, real)), clear=played(clear))
+        for name, (dream, clear, real) in rates.items()
+    }
+    found = transfer_figures(rows, dict.fromkeys(rows, "random"))
+    assert found["a_clear_success"] == 0.4
+    assert found["a_dream_success"] == 1.0
+    assert found["pearson"] > 0.99
+    assert found["mmrv"] == 0.0
+    alone = {name: BothWorlds(row.dream, row.real) for name, row in rows.items()}
+    assert transfer_figures(alone, dict.fromkeys(rows, "random"))["pearson"] < 0.95
+
+
 def test_time_saved_is_told_by_runs_that_were_watched_in_reality(tmp_path):
     def watched(run, table, rates):
         (tmp_path / run).mkdir()

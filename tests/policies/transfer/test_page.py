@@ -36,8 +36,17 @@ def test_success_that_a_dream_is_not_sure_of_is_doubted_until_it_is_seen_in_real
     dreamed = played(0.5)
     dreamed.bound = [0.2] * 10 + [0.9] * 10  # those that failed do not count
     text = table({"shaky": BothWorlds(dreamed, Played())}, {}, 0.1)
-    assert "| shaky | 0.50 (0.30 to 0.70) | not played |" in text
+    assert "| shaky | 0.50 (0.30 to 0.70) | not played | not played |" in text
     assert "**Doubt:** where shaky succeeds, the dream may be off by 0.200 m, more than 0.100" in text
     assert "Doubt" not in table({"shaky": BothWorlds(dreamed, Played())}, {}, 0.3)
     assert "Doubt" not in table({"shaky": BothWorlds(dreamed, played(0.5))}, {}, 0.1)
     assert "Doubt" not in table({"silent": BothWorlds(played(0.5), Played())}, {}, 0.1)  # without a bound
+
+
+def test_success_at_the_rim_of_the_goal_is_doubted_until_it_is_seen_in_reality():
+    rim = BothWorlds(played(0.95), Played(), clear=played(0.6))
+    text = table({"rim": rim}, {})
+    assert "**Doubt:** rim succeeds in 0.95 of its dreams, but clearly in 0.60: it aims for the rim" in text
+    assert "| rim | 0.95 (0.76 to 0.99) | 0.60 (0.39 to 0.78) | not played |" in text
+    assert "Doubt" not in table({"deep": BothWorlds(played(0.95), Played(), clear=played(0.9))}, {})
+    assert "Doubt" not in table({"seen": BothWorlds(played(0.95), played(0.9), clear=played(0.6))}, {})

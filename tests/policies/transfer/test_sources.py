@@ -35,7 +35,7 @@ def test_anybodys_policy_acts_in_every_environment_of_a_batch(model):
     worlds = Worlds(model, "mujoco")
     name = "tests.policies.transfer.test_sources:always_right"
     assert worlds.find(name) == name
-    env = worlds.new_env(name, "CosmosDream-v0", 3)
+    env = worlds.new_env(name, "dream", 3)
     policy = new_policy(name, env, 0)
     observation = env.reset()
     np.testing.assert_allclose(policy.predict(observation)[0], [[1.0, 0.0]] * 3)
