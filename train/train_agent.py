@@ -49,6 +49,8 @@ class TrainAgent:
             a foreign environment "env", its own observation, or one of these three. When not given, the first.
         reward_type: "dense", "sparse" or "progress"; a twin has the environment's own rewards.
         goal: Fixed goal (x, y) in metres; drawn for every episode when not given.
+        goal_radius: Metres, nearer than which the object is at its goal, in training and evaluations; the scene's, 0.04
+            of the table, when not given. `cosmos-wm transfer` judges by the scene's.
         trust: What follows from how far a dream may be off: nothing ("report"), its end ("truncate", beyond
             `max_error`), or less reward ("penalise", by `trust_weight` times that).
         max_error: Metres, or standard deviations of a twin's observation; as of `DreamEnv` when not given.
@@ -77,6 +79,7 @@ class TrainAgent:
     obs_type: Literal["env", "pose", "latent", "latent16", "rgb"] | None = None
     reward_type: Literal["dense", "sparse", "progress"] = "progress"
     goal: list[float] | None = None
+    goal_radius: float | None = None
     trust: Trust = "report"
     max_error: float | None = None
     trust_weight: float = 1.0
@@ -103,6 +106,8 @@ class TrainAgent:
             return replace(self, obs_type="pose" if model.scene.environment is None else "env").run()
         if model.scene.environment is None:
             self._check()
+        elif self.goal is not None or self.goal_radius is not None:
+            raise ValueError("--goal and --goal_radius are of a table; a twin has the goals of its environment")
         elif self.algorithm == "sac_her" and not new_task(model.perception, obs_type=self.obs_type).has_compute_reward:
             raise ValueError(
                 "hindsight needs rewards that follow from goals: the twin of a goal environment that is installed, and "
@@ -179,12 +184,19 @@ class TrainAgent:
         names = ["algorithm", "env", "world_model", "obs_type", "reward_type", "goal", "frame_stack", "n_envs"]
         names += ["policy_kwargs", "hyperparameters", "seed"]
         own = {name: getattr(self, name) for name in names} | {"world_model": model.fingerprint()}
-        return own | self._trust_kwargs
+        return own | self._goal_kwargs | self._trust_kwargs
 
     def _env_kwargs(self, model: WorldModel) -> dict[str, Any]:
         """The task's options."""
-        table = {} if model.scene.environment is not None else {"reward_type": self.reward_type, "goal": self.goal}
-        return {"obs_type": self.obs_type, **table}
+        if model.scene.environment is not None:
+            return {"obs_type": self.obs_type}
+        table = {"obs_type": self.obs_type, "reward_type": self.reward_type, "goal": self.goal}
+        return table | self._goal_kwargs
+
+    @property
+    def _goal_kwargs(self) -> dict[str, Any]:
+        """The option of goals of another size than the scene's; none of others."""
+        return {} if self.goal_radius is None else {"goal_radius": self.goal_radius}
 
     @property
     def _trust_kwargs(self) -> dict[str, Any]:

@@ -224,3 +224,16 @@ def test_wariness_is_part_of_training_and_not_of_the_agent(tmp_path, monkeypatch
     assert all(kwargs["trust"] == "truncate" and kwargs["max_error"] == 0.5 for kwargs in made)
     assert Agent.load(tmp_path / "run").env_kwargs == {"obs_type": "env"}
     assert train_agent.main([*argv[:-1], "--max_error=0.7"]) == 1  # another training
+
+
+def test_goals_may_be_smaller_in_training_and_are_those_of_the_table(train, tmp_path, capsys):
+    assert train("--goal_radius", "0.02")["steps"] >= 400
+    assert Agent.load(tmp_path / "run").env_kwargs["goal_radius"] == 0.02
+    assert "goal_radius" not in Agent.load(tmp_path / "run").task_kwargs  # wherever it acts goals are the scene's
+    assert train("--goal_radius", "0.03") is None
+    assert "holds another training (goal_radius 0.02 instead of 0.03)" in capsys.readouterr().err
+    assert train("--goal_radius", "-1", out="other") is None
+    assert "goal_radius must be a positive number of metres" in capsys.readouterr().err
+    for option in ("--goal_radius=0.02", "--goal=[0.1, 0.1]"):
+        assert train_agent.main(["--world-model=pendulum", f"--out={tmp_path / 'twin'}", option]) == 1
+        assert "a twin has the goals of its environment" in capsys.readouterr().err
