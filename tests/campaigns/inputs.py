@@ -110,7 +110,7 @@ def no_simulator() -> Iterator[None]:
         assert callable(keep)
         for name in missing:
             episodes = Played([True] * 2, [1.0, 2.0], [0.02, 0.03], [9, 8])
-            keep(name, BothWorlds(episodes, episodes))
+            keep(name, BothWorlds(episodes, episodes, clear=episodes))
 
     names = ("RealEnv", "draw_starts", "_check", "film")
     with mock.patch.multiple(transfer, **dict.fromkeys(names, mock.DEFAULT), play_all=play):
