@@ -6,7 +6,9 @@ r"""How is PushT recorded, and how well is it planned in? gym-pusht's environmen
     cosmos-wm fit-tokenizer --fit.minutes 10 --heads.updates 5000 --data data --out eyes
     cosmos-wm fit-dynamics --fit.minutes 25 --data data --perception eyes --out first
     cosmos-wm fit-dynamics --config refresh.yaml --fit.updates 1000000 --fit.minutes 20 --fit.mirror false \
-        --data data --init first --out model
+        --data data --init first --out second
+    cosmos-wm fit-dynamics --config refresh.yaml --fit.updates 1000000 --fit.minutes 20 --fit.mirror false \
+        --data data --init second --out model
     python pusht_twin.py model data 50
 
 `PushTRelative-v0` is `gym_pusht/PushT-v0` but for four things: an action says how far the agent shall move, as a share
@@ -116,7 +118,7 @@ def main(bundle: str, data: str, count: int, seed: int = 0) -> None:
         state = [*episode.observations["agent_pos"][start], *begin]
         observation, _ = env.reset(seed=number, options={"reset_to_state": state})
         cost = GoalStateCost(model.perception, episode.frames[start + AHEAD], weights)
-        planner = Planner(env, ICEM(population=96, iterations=3), horizon=8, replan=2, cost=cost, seed=number)
+        planner = Planner(env, ICEM(population=96, iterations=3), horizon=8, replan=1, cost=cost, seed=number)
         reached = None
         for step in range(BUDGET):
             observation, *_ = env.step(planner.predict(observation)[0])
