@@ -64,8 +64,9 @@ class Transfer:
             where Gymnasium does not know it by itself.
         episodes: Of each policy in each world.
         real_episodes: Of each policy in the real simulator, from the first of the starts; as many as dreamed when not
-            given. Few real and many dreamed episodes make one interval of the real success rate (prediction-powered
-            inference, extra `ppi`); with 0 the dream alone speaks, and says where it is not to be believed.
+            given. Few real and many dreamed episodes make one interval of the real success rate (by what nine others
+            were off or, with fewer, by prediction-powered inference; extra `ppi`); with 0 the dream alone speaks, and
+            says where it is not to be believed.
         clear: Share of the goal's radius within which a dreamed object has to come for success to be clear. Agents aim
             for the rim of the goal, so clear success foretells real success better; every policy is dreamed twice.
         known: Folder (`out`) of an earlier transfer with the same bundle. By how much its policies, nine or more, were

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+
+from .playing import Played
 
 FEWEST = 10  # real episodes
 _ADDED = np.array([(1, 1), (1, 0), (0, 1), (0, 0)], float)  # success in reality and in the dream
@@ -37,8 +38,8 @@ class RealInterval:
     @classmethod
     def beside(cls, real: Sequence[bool], low: float, high: float, level: float) -> RealInterval:
         """An interval of a level, beside Wilson's from the real episodes."""
-        plain = stats.binomtest(sum(real), len(real)).proportion_ci(level, method="wilson")
-        return cls(low, high, (high - low) / float(plain.high - plain.low))
+        lowest, highest = Played(list(real)).rate_interval(level)
+        return cls(low, high, (high - low) / (highest - lowest))
 
 
 def must_be_installed() -> None:
