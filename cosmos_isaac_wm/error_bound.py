@@ -195,9 +195,15 @@ class Follower:
         seen, moved, rest = bound.inputs.weight.split([config.seen, config.seen, config.actions + 1], dim=1)
         before = -10 * moved / bound.spread
         self._weight = torch.cat([seen / bound.spread - before, before, rest], dim=1)
+        self._weight[:, -1] /= _LONG
+        self._weight = self._weight.T.contiguous()
         self._bias = bound.inputs.bias - (seen / bound.spread) @ bound.shift
-        self._usual = factor * bound.least ** (1 - share) * bound.usual[number] ** share
-        self._power, self._cell, self._estimate = 1 - share, bound.cell, bound.estimate
+        usual = factor * bound.least ** (1 - share) * bound.usual[number] ** share
+        self._usual = torch.cat([usual[:1], usual])  # by the number of steps
+        cell, last = bound.cell, bound.estimate  # their weights: calling a module takes longer than what it does here
+        self._cell = [each.detach() for each in (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)]
+        self._last = last.bias.detach(), last.weight.detach().T
+        self._power = 1 - share
         self.hidden = bound.least.new_zeros(count, config.hidden)
         self.before = bound.least.new_zeros(count, config.seen)
         self.now = bound.least.new_zeros(count, config.outputs)
@@ -220,12 +226,13 @@ class Follower:
         Returns:
             What the dreams are not off by, (B, O).
         """
-        time = (steps.to(seen.dtype) / _LONG).unsqueeze(1)
-        inputs = nn.functional.linear(torch.cat([seen, self.before, actions, time], dim=1), self._weight, self._bias)
-        self.hidden.copy_(self._cell(nn.functional.silu(inputs), self.hidden))
-        grown = 1 + self._estimate(self.hidden).clamp_(-10, 12).exp_()
-        usual = self._usual[(steps - 1).clamp_(0, len(self._usual) - 1)]
-        self.now.copy_(usual * grown.pow_(self._power))
+        known = torch.cat([seen, self.before, actions, steps.to(seen.dtype).unsqueeze(1)], dim=1)
+        inputs = nn.functional.silu(torch.addmm(self._bias, known, self._weight), inplace=True)
+        self.hidden.copy_(torch.gru_cell(inputs, self.hidden, *self._cell))
+        bias, weight = self._last
+        grown = torch.addmm(bias, self.hidden, weight).clamp_(-10, 12).exp_().add_(1).pow_(self._power)
+        usual = self._usual.index_select(0, steps.clamp(max=len(self._usual) - 1))
+        torch.mul(usual, grown, out=self.now)
         self.before.copy_(seen)
         return self.now
 
@@ -237,5 +244,5 @@ def enough(level: float) -> int:
 
 def read_of(located: Located) -> Tensor:
     """What an error bound is shown of the table: positions of what is there, and whether it is, (B, 3 N)."""
-    there = (located.presence > PRESENT).to(located.positions.dtype)
-    return torch.cat([(located.positions.nan_to_num() * there.unsqueeze(2)).flatten(1), there], dim=1)
+    there, positions = located.presence > PRESENT, located.positions
+    return torch.cat([positions.where(there.unsqueeze(2), 0.0).flatten(1), there.to(positions.dtype)], dim=1)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from cosmos_isaac_wm.storage.atomic import write_json
 from cosmos_isaac_wm.train import cli
-from cosmos_isaac_wm.train.speed.environments import environments, observations, other_libraries
+from cosmos_isaac_wm.train.speed.environments import environments, error_bounds, observations, other_libraries
 from cosmos_isaac_wm.train.speed.gpu import device_steps
 from cosmos_isaac_wm.train.speed.growth import growth, start_up
 from cosmos_isaac_wm.train.speed.harness import Bench, DreamOptions
@@ -86,6 +86,7 @@ class Benchmark:
             lambda: matrix_peak(bench, model.device),
             lambda: environments(bench, model, batches, options, numbers, seed),
             lambda: observations(bench, model, options, seed),
+            lambda: error_bounds(bench, model, options, seed),
             lambda: device_steps(bench, model, options, seed),
             lambda: seed_form(bench, model, options),
             lambda: other_libraries(bench, model, options, seed),

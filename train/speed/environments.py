@@ -16,6 +16,8 @@ from cosmos_isaac_wm.train.speed.harness import Bench, DreamOptions
 from cosmos_isaac_wm.train.speed.subjects import bare_forward, count_flops, draw_actions
 from cosmos_isaac_wm.world_model import WorldModel
 
+_FINE = 4  # times as many turns: what is looked for is smaller than the noise of one
+
 
 def environments(
     bench: Bench,
@@ -102,6 +104,23 @@ def observations(
         calls[f"vector environment, {obs_type}"] = partial(env.step, actions)
     over = bench.compare(f"observations, {batch}", batch, calls)
     return {f"{name.split(', ')[1]}_over_forward_b{batch}": value for name, value in over.items() if ", " in name}
+
+
+def error_bounds(bench: Bench, model: WorldModel, options: DreamOptions, seed: int) -> dict[str, float]:
+    """What it costs to say how far dreams may be off: time of a step with it, over one without, less 1."""
+    if model.error_bound is None:
+        return {}
+    silent, found = WorldModel(model.perception, model.dynamics, model.contexts), dict[str, float]()
+    for batch in (1, 64):
+        calls: dict[str, Callable[[], object]] = {}
+        for name, each in (("with", model), ("without", silent)):
+            env = DreamVectorEnv(batch, world_model=each, **options)
+            env.reset(seed=seed)
+            calls[f"vector environment, {name} error bounds"] = partial(env.step, draw_actions(model, batch, seed))
+            env.step(draw_actions(model, batch, seed))  # compiled from here on
+        over = bench.compare(f"error bounds, {batch}", batch, calls, turns=_FINE)
+        found[f"error_bound_cost_b{batch}"] = over[next(reversed(calls))] - 1
+    return found
 
 
 def other_libraries(

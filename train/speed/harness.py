@@ -70,14 +70,16 @@ class Bench:
         self._repeats, self._seconds, self._device = repeats, seconds, device
         self.rows: list[Row] = []
 
-    def compare(self, group: str, batch: int, calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-        """Measure calls in turns; the speed of each as a multiple of the first's."""
+    def compare(
+        self, group: str, batch: int, calls: Mapping[str, Callable[[], object]], turns: int = 1
+    ) -> dict[str, float]:
+        """Measure calls in turns, so many times as often as others; the speed of each as a multiple of the first's."""
         counts: dict[str, int] = {}
         times: dict[str, list[float]] = {name: [] for name in calls}
         for name, call in calls.items():
             call()  # memory and caches are warm, compilers done
             counts[name] = max(1, math.ceil(self._seconds / self._time(call, 1)))
-        for _ in range(self._repeats):
+        for _ in range(turns * self._repeats):
             for name, call in calls.items():
                 times[name].append(self._time(call, counts[name]))
         first = np.array(next(iter(times.values())))
