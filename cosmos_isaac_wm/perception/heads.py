@@ -36,7 +36,7 @@ class HeadsConfig:
         looks: Whether reward and end are judged from the newest embedding, too, and not from observations alone.
         carries: Whether an observation follows from the one before and the action, and in dreams not from pictures.
         frames: Newest frames that an observation is read from, F.
-        places: Learned maps that look for something in a frame, each for the row and column of one thing.
+        places: Learned maps, each for the row and column of one thing in a frame.
         embedding: Numbers that a frame becomes, E.
         width: Channels of the convolutions.
         hidden: Width of the layers that read observations, rewards and ends.
@@ -117,9 +117,7 @@ class Heads(nn.Module):
         self.convolutions = nn.Sequential(*layers)
         self.maps = None
         if config.places:
-            narrow = config.width // 2
-            seen = nn.Conv2d(config.channels + 2, narrow, 3, padding=1), nn.SiLU()
-            self.maps = nn.Sequential(*seen, nn.Conv2d(narrow, config.places, 1))
+            self.maps = _Maps(config.channels + 2, config.width // 2, config.places)
         self.to_embedding = nn.Linear(config.width * rows * columns + 2 * config.places, config.embedding)
         self._shown = config.embedding + config.acts * config.actions
         self.tells = config.carries * config.observed
@@ -145,9 +143,8 @@ class Heads(nn.Module):
         grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
         seen = torch.cat([latents, grid.expand(len(latents), -1, -1, -1)], dim=1)
         features = self.convolutions(seen).flatten(1)
-        if self.maps is not None:  # a spatial softmax: a dense layer alone finds small things to half a cell
-            weights = (_SHARPNESS * self.maps(seen)).flatten(2).softmax(dim=2)
-            features = torch.cat([features, (weights @ grid.flatten(1).T).flatten(1)], dim=1)
+        if self.maps is not None:
+            features = torch.cat([features, self.maps(seen, grid)], dim=1)
         embedded: Tensor = self.to_embedding(features)
         return torch.cat([embedded, actions.to(embedded)], dim=1) if self.config.acts else embedded
 
@@ -260,6 +257,36 @@ class Heads(nn.Module):
         """The inverse of `normalised`."""
         size = self.config.observed
         return normalised * self.std[:size] + self.mean[:size]
+
+
+class _Maps(nn.Module):
+    """Where things are: maps that look for them, and by how much each cell says that they are beside its middle.
+
+    What a cell has learned of a small thing serves all others; a dense layer learns it for each, by heart where there
+    are few recordings. Without the second part there was half a cell between them.
+
+    Args:
+        channels: Of what is seen.
+        width: Of the convolutions.
+        places: Things, P.
+    """
+
+    def __init__(self, channels: int, width: int, places: int):
+        super().__init__()
+        layers = nn.Conv2d(channels, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU()
+        last = nn.Conv2d(width, 3 * places, 1)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter[places:])
+        self.layers, self._places = nn.Sequential(*layers, last), places
+
+    def forward(self, seen: Tensor, grid: Tensor) -> Tensor:
+        """Rows and columns (n, 2 P), as those of the grid (2, h, w), of what is seen (n, ., h, w)."""
+        maps, beside = self.layers(seen).flatten(2).tensor_split([self._places], dim=1)
+        weights = (_SHARPNESS * maps).softmax(dim=2).unsqueeze(2)  # a spatial softmax
+        cell = grid.new_tensor([2 / max(1, size - 1) for size in grid.shape[1:]])
+        places = grid.flatten(1) + cell[:, None] * beside.unflatten(1, (self._places, 2))
+        found: Tensor = (weights * places).sum(dim=3).flatten(1)
+        return found
 
 
 def _mlp(wide: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cosmos_isaac_wm.perception.heads import _Maps
 from cosmos_isaac_wm.training.heads import (
     HeadsConfig,
     HeadsFitConfig,
@@ -56,6 +57,15 @@ def test_learned_maps_find_small_things_sooner(dots):
         off[places] = figures["state_mae_0"] + figures["state_mae_1"]
         assert heads.maps is None if places == 0 else judging_alone(heads).maps is heads.maps
     assert off[4] < 0.8 * off[0], off
+
+
+def test_learned_maps_say_how_far_beside_a_cell_something_is():
+    maps, grid = _Maps(1, 4, 2), torch.stack(torch.meshgrid(*[torch.linspace(-1, 1, 5)] * 2, indexing="ij"))
+    for parameter in maps.parameters():
+        torch.nn.init.zeros_(parameter)
+    with torch.no_grad():
+        maps.layers[-1].bias[2:] = torch.tensor([0.5, -0.25, 0.0, 1.0])  # of a cell, of 0.5: down and right
+    assert torch.allclose(maps(torch.zeros(1, 1, 5, 5), grid), torch.tensor([[0.25, -0.125, 0.0, 0.5]]), atol=1e-6)
 
 
 def test_the_same_seed_teaches_the_same(dots):
