@@ -262,8 +262,8 @@ class Heads(nn.Module):
 class _Maps(nn.Module):
     """Where things are: maps that look for them, and by how much each cell says that they are beside its middle.
 
-    What a cell has learned of a small thing serves all others; a dense layer learns it for each, by heart where there
-    are few recordings. Without the second part there was half a cell between them.
+    What has been learned of a small thing in one cell serves in all. A dense layer learns it for each, by heart where
+    there are few recordings.
 
     Args:
         channels: Of what is seen.

@@ -9,7 +9,7 @@ r"""How is PushT recorded, and how well is it planned in? gym-pusht's environmen
         --data data --init first --out second
     cosmos-wm fit-dynamics --config refresh.yaml --fit.updates 1000000 --fit.minutes 20 --fit.mirror false \
         --data data --init second --out model
-    python pusht_twin.py model data 50
+    python pusht_twin.py model data 50 0
 
 `PushTRelative-v0` is `gym_pusht/PushT-v0` but for four things: an action says how far the agent shall move, as a share
 of 64 of the 512 units, and not where to; pictures are the observed ones, without a mark where the last action led; an
@@ -93,7 +93,7 @@ def off(now: np.ndarray, goal: np.ndarray) -> tuple[float, float]:
 
 
 def main(bundle: str, data: str, count: int, seed: int = 0) -> None:
-    """Plan from states of held-out episodes to the picture 25 steps later, and count successes."""
+    """Plan from states of held-out episodes, drawn by a seed, to the picture 25 steps later, and count successes."""
     from cosmos_isaac_wm import EpisodeDataset, WorldModel
     from cosmos_isaac_wm.envs import RealTwinEnv
     from cosmos_isaac_wm.policies.planners import ICEM, GoalStateCost, Planner
@@ -138,4 +138,4 @@ def main(bundle: str, data: str, count: int, seed: int = 0) -> None:
 if __name__ == "__main__":
     import pusht_twin  # registers the environment under the name that recordings know
 
-    pusht_twin.main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    pusht_twin.main(*sys.argv[1:3], *map(int, sys.argv[3:]))

@@ -46,7 +46,7 @@ WORLDS = {
         {_PPO} --timesteps 200000 --out outside --env CosmosReal-v0
         {_JUDGED}""",
     "reacher": f"""
-        collect --env Reacher-v5 --episodes 400 --size 96 --out data
+        collect --env Reacher-v5 --episodes 800 --size 96 --out data
         fit-tokenizer --fit.minutes 9 --data data --out eyes
         fit-dynamics --fit.minutes 15 --data data --perception eyes --out model
         {_SAC} --timesteps 80000 --out agent
