@@ -106,7 +106,9 @@ def load_weights(module: nn.Module, folder: Path, name: str, elsewhere: str | No
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise BundleError(f"{path} does not fit the bundle's configuration: {one_line(error)}") from error
+        raise BundleError(
+            f"{path} does not fit the bundle's configuration, or another version made it: {one_line(error)}"
+        ) from error
 
 
 def must_be_buildable(config: DataclassInstance, build: Callable[[], nn.Module], weights: Path | None = None) -> None:

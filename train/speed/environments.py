@@ -112,12 +112,13 @@ def error_bounds(bench: Bench, model: WorldModel, options: DreamOptions, seed: i
         return {}
     silent, found = WorldModel(model.perception, model.dynamics, model.contexts), dict[str, float]()
     for batch in (1, 64):
+        actions = draw_actions(model, batch, seed)
         calls: dict[str, Callable[[], object]] = {}
         for name, each in (("with", model), ("without", silent)):
             env = DreamVectorEnv(batch, world_model=each, **options)
             env.reset(seed=seed)
-            calls[f"vector environment, {name} error bounds"] = partial(env.step, draw_actions(model, batch, seed))
-            env.step(draw_actions(model, batch, seed))  # compiled from here on
+            env.step(actions)  # compiled from here on
+            calls[f"vector environment, {name} error bounds"] = partial(env.step, actions)
         over = bench.compare(f"error bounds, {batch}", batch, calls, turns=_FINE)
         found[f"error_bound_cost_b{batch}"] = over[next(reversed(calls))] - 1
     return found
