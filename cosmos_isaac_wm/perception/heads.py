@@ -282,11 +282,13 @@ class _Maps(nn.Module):
     def forward(self, seen: Tensor, grid: Tensor) -> Tensor:
         """Rows and columns (n, 2 P), as those of the grid (2, h, w), of what is seen (n, ., h, w)."""
         maps, beside = self.layers(seen).flatten(2).tensor_split([self._places], dim=1)
-        weights = (_SHARPNESS * maps).softmax(dim=2).unsqueeze(2)  # a spatial softmax
-        cell = grid.new_tensor([2 / max(1, size - 1) for size in grid.shape[1:]])
-        places = grid.flatten(1) + cell[:, None] * beside.unflatten(1, (self._places, 2))
-        found: Tensor = (weights * places).sum(dim=3).flatten(1)
-        return found
+        weights = (_SHARPNESS * maps).softmax(dim=2)  # a spatial softmax
+        beside = beside.unflatten(1, (self._places, 2))
+        found = []
+        for axis, middles in enumerate(grid):  # with numbers, not a tensor of both: a device's step waits for no copy
+            cell = 2 / max(1, grid.shape[1 + axis] - 1)
+            found.append((weights * (middles.flatten() + cell * beside[:, :, axis])).sum(dim=2))
+        return torch.stack(found, dim=2).flatten(1)
 
 
 def _mlp(wide: int, hidden: int, outputs: int) -> nn.Sequential:
